@@ -1,0 +1,102 @@
+# coir_tests.cmake: the kinds of tests there are, and how ctest calls each.
+#
+# Always true: every entry has a time limit, and tests of ours never share a port, so entries may
+# run side by side.
+set(COIR_TEST_SECONDS 120 CACHE STRING "Time limit of one ctest entry")
+
+# Registers `entry`, run as the remaining arguments.
+function(coir_ctest entry)
+  add_test(NAME ${entry} COMMAND ${ARGN})
+  set(environment BUILD_DIR=${PROJECT_BINARY_DIR} SOURCE_DIR=${PROJECT_SOURCE_DIR}
+    UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1)
+  set_tests_properties(${entry} PROPERTIES TIMEOUT ${COIR_TEST_SECONDS} SKIP_RETURN_CODE 77
+    ENVIRONMENT "${environment}")
+endfunction()
+
+# Links every *_test.cpp of the named folders of tests/ into `program`.
+function(coir_doctest_group program)
+  set(sources "")
+  foreach(folder IN LISTS ARGN)
+    file(GLOB found CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cpp)
+    list(APPEND sources ${found})
+  endforeach()
+  if(NOT sources)
+    return()
+  endif()
+  coir_inside_program(${program} main.cpp ${sources})
+  foreach(source IN LISTS sources)
+    cmake_path(RELATIVE_PATH source BASE_DIRECTORY ${PROJECT_SOURCE_DIR} OUTPUT_VARIABLE file)
+    string(REGEX REPLACE "^tests/(.*)_test[.]cpp$" "\\1" entry ${file})
+    coir_ctest(${entry} ${program} --source-file=*${file})
+    set_tests_properties(${entry} PROPERTIES FAIL_REGULAR_EXPRESSION "test cases: +0 [|]")
+  endforeach()
+endfunction()
+
+# tests/c/x.c: a C11 program of its own.
+function(coir_c_tests)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/c/*.c)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM name)
+    coir_program(c_${name} ${source})
+    coir_ctest(c/${name} c_${name})
+  endforeach()
+endfunction()
+
+# tests/compile_fail/x.cpp: must be refused by the compiler; see must_not_compile.cmake.
+function(coir_compile_fail_tests)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/compile_fail/*.cpp)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM name)
+    coir_ctest(compile_fail/${name} ${CMAKE_COMMAND} -DCOMPILER=${CMAKE_CXX_COMPILER}
+      -DSOURCE=${source} -DROOT=${PROJECT_SOURCE_DIR}
+      -P ${PROJECT_SOURCE_DIR}/cmake/must_not_compile.cmake)
+  endforeach()
+endfunction()
+
+# tests/programs/x.sh: a bash script that drives built programs, found through BUILD_DIR.
+# It ends with 0 (passed), 77 (cannot run here, and says why) or anything else (failed).
+function(coir_program_tests)
+  file(GLOB scripts CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/programs/*.sh)
+  foreach(script IN LISTS scripts)
+    cmake_path(GET script STEM name)
+    coir_ctest(programs/${name} bash ${script})
+  endforeach()
+endfunction()
+
+# tests/controls/{address,undefined,thread}_x.cpp: commits the fault its name begins with; passes
+# only when the sanitizer of this build says so. Without them a silent sanitizer would look clean.
+function(coir_control_tests)
+  set(address "ERROR: AddressSanitizer")
+  set(undefined "runtime error:")
+  set(thread "WARNING: ThreadSanitizer")
+  string(REPLACE "," ";" sanitizers "${COIR_SANITIZE}")
+  foreach(sanitizer IN LISTS sanitizers)
+    file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/controls/${sanitizer}_*.cpp)
+    foreach(source IN LISTS sources)
+      cmake_path(GET source STEM name)
+      coir_inside_program(control_${name} ${source})
+      coir_ctest(controls/${name} control_${name})
+      set_tests_properties(controls/${name} PROPERTIES PASS_REGULAR_EXPRESSION "${${sanitizer}}")
+    endforeach()
+  endforeach()
+endfunction()
+
+# The symbols of libcoir.so. Sanitizers add their own, so they are left out.
+function(coir_export_test)
+  if(COIR_SANITIZE OR NOT CMAKE_NM)
+    return()
+  endif()
+  coir_ctest(house/exports ${CMAKE_COMMAND} -DNM=${CMAKE_NM} -DLIBRARY=$<TARGET_FILE:coir_shared>
+    -P ${PROJECT_SOURCE_DIR}/cmake/check_exports.cmake)
+endfunction()
+
+# The test of the sources themselves. It needs nothing of the library.
+function(coir_house_test)
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/house_test.cpp)
+    return()
+  endif()
+  add_executable(house_test main.cpp house_test.cpp)
+  coir_flags(house_test)
+  target_compile_definitions(house_test PRIVATE COIR_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  coir_ctest(house/rules house_test)
+endfunction()

@@ -1,0 +1,159 @@
+// coir.h: the C interface: fibers, I/O and waiting in blocking style for programs written in C.
+//
+// Always true:
+//   - A negative return is a negated errno; zero or more is the answer. coir's own refusals map to
+//     an errno, and coir_strerror explains both.
+//   - Structs start with `size`, which the caller sets to sizeof, so that they can grow.
+//   - Nothing throws. An exception that leaves a C++ body given to C ends the process with the
+//     fiber's name.
+//
+// Comes from: C programs and foreign-function interfaces.   Goes to: runtime/c_api.cpp.
+#ifndef COIR_H
+#define COIR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define COIR_C_API __attribute__((visibility("default")))
+#else
+#define COIR_C_API
+#endif
+
+#define COIR_NEVER INT64_MAX /* a deadline that is never over, in nanoseconds of coir_now */
+
+typedef struct coir_runtime coir_runtime;
+
+/* The right to one fiber's answer. A value: copies name the same fiber. Good until joined or
+ * detached; a stale or forged one is answered with -ESTALE or -EINVAL. */
+typedef struct coir_fiber {
+  uint64_t words[3];
+} coir_fiber;
+
+typedef intptr_t (*coir_body)(void* argument);
+typedef void (*coir_cleanup)(void* argument);
+
+/* Zero in a field means the default. A `size` of an older version of the struct is fine; one of a
+ * newer version too, while the fields that this library does not know are zero. */
+typedef struct coir_config {
+  size_t size;            /* sizeof(coir_config) */
+  unsigned workers;       /* threads; default: the processors this process may use */
+  uint32_t fibers_max;    /* 1 to 2^24; default 2^20 */
+  size_t stack_bytes;     /* 16 KiB to 8 MiB; default 256 KiB */
+  unsigned ring_entries;  /* 1 to 32768; default 1024 */
+  unsigned mailbox_slots; /* 1 to 65536; default 1024 */
+} coir_config;
+
+typedef struct coir_spawn_options {
+  size_t size;          /* sizeof(coir_spawn_options) */
+  const char* name;     /* copied, the first 23 bytes; may be null */
+  size_t stack_bytes;   /* 16 KiB to 8 MiB; 0: the runtime's */
+  int worker;           /* index + 1; 0: any */
+  coir_cleanup cleanup; /* called once with the argument when the spawn succeeded; may be null. On
+                           the fiber: when the body has returned, or instead of a body that was
+                           cancelled before it ran; it may do all that a body may. On some thread
+                           when there was no stack for the fiber or its runtime never started; there
+                           coir_spawn and what parks answer EPERM, and it must not block. */
+} coir_spawn_options;
+
+/* -- runtime: plain threads only (EDEADLK on a fiber of any runtime) ------------------------ */
+
+/* All of them: EINVAL for a null runtime, EOWNERDEAD for one that was inherited by fork. */
+
+/* Creates a runtime; `config` may be null. Errors: EINVAL (null `out`, bad size or range), ENOSYS
+ * (io_uring was refused; a log line names the cause and the remedy), ENOMEM. */
+COIR_C_API int coir_runtime_create(const coir_config* config, coir_runtime** out);
+/* Starts the workers. What coir_spawn_on queued before runs now. EALREADY when started before,
+ * ESHUTDOWN after coir_runtime_shutdown. */
+COIR_C_API int coir_runtime_start(coir_runtime* runtime);
+/* Cancels all fibers and waits until `until_ns` for their end; EBUSY when some are still alive then
+ * (a log line names them). Handles of ended fibers stay good until coir_runtime_destroy. */
+COIR_C_API int coir_runtime_shutdown(coir_runtime* runtime, int64_t until_ns);
+/* Shuts down for at most 5 s, then frees the runtime; handles of its fibers are stale from then on.
+ * Null is allowed. EBUSY: some fibers are still alive; it is gone all the same, but what they use
+ * is never freed. EDEADLK and EOWNERDEAD free nothing. */
+COIR_C_API int coir_runtime_destroy(coir_runtime* runtime);
+/* Starts if needed, runs `body(argument)` on a fiber and waits for every fiber. The body's value is
+ * stored in `*answer` unless null. EINVAL (null body), ESHUTDOWN, EDEADLK (also: nothing that is
+ * left could ever run), ECANCELED (shut down before the body ran). */
+COIR_C_API int coir_runtime_run(coir_runtime* runtime, coir_body body, void* argument,
+                                intptr_t* answer);
+/* create, run, destroy in one. */
+COIR_C_API int coir_run(const coir_config* config, coir_body body, void* argument,
+                        intptr_t* answer);
+
+/* -- fibers ----------------------------------------------------------------------------------- */
+
+/* Starts body(argument) on a fiber of the caller's runtime; waits for room. `options` and `out` may
+ * be null (null `out` detaches). On a negative return nothing happened, and `argument` is still
+ * yours. EINVAL, EPERM (not on a fiber: use coir_spawn_on), ESHUTDOWN, ECANCELED, ENOMEM. */
+COIR_C_API int coir_spawn(coir_body body, void* argument, const coir_spawn_options* options,
+                          coir_fiber* out);
+/* The same for any thread: blocks a plain thread while there is no room. Before coir_runtime_start
+ * it queues. */
+COIR_C_API int coir_spawn_on(coir_runtime* runtime, coir_body body, void* argument,
+                             const coir_spawn_options* options, coir_fiber* out);
+/* Waits for the fiber's end and stores its value in `*answer` unless null; the handle is used up.
+ * Several may wait at once, and all of them get the value. Parks a fiber, blocks a thread.
+ * The handle stays good after EDEADLK (itself), EINVAL (not a handle, or on a fiber: of another
+ * runtime's fiber), ENOTCONN (on a thread: its runtime was never started), ETIMEDOUT (join_until
+ * only), ECANCELED (the caller was cancelled). ESTALE: joined or detached before. ECANCELED also
+ * when the fiber was cancelled before its body ran: ask again, and ESTALE says it was that. */
+COIR_C_API int coir_join(coir_fiber fiber, intptr_t* answer);
+COIR_C_API int coir_join_until(coir_fiber fiber, intptr_t* answer, int64_t until_ns);
+/* Asks the fiber to stop: its parking calls answer -ECANCELED from now on. Any thread; twice is
+ * once. EINVAL, ESTALE. */
+COIR_C_API int coir_cancel(coir_fiber fiber);
+/* Gives the handle up; the fiber runs on. Who is waiting already gets the value. EINVAL, ESTALE. */
+COIR_C_API int coir_detach(coir_fiber fiber);
+/* Lets other fibers run. */
+COIR_C_API void coir_yield(void);
+/* Parks for `ns` nanoseconds (a plain thread sleeps). EINVAL for a negative time, ECANCELED. */
+COIR_C_API int coir_sleep(int64_t ns);
+/* 1 when somebody asked this fiber to stop. */
+COIR_C_API int coir_cancelled(void);
+/* Nanoseconds of the clock that deadlines are in. */
+COIR_C_API int64_t coir_now(void);
+
+/* -- I/O: fibers only (EPERM on a plain thread), unless it says otherwise ---------------------- */
+
+/* Counts are returned. EFAULT for a null buffer with bytes > 0, EINVAL for bytes over SSIZE_MAX and
+ * for a negative offset; ECANCELED; and what the system call of the same name answers. Buffers are
+ * lent until the call returns. */
+
+COIR_C_API ssize_t coir_read(int fd, void* into, size_t bytes);
+COIR_C_API ssize_t coir_write(int fd, const void* from, size_t bytes);
+COIR_C_API ssize_t coir_pread(int fd, void* into, size_t bytes, int64_t offset);
+COIR_C_API ssize_t coir_pwrite(int fd, const void* from, size_t bytes, int64_t offset);
+/* O_CLOEXEC is added. */
+COIR_C_API int coir_open(const char* path, int flags, mode_t mode);
+COIR_C_API int coir_fsync(int fd);
+COIR_C_API int coir_fdatasync(int fd);
+/* The connection has SOCK_CLOEXEC. Both pointers may be null. */
+COIR_C_API int coir_accept(int fd, struct sockaddr* address, socklen_t* address_bytes);
+COIR_C_API int coir_connect(int fd, const struct sockaddr* address, socklen_t address_bytes);
+COIR_C_API ssize_t coir_recv(int fd, void* into, size_t bytes, int flags);
+/* A closed peer is EPIPE, never a signal. */
+COIR_C_API ssize_t coir_send(int fd, const void* from, size_t bytes, int flags);
+COIR_C_API int coir_shutdown(int fd, int how);
+/* Ends every operation on `fd` on every worker (ECANCELED), waits for them, closes. Any thread. */
+COIR_C_API int coir_close(int fd);
+/* A listening TCP socket on 127.0.0.1; port 0 picks one, `*bound` (may be null) says which. Any
+ * thread. */
+COIR_C_API int coir_listen(uint16_t port, uint16_t* bound);
+
+/* What a return of any call here (negated or not) means, and what to do about it. Never null; valid
+ * for ever. Any thread. */
+COIR_C_API const char* coir_strerror(int code);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

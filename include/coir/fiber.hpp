@@ -1,0 +1,179 @@
+// fiber.hpp: spawn, handle, wait and this_fiber: what a program does with fibers.
+//
+// Always true:
+//   - A handle gives its answer away once. Dropping it detaches the fiber, which runs on.
+//   - A cancelled fiber sees std::errc::operation_canceled at its park points; its stack is never
+//   unwound from outside.
+//
+// Comes from: the user.   Goes to: coir/detail/task.hpp, runtime/worker.hpp.
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "coir/clock.hpp"
+#include "coir/detail/task.hpp"
+#include "coir/result.hpp"
+
+namespace coir {
+
+struct spawn_options {
+  std::string_view name = {};   ///< copied, the first 23 bytes
+  std::size_t stack_bytes = 0;  ///< 16 KiB to 8 MiB; 0: options::stack_bytes of the runtime
+  std::optional<unsigned> worker =
+      {};                  ///< exactly there; empty: here, or a neighbour when here is busy
+  deadline until = never;  ///< how long to wait for room
+};
+
+/// The right to the answer of one fiber. Move-only. Safe to use from any fiber and any thread, one
+/// at a time.
+template <class R>
+class handle {
+ public:
+  using value_type = R;
+
+  handle() = default;
+  explicit handle(std::error_code refusal) noexcept : refusal_(refusal) {}
+  explicit handle(detail::task& t) noexcept : task_(&t) {}
+  handle(handle&& from) noexcept
+      : task_(std::exchange(from.task_, nullptr)),
+        refusal_(std::exchange(from.refusal_, make_error_code(errc::already_joined))) {}
+  handle& operator=(handle&& from) noexcept {
+    if (this != &from) {
+      detach();
+      task_ = std::exchange(from.task_, nullptr);
+      refusal_ = std::exchange(from.refusal_, make_error_code(errc::already_joined));
+    }
+    return *this;
+  }
+  ~handle() { detach(); }
+
+  /// Waits until the fiber has ended and gives its answer away; rethrows the exception that left
+  /// its body. Parks a fiber, blocks a plain thread. Errors: timed_out and operation_canceled (the
+  /// handle stays good), errc::deadlock (a fiber joins itself), errc::already_joined,
+  /// operation_canceled when the fiber was cancelled before its body ran, and the error of a
+  /// refused spawn.
+  [[nodiscard]] result<R> join(deadline until = never) {
+    if (task_ == nullptr) return fail(refusal_);
+    if (const std::error_code code = detail::join(*task_, until)) return fail(code);
+    return take();
+  }
+
+  /// True when join would not wait. Any thread.
+  bool done() const noexcept { return task_ == nullptr || detail::done(*task_); }
+  /// Asks the fiber to stop: its park points answer operation_canceled from now on. Any thread;
+  /// twice is once.
+  void cancel() noexcept {
+    if (task_ != nullptr) detail::cancel(*task_);
+  }
+  /// Lets the fiber run on alone; its answer is dropped. Any thread.
+  void detach() noexcept {
+    if (task_ == nullptr) return;
+    detail::release(*std::exchange(task_, nullptr));
+    refusal_ = make_error_code(errc::already_joined);
+  }
+  /// The fiber's name for ever; all zero for a refused, joined or detached one.
+  fiber_id id() const noexcept { return task_ == nullptr ? fiber_id{} : detail::id_of(*task_); }
+  /// False for a refused spawn and after join or detach.
+  explicit operator bool() const noexcept { return task_ != nullptr; }
+  /// Why the spawn was refused; empty while the handle is good.
+  std::error_code refusal() const noexcept {
+    return task_ == nullptr ? refusal_ : std::error_code();
+  }
+
+ private:
+  result<R> take() {
+    struct given_away {
+      handle& h;
+      ~given_away() { h.detach(); }
+    } last{*this};
+    detail::task& t = *task_;
+    if (t.held == detail::holds::error) return fail(t.error());
+    if (t.held == detail::holds::exception)
+      std::rethrow_exception(std::exchange(t.exception(), {}));
+    return std::move(*answer_of_(t));
+  }
+  static result<R>* answer_of_(detail::task& t) noexcept {
+    // The answer lies in the record or in its box; which of the two depends on the closure, so ops
+    // says it.
+    return static_cast<result<R>*>(detail::answer_place(t));
+  }
+
+  detail::task* task_ = nullptr;
+  std::error_code refusal_ = make_error_code(errc::already_joined);
+};
+
+namespace detail {
+template <class F>
+using handle_of = handle<typename body<std::decay_t<F>>::value>;
+template <class F>
+using flat_result = result<typename body<std::decay_t<F>>::value>;
+
+template <class F>
+result<handle_of<F>> spawn_task(runtime_core* core, F&& callable, const spawn_options& options,
+                                const site& where, bool wait, scope_state* scope = nullptr) {
+  using kind = body<std::decay_t<F>>;
+  std::error_code why;
+  task* t = new_task(core, options, where, wait, why);
+  if (t == nullptr) return fail(why);
+  try {
+    kind::put(*t, std::forward<F>(callable));
+  } catch (...) {
+    abandon(*t);
+    throw;
+  }
+  if (scope != nullptr) why = adopt(*scope, *t);
+  if (!why) why = launch(*t, options, wait);
+  if (why) {
+    kind::drop(*t);
+    abandon(*t);
+    return fail(why);
+  }
+  if (scope != nullptr) confirm(*scope, *t);
+  return handle_of<F>(*t);
+}
+}  // namespace detail
+
+/// Starts `callable()` on a fiber of the caller's runtime. Waits (parks) for a free record until
+/// `options.until`; a refused spawn gives a handle whose join returns the error. Fibers only; on a
+/// plain thread use runtime::spawn. Errors, by join: errc::not_in_fiber, errc::shutting_down,
+/// invalid_argument (stack_bytes, worker), timed_out.
+template <class F>
+[[nodiscard]] detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
+                                         const site& where = site::here()) {
+  auto made = detail::spawn_task(nullptr, std::forward<F>(callable), options, where, true);
+  return made ? std::move(*made) : detail::handle_of<F>(made.error());
+}
+
+/// spawn that never waits: errc::arena_full, errc::mailbox_full (with options.worker) at once
+/// instead.
+template <class F>
+[[nodiscard]] result<detail::handle_of<F>> try_spawn(F&& callable,
+                                                     const spawn_options& options = {},
+                                                     const site& where = site::here()) {
+  return detail::spawn_task(nullptr, std::forward<F>(callable), options, where, false);
+}
+
+/// Waits until the fiber `id` has ended; gives no answer, and any number may wait. Parks a fiber,
+/// blocks a thread. Errors: errc::stale_handle (it ended before), errc::deadlock (itself),
+/// foreign_runtime, timed_out, canceled.
+[[nodiscard]] COIR_API result<> wait(fiber_id id, deadline until = never);
+
+namespace this_fiber {
+/// Lets every other ready fiber of this worker run first. On a plain thread:
+/// std::this_thread::yield.
+COIR_API void yield() noexcept;
+/// Parks for `d`; on a plain thread sleeps. Errors: operation_canceled.
+[[nodiscard]] COIR_API result<> sleep_for(clock::duration d);
+/// Parks until `until`. Errors: operation_canceled.
+[[nodiscard]] COIR_API result<> sleep_until(deadline until);
+/// True once somebody asked this fiber to stop. False on a plain thread.
+COIR_API bool cancelled() noexcept;
+/// All zero on a plain thread.
+COIR_API fiber_id id() noexcept;
+/// The index of the worker that runs this fiber; UINT_MAX on a plain thread.
+COIR_API unsigned worker() noexcept;
+}  // namespace this_fiber
+
+}  // namespace coir

@@ -1,0 +1,111 @@
+// io.hpp: files and descriptors in blocking style: each call is one effect that parks the fiber.
+//
+// Always true:
+//   - Buffers are lent until the call returns, whatever it returns; end of file is a read of 0
+//   bytes.
+//   - close waits for the last completion of every operation on that descriptor, on whichever
+//   worker it was started,
+//     before the number can name anything else. Operations that it meets end with
+//     operation_canceled.
+//   - A plain int owns nothing: use unique_fd to close by scope.
+//
+// Comes from: the user.   Goes to: coir/effects.hpp.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "coir/clock.hpp"
+#include "coir/result.hpp"
+
+struct statx;
+struct sockaddr;
+
+namespace coir::io {
+
+// Every call here: fibers only (errc::not_in_fiber on a plain thread). Errors besides those named:
+// operation_canceled, timed_out, bad_file_descriptor, and those of the system call of the same
+// name. More than 2 GiB at once is cut to 0x7ffff000 bytes as the kernel does; read_exact and
+// write_all loop.
+
+/// read(2) and write(2) at the file's own position. Return the count; a write may be short.
+[[nodiscard]] COIR_API result<std::size_t> read(int fd, std::span<std::byte> into,
+                                                deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> write(int fd, std::span<const std::byte> from,
+                                                 deadline until = never);
+/// readv(2), writev(2): at most 1024 parts (invalid_argument).
+[[nodiscard]] COIR_API result<std::size_t> readv(int fd, std::span<const iovec> into,
+                                                 deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> writev(int fd, std::span<const iovec> from,
+                                                  deadline until = never);
+/// pread(2), pwrite(2): at `offset` bytes from the start.
+[[nodiscard]] COIR_API result<std::size_t> pread(int fd, std::span<std::byte> into,
+                                                 std::uint64_t offset, deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> pwrite(int fd, std::span<const std::byte> from,
+                                                  std::uint64_t offset, deadline until = never);
+/// Until `into` is full, or the end of the file: returns the count, less than asked only at end of
+/// file.
+[[nodiscard]] COIR_API result<std::size_t> read_exact(int fd, std::span<std::byte> into,
+                                                      deadline until = never);
+/// Until everything is written. On an error nothing says how much was: use write when that matters.
+[[nodiscard]] COIR_API result<std::size_t> write_all(int fd, std::span<const std::byte> from,
+                                                     deadline until = never);
+[[nodiscard]] COIR_API result<> fsync(int fd, deadline until = never);
+[[nodiscard]] COIR_API result<> fdatasync(int fd, deadline until = never);
+/// open(2): returns the descriptor. O_CLOEXEC is added. A descriptor that a cancelled open made is
+/// closed, not lost.
+[[nodiscard]] COIR_API result<int> open(const char* path, int flags, unsigned mode = 0,
+                                        deadline until = never);
+/// Ends every operation on `fd` (they answer operation_canceled), waits for their last completions,
+/// then closes. A second close that comes meanwhile answers bad_file_descriptor. Also on plain
+/// threads, where it blocks.
+[[nodiscard]] COIR_API result<> close(int fd);
+/// statx(2).
+[[nodiscard]] COIR_API result<> statx(int dirfd, const char* path, int flags, unsigned mask,
+                                      struct ::statx& out, deadline until = never);
+/// accept4(2) with SOCK_CLOEXEC: returns the connection. `address` may be null.
+[[nodiscard]] COIR_API result<int> accept(int fd, sockaddr* address = nullptr,
+                                          unsigned* address_bytes = nullptr,
+                                          deadline until = never);
+[[nodiscard]] COIR_API result<> connect(int fd, const sockaddr* address, unsigned address_bytes,
+                                        deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> recv(int fd, std::span<std::byte> into, int flags = 0,
+                                                deadline until = never);
+/// send(2) with MSG_NOSIGNAL: a closed peer is EPIPE, never a signal.
+[[nodiscard]] COIR_API result<std::size_t> send(int fd, std::span<const std::byte> from,
+                                                int flags = 0, deadline until = never);
+/// shutdown(2): `how` is SHUT_RD, SHUT_WR or SHUT_RDWR.
+[[nodiscard]] COIR_API result<> shutdown(int fd, int how, deadline until = never);
+/// Waits until one of `events` (POLLIN, POLLOUT, ...) holds; returns what holds.
+[[nodiscard]] COIR_API result<unsigned> poll(int fd, unsigned events, deadline until = never);
+
+/// Owns a descriptor: closes it by io::close where it ends, on a fiber or a plain thread.
+/// Move-only.
+class unique_fd {
+ public:
+  unique_fd() = default;
+  explicit unique_fd(int fd) noexcept : fd_(fd) {}
+  unique_fd(unique_fd&& from) noexcept : fd_(std::exchange(from.fd_, -1)) {}
+  unique_fd& operator=(unique_fd&& from) noexcept {
+    if (this != &from) reset(std::exchange(from.fd_, -1));
+    return *this;
+  }
+  ~unique_fd() { reset(); }
+  int get() const noexcept { return fd_; }
+  int release() noexcept { return std::exchange(fd_, -1); }
+  explicit operator bool() const noexcept { return fd_ >= 0; }
+  void reset(int fd = -1) noexcept {
+    const int old = std::exchange(fd_, fd);
+    if (old >= 0) (void)io::close(old);
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace coir::io

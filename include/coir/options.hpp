@@ -1,0 +1,52 @@
+// options.hpp: every bound and choice of a runtime, with its unit, its range and its default.
+//
+// Always true:
+//   - Each bound has one written outcome when it is reached (docs/design.md, section 3).
+//   - A value out of range is refused by runtime::create with std::errc::invalid_argument and one
+//   log line that
+//     names the field; nothing is clamped silently.
+//
+// Comes from: runtime::create.   Goes to: every room that has a bound.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+namespace coir {
+
+/// Where operations go. `automatic` lets the environment variable COIR_BACKEND decide, else
+/// io_uring.
+enum class backend_kind { automatic, uring };
+
+/// What lies under the stacks: nothing, one guard under each group of 16, or one under every stack.
+enum class guard { none, grouped, every };
+
+/// One line for the person who runs the program. `text` is valid during the call only.
+struct log_record {
+  enum class level { note, warning, error } severity = level::note;
+  std::string_view text;
+};
+
+struct options {
+  unsigned workers =
+      0;  ///< threads; 0: the processors this process may use (affinity, cgroup quota)
+  std::uint32_t fibers_max = 1u << 20;  ///< live fibers, 1 to 2^24
+  std::size_t stack_bytes = 256 << 10;  ///< of a stack slot with its guard, 16 KiB to 8 MiB
+  guard guards = guard::every;  ///< COIR_GUARD=madvise|mprotect|none forces the way it is made
+  bool scrub_on_exit = false;   ///< a stack is cleared before another fiber gets it
+  backend_kind backend = backend_kind::automatic;
+  unsigned ring_entries = 1024;     ///< submission queue of each worker, 1 to 32768
+  unsigned mailbox_slots = 1024;    ///< unstarted fibers on their way to one worker, 1 to 65536
+  unsigned run_budget = 256;        ///< switches before a worker visits its loop, 1 to 65536
+  unsigned deflect_threshold = 64;  ///< unstarted fibers above which a worker gives some away
+  unsigned offload_threads = 16;    ///< threads of blocking() at most, 1 to 1024
+  unsigned offload_queue = 4096;    ///< calls of blocking() that may wait for a thread
+  std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps
+  /// Gets every line of the log; empty: one line to stderr. Called from any thread, must not park.
+  std::function<void(const log_record&)> log = {};
+};
+
+}  // namespace coir

@@ -1,0 +1,47 @@
+// scope.hpp: fibers that cannot outlive the block that started them.
+//
+// Always true:
+//   - A scope is left only when every fiber it spawned has ended, on every path, exceptions
+//   included.
+//   - The first error of a child is kept: join returns it (or rethrows it); the destructor logs one
+//   nobody took.
+//
+// Comes from: the user.   Goes to: runtime/scope.cpp.
+#pragma once
+
+#include "coir/fiber.hpp"
+
+namespace coir {
+
+class COIR_API scope {
+ public:
+  scope();
+  scope(const scope&) = delete;
+  scope& operator=(const scope&) = delete;
+  /// Waits for all children; cancels them first when an exception is leaving the block. Parks, or
+  /// blocks a thread.
+  ~scope();
+
+  /// Spawns a child; the handle may be dropped. Fibers only. Errors, by the handle: those of
+  /// coir::spawn, and operation_canceled after cancel.
+  template <class F>
+  detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
+                             const site& where = site::here()) {
+    auto made =
+        detail::spawn_task(nullptr, std::forward<F>(callable), options, where, true, state_);
+    return made ? std::move(*made) : detail::handle_of<F>(made.error());
+  }
+  /// Cancels every child there is and refuses new ones. Any thread.
+  void cancel() noexcept;
+  /// Waits until every child has ended; then the first error of a child, or its exception, is
+  /// yours. The scope can be used again afterwards. Errors: timed_out and operation_canceled leave
+  /// the children running.
+  [[nodiscard]] result<> join(deadline until = never);
+  /// Children that have not ended.
+  std::size_t live() const noexcept;
+
+ private:
+  detail::scope_state* state_;
+};
+
+}  // namespace coir

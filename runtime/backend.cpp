@@ -1,0 +1,75 @@
+// backend.cpp: the one classifier of kernel results, and what is known of each opcode.
+//
+// Always true:
+//   - Every result passes through classify(); no other place looks at errno values of completions.
+//   - EINTR is never shown to a user. EAGAIN is shown only for operations whose descriptor cannot
+//   be waited for.
+//
+// Comes from: flight (completions).   Goes to: perform.
+#include "runtime/backend.hpp"
+
+#include <poll.h>
+
+#include <cerrno>
+
+namespace coir::detail {
+
+unsigned readiness_of(std::uint8_t opcode) noexcept {
+  switch (opcode) {
+    case IORING_OP_READ:
+    case IORING_OP_READV:
+    case IORING_OP_RECV:
+    case IORING_OP_RECVMSG:
+    case IORING_OP_ACCEPT:
+      return POLLIN;
+    case IORING_OP_WRITE:
+    case IORING_OP_WRITEV:
+    case IORING_OP_SEND:
+    case IORING_OP_SENDMSG:
+    case IORING_OP_CONNECT:
+      return POLLOUT;
+    default:
+      return 0;
+  }
+}
+
+verdict classify(std::uint8_t opcode, std::int32_t res) noexcept {
+  if (res >= 0) return verdict::deliver;
+  switch (-res) {
+    case EINTR:
+      // close(2) and connect(2) are not to be repeated after EINTR: the first has closed, the
+      // second goes on by itself.
+      return opcode == IORING_OP_CLOSE || opcode == IORING_OP_CONNECT ? verdict::deliver
+                                                                      : verdict::retry;
+    case EAGAIN:
+      return readiness_of(opcode) != 0 ? verdict::wait_ready : verdict::deliver;
+    case EBADR:  // the completion queue lost an entry: an operation would never end
+      return verdict::fatal;
+    default:
+      return verdict::deliver;
+  }
+}
+
+bool makes_fd(std::uint8_t opcode) noexcept {
+  return opcode == IORING_OP_ACCEPT || opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2 ||
+         opcode == IORING_OP_SOCKET;
+}
+
+bool uses_fd(const io_uring_sqe& entry) noexcept {
+  if ((entry.flags & IOSQE_FIXED_FILE) != 0 || entry.fd < 0) return false;
+  switch (entry.opcode) {
+    case IORING_OP_NOP:
+    case IORING_OP_TIMEOUT:
+    case IORING_OP_TIMEOUT_REMOVE:
+    case IORING_OP_ASYNC_CANCEL:
+    case IORING_OP_POLL_REMOVE:
+    case IORING_OP_MADVISE:
+    case IORING_OP_MSG_RING:
+    case IORING_OP_CLOSE:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace coir::detail

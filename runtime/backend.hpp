@@ -1,0 +1,92 @@
+// backend.hpp: the seam to the outside world: operations go in with a token, completions come out
+// with it.
+//
+// Always true:
+//   - One backend per worker. Everything but wake() is called by that worker alone, after attach().
+//   - submit copies the entry; what the entry points to stays lent until the token's last
+//   completion was reaped.
+//   - Every accepted token gets exactly one completion without `more`, cancelled or not.
+//   - Nothing outside the seam reads a clock; wait() returns when a completion is there, wake() was
+//   called, or `until` came.
+//
+// Comes from: flight, worker.   Goes to: uring (the kernel), sim (a script).
+#pragma once
+
+#include <linux/io_uring.h>
+
+#include <cstdint>
+
+#include "runtime/token.hpp"
+
+namespace coir::detail {
+
+struct completion {
+  token to;
+  std::int32_t res = 0;
+  std::uint32_t flags = 0;
+  bool more() const noexcept { return (flags & IORING_CQE_F_MORE) != 0; }
+};
+
+/// What a backend did since it was made; read by other threads through the worker's counters.
+struct backend_counts {
+  std::uint64_t sqes = 0, cqes = 0, enters = 0, overflows = 0;
+};
+
+/// Called once per completion. Plain function and context, so that reap costs no allocation.
+struct completion_sink {
+  void (*deliver)(void* context, const completion& c) noexcept;
+  void* context;
+};
+
+inline constexpr std::int64_t no_wait_ns = INT64_MIN;
+inline constexpr std::int64_t never_ns = INT64_MAX;
+
+class backend {
+ public:
+  virtual ~backend() = default;
+
+  /// The worker's thread takes the backend over. A negative errno on failure.
+  virtual int attach() noexcept = 0;
+  /// False: no room now; call wait(no_wait_ns) and try again. `urgent` may use the entries kept for
+  /// cancels.
+  virtual bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept = 0;
+  /// Asks for the end of `target`; the answer comes as a completion of kind cancel and means
+  /// nothing by itself. False: no room.
+  virtual bool cancel(token target) noexcept = 0;
+  /// The same for every operation on `fd`. False: no room.
+  virtual bool cancel_fd(int fd) noexcept = 0;
+  /// Hands over what was submitted; sleeps until a completion, wake() or `until_ns` (no_wait_ns:
+  /// not at all).
+  virtual void wait(std::int64_t until_ns) noexcept = 0;
+  /// Delivers every completion there is; how many.
+  virtual unsigned reap(completion_sink sink) noexcept = 0;
+  /// True when wait would find something: entries to hand over, or completions that are ready.
+  virtual bool pending() const noexcept = 0;
+  /// True when completions are known to be there without asking the kernel; for a worker that
+  /// spins.
+  virtual bool ready() const noexcept = 0;
+  /// Ends a wait(), now or the next one. Any thread.
+  virtual void wake() noexcept = 0;
+  virtual std::int64_t now_ns() const noexcept = 0;
+  virtual const backend_counts& counts() const noexcept = 0;
+  virtual const char* name() const noexcept = 0;
+  /// Simulated time: waiting costs nothing, and there is nothing to spin for.
+  virtual bool simulated() const noexcept { return false; }
+  /// Nothing is in flight and nothing can come from outside: whoever waits now waits for ever. Only
+  /// sim knows.
+  virtual bool exhausted() const noexcept { return false; }
+};
+
+/// What a result of the kernel means for the operation that got it. One table for all backends
+/// (outcome.cpp's tests name each row).
+enum class verdict : std::uint8_t { deliver, retry, wait_ready, fatal };
+verdict classify(std::uint8_t opcode, std::int32_t res) noexcept;
+/// The poll events that `opcode` waits for when its descriptor is non-blocking; 0: it cannot be
+/// waited for.
+unsigned readiness_of(std::uint8_t opcode) noexcept;
+/// True when a result of zero or more is a new descriptor.
+bool makes_fd(std::uint8_t opcode) noexcept;
+/// True when the entry's fd field names a descriptor that the operation uses.
+bool uses_fd(const io_uring_sqe& entry) noexcept;
+
+}  // namespace coir::detail

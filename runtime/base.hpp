@@ -1,0 +1,90 @@
+// base.hpp: the ground every room stands on: assertions, mutants, sizes, and arithmetic that
+// refuses to wrap.
+//
+// Always true:
+//   - COIR_ASSERT stays on in every build: it is for our own mistakes and stops the process at the
+//   place it happened.
+//   - A mutant is off unless the build names it, so `if (COIR_MUTANT(x))` costs nothing and a
+//   shipped library has none.
+//
+// Comes from: every room.   Goes to: nothing above it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define COIR_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define COIR_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define COIR_ASAN 1
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define COIR_TSAN 1
+#endif
+#if !defined(COIR_ASAN)
+#define COIR_ASAN 0
+#endif
+#if !defined(COIR_TSAN)
+#define COIR_TSAN 0
+#endif
+
+#define COIR_HIDDEN __attribute__((visibility("hidden")))
+
+/// Stops the process when `condition` is false: a fact of ours that the following lines rely on
+/// does not hold.
+#define COIR_ASSERT(condition)                                          \
+  do {                                                                  \
+    if (!(condition)) [[unlikely]]                                      \
+      ::coir::detail::assertion_failed(#condition, __FILE__, __LINE__); \
+  } while (false)
+
+// A mutant is a sentence of the design broken on purpose: `-DCOIR_MUTANT_NAME=drop_fence` makes
+// COIR_MUTANT(drop_fence) true and every other one false. tools/mutants.txt names the test that
+// must then fail.
+#if defined(COIR_MUTANT_NAME)
+#define COIR_STRING_(x) #x
+#define COIR_STRING(x) COIR_STRING_(x)
+#define COIR_MUTANT(name) (::coir::detail::same_text(#name, COIR_STRING(COIR_MUTANT_NAME)))
+#else
+#define COIR_MUTANT(name) false
+#endif
+
+namespace coir::detail {
+
+[[noreturn]] void assertion_failed(const char* condition, const char* file, int line) noexcept;
+
+constexpr bool same_text(const char* a, const char* b) noexcept {
+  while (*a != '\0' && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+
+inline constexpr std::size_t cache_line_bytes = 64;
+
+/// `value` rounded up to a multiple of `unit`, a power of two. The caller knows that it cannot
+/// wrap.
+constexpr std::size_t round_up(std::size_t value, std::size_t unit) noexcept {
+  return (value + unit - 1) & ~(unit - 1);
+}
+
+/// True when a * b does not fit; otherwise the product is in `out`.
+[[nodiscard]] inline bool multiply_overflows(std::size_t a, std::size_t b,
+                                             std::size_t& out) noexcept {
+  return __builtin_mul_overflow(a, b, &out);
+}
+
+/// Tells the core that this thread only waits for another one.
+inline void pause() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace coir::detail

@@ -1,0 +1,39 @@
+// blocking.cpp: how a fiber waits for a call on the offload pool.
+//
+// Always true:
+//   - A call that was taken by a thread is waited for, whatever the deadline and a cancel say: its
+//   captures live on our stack.
+//
+// Comes from: coir::blocking.   Goes to: offload.
+#include "coir/blocking.hpp"
+
+#include "runtime/waiting.hpp"
+
+namespace coir::detail {
+
+std::error_code offload(offload_function run, void* argument, deadline until) noexcept {
+  runtime_core* const core = current_core();
+  record* const me = current_fiber();
+  if (core == nullptr || me == nullptr) {
+    run(argument);
+    return {};
+  }
+  if (is_cancelled(*me)) return std::make_error_code(std::errc::operation_canceled);
+  offload_call call;
+  call.run = run;
+  call.argument = argument;
+  // The fiber is in the queue of `done` before a thread can take the call, because submit happens
+  // under its lock.
+  bool taken = true;
+  woken why = wait_in(call.done, call.caller, ns_of(until), true,
+                      [&] { return taken = core->offload().submit(call); });
+  if (!taken) return make_error_code(errc::offload_full);
+  if (why == woken::by_item) return {};
+  if (core->offload().withdraw(call)) return error_of(why);
+  // A thread has it. wait_in left the queue; go back in, unless the end came in between.
+  waiter again;
+  (void)wait_in(call.done, again, never_ns, false, [&] { return !call.ended; });
+  return {};
+}
+
+}  // namespace coir::detail

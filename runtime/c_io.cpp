@@ -1,0 +1,116 @@
+// c_io.cpp: the I/O calls of coir.h: checks of what C passes, then one call of coir/io.hpp each.
+//
+// Always true:
+//   - A bad pointer, length or offset is refused before anything is given to the kernel.
+//
+// Comes from: coir.h.   Goes to: coir/io.hpp, coir/net.hpp, c_errors.hpp.
+#include <fcntl.h>
+
+#include <cerrno>
+#include <climits>
+#include <span>
+
+#include "coir.h"
+#include "coir/io.hpp"
+#include "coir/net.hpp"
+#include "runtime/c_errors.hpp"
+
+namespace coir::detail {
+namespace {
+
+/// 0 when `bytes` bytes at `buffer` can be asked for.
+int refuse_buffer(const void* buffer, std::size_t bytes) noexcept {
+  if (bytes > SSIZE_MAX) return -EINVAL;
+  return buffer == nullptr && bytes > 0 ? -EFAULT : 0;
+}
+
+std::span<std::byte> bytes_of(void* p, std::size_t n) noexcept {
+  return {static_cast<std::byte*>(p), n};
+}
+std::span<const std::byte> bytes_of(const void* p, std::size_t n) noexcept {
+  return {static_cast<const std::byte*>(p), n};
+}
+
+int listen_c(std::uint16_t port, std::uint16_t* bound) {
+  auto listener = net::tcp_listener::listen({.port = port});
+  if (!listener) return -errno_of(listener.error());
+  // The object closes the number it owns; C gets another one for the same socket.
+  const int fd = ::fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  if (bound != nullptr) *bound = listener->port();
+  return fd;
+}
+
+}  // namespace
+}  // namespace coir::detail
+
+using namespace coir::detail;
+
+ssize_t coir_read(int fd, void* into, size_t bytes) {
+  if (const int refused = refuse_buffer(into, bytes)) return refused;
+  return guarded([&] { return count_of(coir::io::read(fd, bytes_of(into, bytes))); });
+}
+
+ssize_t coir_write(int fd, const void* from, size_t bytes) {
+  if (const int refused = refuse_buffer(from, bytes)) return refused;
+  return guarded([&] { return count_of(coir::io::write(fd, bytes_of(from, bytes))); });
+}
+
+ssize_t coir_pread(int fd, void* into, size_t bytes, int64_t offset) {
+  if (const int refused = refuse_buffer(into, bytes)) return refused;
+  if (offset < 0) return -EINVAL;
+  const auto at = static_cast<std::uint64_t>(offset);
+  return guarded([&] { return count_of(coir::io::pread(fd, bytes_of(into, bytes), at)); });
+}
+
+ssize_t coir_pwrite(int fd, const void* from, size_t bytes, int64_t offset) {
+  if (const int refused = refuse_buffer(from, bytes)) return refused;
+  if (offset < 0) return -EINVAL;
+  const auto at = static_cast<std::uint64_t>(offset);
+  return guarded([&] { return count_of(coir::io::pwrite(fd, bytes_of(from, bytes), at)); });
+}
+
+int coir_open(const char* path, int flags, mode_t mode) {
+  if (path == nullptr) return -EFAULT;
+  return guarded([&] { return code_of(coir::io::open(path, flags, mode)); });
+}
+
+int coir_fsync(int fd) {
+  return guarded([&] { return code_of(coir::io::fsync(fd)); });
+}
+
+int coir_fdatasync(int fd) {
+  return guarded([&] { return code_of(coir::io::fdatasync(fd)); });
+}
+
+int coir_accept(int fd, struct sockaddr* address, socklen_t* address_bytes) {
+  if (address != nullptr && address_bytes == nullptr) return -EFAULT;
+  return guarded([&] { return code_of(coir::io::accept(fd, address, address_bytes)); });
+}
+
+int coir_connect(int fd, const struct sockaddr* address, socklen_t address_bytes) {
+  if (address == nullptr) return -EFAULT;
+  return guarded([&] { return code_of(coir::io::connect(fd, address, address_bytes)); });
+}
+
+ssize_t coir_recv(int fd, void* into, size_t bytes, int flags) {
+  if (const int refused = refuse_buffer(into, bytes)) return refused;
+  return guarded([&] { return count_of(coir::io::recv(fd, bytes_of(into, bytes), flags)); });
+}
+
+ssize_t coir_send(int fd, const void* from, size_t bytes, int flags) {
+  if (const int refused = refuse_buffer(from, bytes)) return refused;
+  return guarded([&] { return count_of(coir::io::send(fd, bytes_of(from, bytes), flags)); });
+}
+
+int coir_shutdown(int fd, int how) {
+  return guarded([&] { return code_of(coir::io::shutdown(fd, how)); });
+}
+
+int coir_close(int fd) {
+  return guarded([&] { return code_of(coir::io::close(fd)); });
+}
+
+int coir_listen(uint16_t port, uint16_t* bound) {
+  return guarded([&] { return listen_c(port, bound); });
+}

@@ -1,0 +1,72 @@
+// commons.hpp: what all workers of one runtime share: records, stacks, the rooms where outsiders
+// wait, and the few flags.
+//
+// Always true:
+//   - `stopping` is set once and never cleared. New work is refused from then on; what starts for
+//   the first time ends cancelled.
+//   - A stripe's queue holds the joiners from other workers and threads of every record that hashes
+//   to it. A finished record is not
+//     touched to wake them: they are found by record and generation, because its slot may be in use
+//     again.
+//   - Whoever waits for room raises `starving` and rings every worker; each worker that sees it
+//   gives back what it hoards.
+//
+// Comes from: runtime::create.   Goes to: worker, join, spawn.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "coir/options.hpp"
+#include "runtime/arena.hpp"
+#include "runtime/stacks.hpp"
+#include "runtime/waits.hpp"
+
+namespace coir::detail {
+
+/// Somebody who waits for a fiber of another worker. On the waiter's stack.
+struct joiner : waiter {
+  const record* target = nullptr;
+  std::uint64_t generation = 0;
+};
+
+struct alignas(cache_line_bytes) join_stripe {
+  wait_queue queue;
+};
+
+struct commons {
+  static constexpr std::size_t stripes_count = 1024;
+
+  options chosen;
+  std::uint32_t serial = 0;  // of the runtime, in fiber ids
+  arena records;
+  std::unique_ptr<stacks> pool;
+  std::atomic<bool> stopping{false};
+  std::atomic<bool> settling{false};       // somebody waits until every fiber has ended
+  std::atomic<std::uint32_t> starving{0};  // how many wait for a record or a place in a mailbox
+  std::atomic<std::uint32_t> starved{
+      0};           // how often that happened; a worker serves each call once before it sleeps
+  wait_queue room;  // where they wait
+  std::atomic<std::uint64_t> boxes{0};
+  std::array<join_stripe, stripes_count> stripes = {};
+
+  /// Called by a worker that has nothing to do while `settling` is set.
+  void (*on_idle)(commons& self) noexcept = nullptr;
+  /// Wakes `fiber`'s worker with the fiber's link, which the caller has the right to push.
+  void (*send_wake)(commons& self, record& fiber) noexcept = nullptr;
+
+  join_stripe& stripe_of(const record& r) noexcept { return stripes[r.slot % stripes_count]; }
+  void log(log_record::level severity, const std::string& text) const;
+};
+
+/// Ends the wait of `w`, popped from its queue and still under the queue's lock. False: it had
+/// ended already, offer to the next one.
+bool wake_waiter(waiter& w) noexcept;
+
+/// Somebody waits for room: let up to `count` try again.
+void wake_for_room(commons& all, unsigned count) noexcept;
+
+}  // namespace coir::detail

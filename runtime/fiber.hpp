@@ -1,0 +1,131 @@
+// fiber.hpp: the record: all that is known of one fiber, from its spawn to the recycling of its
+// slot.
+//
+// Who may touch what:
+//   - The owner is the worker `home` names. Before launch it is the spawner; while the record is in
+//   a mailbox, nobody.
+//   - `home`, `join` and `wake` are the atomic words; each has one protocol, written beside it.
+//   Everything else belongs
+//     to the owner, but `slot`, `generation`, `name` and the spawn site, which stay still while the
+//     record is in use.
+//   - The answer (task::storage, held) belongs to the fiber until `join` says done, then to the
+//   holder of the handle.
+//
+// Always true:
+//   - A record that has a stack is running or parked on the worker `home` names, and stays there.
+//   - A record is recycled by the last of three: the end of the fiber, the end of its handle, the
+//   arrival of its wake link.
+//   - `generation` grows at each recycling and is never reset, so an old id finds nobody.
+//
+// Comes from: spawn.   Goes to: waits, timers, worker.
+#pragma once
+
+#include <atomic>
+#include <cstring>
+
+#include "arch/context.hpp"
+#include "arch/exceptions.hpp"
+#include "arch/sanitizers.hpp"
+#include "coir/detail/task.hpp"
+#include "coir/fiber.hpp"
+#include "runtime/base.hpp"
+#include "runtime/list.hpp"
+#include "runtime/stacks.hpp"
+
+namespace coir::detail {
+
+struct record;
+struct waiter;
+struct commons;
+
+/// What travels to another worker without room being asked for: a wake-up of a record, or an
+/// errand. Intrusive, and queued at most once, so sending it cannot fail.
+struct wake_link {
+  wake_link* next = nullptr;
+};
+
+enum class stage : std::uint8_t { free, unstarted, ready, running, parked, finished };
+enum class woken : std::uint8_t { by_item, by_deadline, by_cancel };
+
+/// How a park is ended from outside by a deadline or a cancel. Lives on the parked fiber's stack;
+/// owner only.
+struct park_site {
+  void (*stop)(park_site& self, record& fiber, woken why) noexcept = nullptr;
+  woken why = woken::by_item;
+  bool heeds_cancel = true;
+};
+
+// join: what the end of the fiber and the holder of its handle have to tell each other.
+inline constexpr std::uint32_t join_waiters =
+    1;  // somebody of another worker or thread waits in the join stripe
+inline constexpr std::uint32_t join_done =
+    2;  // set once, by one exchange at the end; the answer can be read
+inline constexpr std::uint32_t join_detached = 4;  // no handle any more
+
+/// A fiber that waits for another one of its own worker. On its stack.
+struct local_joiner : park_site {
+  record* fiber = nullptr;
+  record* target = nullptr;
+  local_joiner* next = nullptr;
+};
+
+/// What a record tells the scope that spawned it; the rest is scope.cpp's own.
+struct scope_state {
+  void (*ended)(scope_state& self, record& child) noexcept = nullptr;
+};
+
+// wake: the current park's epoch, and what is on its way to the owner. The protocol is in
+// waits.hpp.
+inline constexpr std::uint64_t wake_queued = 1;  // the wake link is in an inbox
+inline constexpr std::uint64_t wake_claimed =
+    2;  // this epoch's park has been ended by another thread
+inline constexpr std::uint64_t wake_cancelled =
+    4;  // latched: every park point answers operation_canceled
+inline constexpr std::uint64_t wake_orphan =
+    8;  // finished and detached: whoever takes the link recycles
+inline constexpr std::uint64_t wake_epoch = 16;  // one park
+
+inline constexpr std::uint32_t no_home = UINT32_MAX;
+
+/// What lies at the very top of a stack while a fiber has it.
+struct stack_head {
+  arch::exception_state exceptions;
+  [[no_unique_address]] arch::switch_notes notes;
+};
+static_assert(sizeof(stack_head) <= stack_header_bytes);
+
+struct queue_node : list_node {};  // among the unstarted of a worker
+struct scope_node : list_node {};  // among the children of a scope
+
+struct record : task, queue_node, scope_node, wake_link {
+  stage at = stage::free;
+  bool has_exceptions = false;  // the stack head holds a state that is not empty
+  std::uint8_t stack_class = 0;
+  int saved_errno = 0;
+  arch::context context;
+  record* next_ready = nullptr;
+  local_joiner* local_joiners =
+      nullptr;  // fibers of the same worker that wait for the end; owner only
+  park_site* parked_at = nullptr;
+  stack where;
+  std::atomic<std::uint64_t> wake{0};
+  std::atomic<std::uint32_t> join{0};
+  // Written by whoever mails the record, with release, after everything else; read with acquire by
+  // a worker that gets the record's wake link and asks whether it is the owner.
+  std::atomic<std::uint32_t> home{no_home};
+  std::atomic<std::uint64_t> generation{
+      0};                     // grows by one at recycling, under no lock: see join.cpp
+  commons* shared = nullptr;  // of its runtime; set once, at its first use
+  scope_state* scope = nullptr;
+  std::uint32_t slot = 0;  // its index in the arena
+  int line = 0;
+  const char* file = "";
+  char name[24] = {};
+
+  bool waits_to_start() const noexcept { return static_cast<const queue_node&>(*this).linked(); }
+  stack_head& head() const noexcept { return *static_cast<stack_head*>(header(where)); }
+};
+static_assert(sizeof(record) <= 320, "a parked fiber costs its stack page, this, and a token");
+inline constexpr std::size_t record_bytes = round_up(sizeof(record), cache_line_bytes);
+
+}  // namespace coir::detail

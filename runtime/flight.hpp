@@ -1,0 +1,124 @@
+// flight.hpp: the operations of one worker that are with the kernel, from the token to the last
+// completion.
+//
+// Always true:
+//   - A pending operation lives on its parked fiber's stack until its last completion; nothing else
+//   ends it.
+//   - An operation is in exactly one state: in line (no submission entry yet), or in flight (token
+//   open).
+//   - Every operation on a descriptor is counted under its number, per worker, from start to last
+//   completion. A number that is being
+//     closed takes no new operation here once the closing reached this worker.
+//   - A cancel that found no entry is tried again every turn until the operation ends.
+//
+// Comes from: perform.   Goes to: backend, and back to worker with the fiber that is ready.
+#pragma once
+
+#include <linux/io_uring.h>
+
+#include "runtime/backend.hpp"
+#include "runtime/fiber.hpp"
+#include "runtime/list.hpp"
+
+namespace coir::detail {
+
+/// One operation in flight. On the stack of the fiber that waits for it.
+struct pending : list_node {
+  record* fiber = nullptr;
+  token name;
+  const io_uring_sqe* entry = nullptr;  // the performer's copy; the ring makes its own
+  std::int32_t res = 0;
+  std::uint32_t flags = 0;
+  int fd = -1;  // counted under this number; -1: none
+  bool in_flight = false;
+  bool cancel_wanted = false;
+  bool ended = false;
+};
+
+/// How many operations this worker has on each descriptor. Indexed by number, reserved once,
+/// touched where used.
+class fd_counts {
+ public:
+  static constexpr std::uint32_t closing = 1u << 31;
+  static constexpr std::uint32_t marked =
+      1u << 30;  // this worker is in the runtime's list of users of the number
+  static constexpr std::uint32_t count_mask = marked - 1;
+
+  explicit fd_counts(std::uint32_t fds_max);
+  ~fd_counts();
+  fd_counts(const fd_counts&) = delete;
+  fd_counts& operator=(const fd_counts&) = delete;
+  /// Null when `fd` is no number that the process can have.
+  std::uint32_t* at(int fd) noexcept {
+    return static_cast<std::uint32_t>(fd) < size_ ? words_ + fd : nullptr;
+  }
+
+ private:
+  std::uint32_t* words_;
+  std::uint32_t size_;
+};
+
+class flight {
+ public:
+  flight(backend& outside, std::uint32_t fds_max) : outside_(outside), fds_(fds_max) {}
+
+  /// Starts `p`; 0, or -EBADF when its descriptor is being closed. The fiber then parks.
+  int start(pending& p) noexcept;
+  /// Asks for the end of `p`; its last completion still comes.
+  void cancel(pending& p) noexcept;
+  /// A completion arrived; the fiber to make ready, null when the operation goes on or nobody owns
+  /// it. `stale` ones are counted.
+  record* complete(const completion& c) noexcept;
+  /// Once per turn, after the backend took entries: those in line and those to be cancelled get
+  /// their chance. Gives fibers whose operation ended without the kernel to `ready`.
+  template <class Ready>
+  void turn(Ready ready) noexcept {
+    while (pending* p = line_.front()) {
+      if (!p->cancel_wanted && !refused(*p)) {
+        if (!launch(*p)) break;
+        line_.erase(*p);
+        --in_line_;
+        continue;
+      }
+      line_.erase(*p);
+      ready(*end(*p, -ECANCELED));
+    }
+    while (pending* p = cancels_.front()) {
+      if (!outside_.cancel(p->name)) break;
+      cancels_.erase(*p);
+    }
+  }
+  bool waiting_for_room() const noexcept { return !line_.empty() || !cancels_.empty(); }
+
+  // -- closing a descriptor; the order of the steps is in fds.cpp
+  // --------------------------------------------------
+  std::uint32_t* fd_word(int fd) noexcept { return fds_.at(fd); }
+  /// From now on no operation starts on `fd`; those in flight are asked to end. How many there are.
+  std::uint32_t close_begin(int fd) noexcept;
+  void close_end(int fd) noexcept;
+  std::uint32_t count(int fd) noexcept { return *fds_.at(fd) & fd_counts::count_mask; }
+
+  std::uint32_t open_count() const noexcept { return tokens_.open_count() + in_line_; }
+  std::uint64_t stale() const noexcept { return stale_; }
+  std::uint64_t cancels() const noexcept { return cancels_sent_; }
+  /// Called when the last operation on a closing descriptor ended.
+  void (*on_drained)(void* context, int fd) noexcept = nullptr;
+  void* drained_context = nullptr;
+
+ private:
+  bool launch(pending& p) noexcept;
+  void dispose(const completion& c) noexcept;
+  bool refused(const pending& p) noexcept;
+  record* end(pending& p, std::int32_t res) noexcept;
+
+  backend& outside_;
+  token_table<pending> tokens_;
+  fd_counts fds_;
+  list<pending> line_;     // wait for a submission entry
+  list<pending> cancels_;  // wait for an entry for their cancel
+  std::uint32_t in_line_ = 0;
+  std::uint64_t stale_ = 0;
+  std::uint64_t cancels_sent_ = 0;
+};
+
+}  // namespace coir::detail

@@ -1,0 +1,207 @@
+// join.cpp: waiting for a fiber's end, asking it to stop, and letting go of it.
+//
+// Always true:
+//   - Fibers of the target's own worker wait in the record (local_joiners), without atomics;
+//   everybody else in the join stripe.
+//   - A joiner in the stripe is there before it looks at the join word for the last time, and the
+//   end sets done before it looks into
+//     the stripe: one of them sees the other.
+//   - Self-join is refused; join of an unstarted fiber of this worker starts it at once.
+//
+// Comes from: handle, coir::wait.   Goes to: worker::park_for, ending.cpp.
+#include "runtime/waiting.hpp"
+
+namespace coir::detail {
+namespace {
+
+constexpr auto canceled = std::errc::operation_canceled;
+
+void leave_local(local_joiner& me) noexcept {
+  for (local_joiner** at = &me.target->local_joiners; *at != nullptr; at = &(*at)->next) {
+    if (*at != &me) continue;
+    *at = me.next;
+    me.target = nullptr;
+    return;
+  }
+}
+
+void end_local_early(park_site& self, record& fiber, woken why) noexcept {
+  auto& me = static_cast<local_joiner&>(self);
+  if (me.target == nullptr) return;
+  leave_local(me);
+  me.why = why;
+  worker::current()->make_ready(fiber);
+}
+
+std::error_code join_local(worker& here, record& r, std::int64_t until_ns) noexcept {
+  local_joiner me;
+  me.stop = &end_local_early;
+  me.fiber = here.self();
+  me.target = &r;
+  me.next = r.local_joiners;
+  r.local_joiners = &me;
+  return error_of(here.park_for(here.holds_unstarted(r) ? &r : nullptr, me, until_ns, true));
+}
+
+bool is_done(const record& r) noexcept {
+  return (r.join.load(std::memory_order_acquire) & join_done) != 0;
+}
+
+/// `generation` is r's; a record that got another one meanwhile has ended.
+std::error_code join_from_afar(commons& shared, record& r, std::uint64_t generation,
+                               std::int64_t until_ns) noexcept {
+  joiner me;
+  me.target = &r;
+  me.generation = generation;
+  const woken why = wait_in(shared.stripe_of(r).queue, me, until_ns, true, [&] {
+    // acquire: pairs with recycle(): an unchanged generation after the mark means that the mark is
+    // on this life's word.
+    const std::uint32_t before = r.join.fetch_or(join_waiters, std::memory_order_acq_rel);
+    if (r.generation.load(std::memory_order_acquire) != generation)
+      return false;  // the mark fell on another life: harmless
+    return (before & join_done) == 0;
+  });
+  return error_of(why);
+}
+
+bool lives_here(worker* here, const record& r) noexcept {
+  return here != nullptr && &here->shared() == r.shared && here->self() != nullptr &&
+         r.home.load(std::memory_order_acquire) == here->index();
+}
+
+}  // namespace
+
+std::error_code join(task& t, deadline until) noexcept {
+  auto& r = static_cast<record&>(t);
+  worker* const here = worker::current();
+  if (here != nullptr && here->self() == &r) return make_error_code(errc::deadlock);
+  if (static_cast<runtime_core&>(*r.shared).inherited())
+    return make_error_code(errc::foreign_runtime);
+  while (!is_done(r)) {
+    std::error_code why;
+    if (lives_here(here, r)) {
+      if (r.at == stage::unstarted && !r.waits_to_start()) here->take_mail();
+      if (r.at != stage::unstarted || r.waits_to_start()) {
+        why = join_local(*here, r, ns_of(until));
+        if (why && !is_done(r)) return why;
+        continue;
+      }
+    }
+    why = join_from_afar(*r.shared, r, r.generation.load(std::memory_order_relaxed), ns_of(until));
+    if (why && !is_done(r)) return why;
+  }
+  return {};
+}
+
+bool done(const task& t) noexcept { return is_done(static_cast<const record&>(t)); }
+
+void cancel(task& t) noexcept {
+  auto& r = static_cast<record&>(t);
+  worker* const here = worker::current();
+  if (here != nullptr && &here->shared() == r.shared &&
+      r.home.load(std::memory_order_acquire) == here->index()) {
+    r.wake.fetch_or(wake_cancelled, std::memory_order_relaxed);
+    here->stop_parked(r, woken::by_cancel);
+    return;
+  }
+  if (r.home.load(std::memory_order_acquire) ==
+      no_home) {  // not launched yet: seen at its first run, or by confirm()
+    r.wake.fetch_or(wake_cancelled, std::memory_order_relaxed);
+    return;
+  }
+  if (latch_cancel(r)) r.shared->send_wake(*r.shared, r);
+}
+
+void release(task& t) noexcept {
+  auto& r = static_cast<record&>(t);
+  // acq_rel: release: the holder is done with the answer; acquire: the fiber is done with the
+  // record.
+  const std::uint32_t before = r.join.fetch_or(join_detached, std::memory_order_acq_rel);
+  if ((before & join_done) == 0) return;  // it runs on and recycles itself
+  if (r.held != holds::nothing) r.ops->drop(r);
+  recycle(r);
+}
+
+fiber_id id_of(const task& t) noexcept {
+  const auto& r = static_cast<const record&>(t);
+  return {r.slot, r.shared->serial, r.generation.load(std::memory_order_relaxed)};
+}
+
+void* allocate_box(std::size_t bytes, std::size_t alignment) {
+  if (runtime_core* const core = current_core())
+    core->boxes.fetch_add(1, std::memory_order_relaxed);
+  return ::operator new(bytes, std::align_val_t(alignment));
+}
+
+void free_box(void* box, std::size_t bytes, std::size_t alignment) noexcept {
+  ::operator delete(box, bytes, std::align_val_t(alignment));
+}
+
+}  // namespace coir::detail
+
+namespace coir {
+
+result<> wait(fiber_id id, deadline until) {
+  using namespace detail;
+  runtime_core* const core = find_core(id.runtime);
+  if (core == nullptr || core->inherited() || id.slot >= core->records.touched())
+    return fail(errc::foreign_runtime);
+  auto& r = *static_cast<record*>(core->records.at(id.slot));
+  if (r.generation.load(std::memory_order_acquire) != id.generation || id.generation == 0)
+    return fail(errc::stale_handle);
+  if (current_fiber() == &r) return fail(errc::deadlock);
+  if (const std::error_code why = join_from_afar(*core, r, id.generation, ns_of(until)))
+    return fail(why);
+  return {};
+}
+
+namespace this_fiber {
+
+void yield() noexcept {
+  if (detail::current_fiber() == nullptr) return std::this_thread::yield();
+  detail::worker::current()->yield();
+}
+
+result<> sleep_until(deadline until) {
+  if (detail::current_fiber() == nullptr) {
+    std::this_thread::sleep_until(until);
+    return {};
+  }
+  detail::private_park site;
+  const detail::woken why = detail::worker::current()->park(site, detail::ns_of(until), true);
+  if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
+  return {};
+}
+
+result<> sleep_for(clock::duration d) { return sleep_until(in(d)); }
+
+bool cancelled() noexcept {
+  const detail::record* const me = detail::current_fiber();
+  return me != nullptr && detail::is_cancelled(*me);
+}
+
+fiber_id id() noexcept {
+  const detail::record* const me = detail::current_fiber();
+  return me == nullptr ? fiber_id{} : detail::id_of(*me);
+}
+
+unsigned worker() noexcept {
+  detail::worker* const here = detail::worker::current();
+  return here == nullptr ? UINT_MAX : here->index();
+}
+
+}  // namespace this_fiber
+
+clock::time_point clock::now() noexcept {
+  detail::worker* const here = detail::worker::current();
+  return time_point(duration(here != nullptr ? here->outside().now_ns() : detail::monotonic_ns()));
+}
+
+deadline in(clock::duration d) noexcept {
+  std::int64_t sum = 0;
+  if (__builtin_add_overflow(clock::now().time_since_epoch().count(), d.count(), &sum))
+    return d.count() < 0 ? no_wait : never;
+  return deadline(clock::duration(sum));
+}
+
+}  // namespace coir

@@ -1,0 +1,101 @@
+// mailbox.hpp: the one way for unstarted fibers into a worker from another core. Many senders, one
+// reader, bounded.
+//
+// Always true:
+//   - Slot i may be written when its turn == position, and read when its turn == position + 1.
+//   - A full mailbox refuses; it never grows, never drops and never waits. The sender decides what
+//   to do next.
+//   - A mailed record belongs to nobody between send and take.
+//
+// The scheme of turns per slot is Dmitry Vyukov's bounded queue.
+//
+// Comes from: worker::launch, runtime (threads).   Goes to: worker::take_mail.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "runtime/base.hpp"
+
+namespace coir::detail {
+
+struct record;
+
+class mailbox {
+ public:
+  /// `slots`: 1 to 65536, rounded up to a power of two internally but refusing beyond exactly
+  /// `slots`.
+  explicit mailbox(std::uint32_t slots)
+      : limit_(slots), mask_(power_of_two(slots) - 1), slots_(std::make_unique<slot[]>(mask_ + 1)) {
+    for (std::uint64_t i = 0; i <= mask_; ++i) slots_[i].turn.store(i, std::memory_order_relaxed);
+  }
+
+  /// False when full. Any thread.
+  bool send(record& fiber) noexcept {
+    std::uint64_t tail = tail_.load(std::memory_order_relaxed);
+    for (;;) {
+      // acquire: pairs with the release in take(): the reader has moved on, so the count below is
+      // not too small.
+      if (tail - head_.load(std::memory_order_acquire) >= limit_ &&
+          !COIR_MUTANT(mailbox_overruns)) {
+        const std::uint64_t again = tail_.load(std::memory_order_relaxed);
+        if (again == tail) return false;
+        tail = again;
+        continue;
+      }
+      slot& s = slots_[tail & mask_];
+      // acquire: pairs with the release in take(). The reader has finished with this slot.
+      const auto lag = static_cast<std::int64_t>(s.turn.load(std::memory_order_acquire) - tail);
+      if (lag == 0) {
+        // relaxed: the CAS only hands out the slot; `turn` publishes what is put into it.
+        if (!tail_.compare_exchange_weak(tail, tail + 1, std::memory_order_relaxed)) continue;
+        s.what = &fiber;
+        s.turn.store(tail + 1, std::memory_order_release);
+        return true;
+      }
+      if (lag < 0) return false;
+      tail = tail_.load(std::memory_order_relaxed);
+    }
+  }
+
+  /// The oldest record, null when there is none that is complete. The reader only.
+  record* take() noexcept {
+    const std::uint64_t head = head_.load(std::memory_order_relaxed);
+    slot& s = slots_[head & mask_];
+    // acquire: pairs with the release in send(): the record's fields are visible.
+    if (s.turn.load(std::memory_order_acquire) != head + 1) return nullptr;
+    record* const fiber = s.what;
+    s.turn.store(head + mask_ + 1, std::memory_order_release);
+    head_.store(head + 1, std::memory_order_release);
+    return fiber;
+  }
+
+  /// How many are on their way; exact only for the reader when nobody sends.
+  std::uint32_t depth() const noexcept {
+    const std::uint64_t head = head_.load(std::memory_order_relaxed);
+    const std::uint64_t tail = tail_.load(std::memory_order_relaxed);
+    return tail > head ? static_cast<std::uint32_t>(tail - head) : 0;
+  }
+  bool empty() const noexcept { return depth() == 0; }
+
+ private:
+  struct slot {
+    std::atomic<std::uint64_t> turn{0};
+    record* what = nullptr;
+  };
+  static constexpr std::uint64_t power_of_two(std::uint32_t n) noexcept {
+    std::uint64_t p = 1;
+    while (p < n) p *= 2;
+    return p;
+  }
+
+  const std::uint64_t limit_;
+  const std::uint64_t mask_;
+  std::unique_ptr<slot[]> slots_;
+  alignas(cache_line_bytes) std::atomic<std::uint64_t> tail_{0};
+  alignas(cache_line_bytes) std::atomic<std::uint64_t> head_{
+      0};  // written by the reader, read by senders
+};
+
+}  // namespace coir::detail

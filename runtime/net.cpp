@@ -1,0 +1,197 @@
+// net.cpp: TCP sockets: made with plain system calls that do not block, used through the ring.
+//
+// Always true:
+//   - Sockets are blocking ones (no O_NONBLOCK): the ring waits for readiness itself.
+//   - serve keeps count of its handlers and returns only when the last has ended; a connection that
+//   found no fiber is closed.
+//
+// Comes from: coir/net.hpp.   Goes to: io, spawn.
+#include "coir/net.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "coir/scope.hpp"
+#include "runtime/perform.hpp"
+
+namespace coir::net {
+namespace {
+
+struct address {
+  sockaddr_storage place{};
+  socklen_t bytes = 0;
+  sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&place); }
+};
+
+result<address> numeric(const std::string& text, std::uint16_t port) {
+  address a;
+  auto& v4 = reinterpret_cast<sockaddr_in&>(a.place);
+  auto& v6 = reinterpret_cast<sockaddr_in6&>(a.place);
+  if (::inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    a.bytes = sizeof v4;
+    return a;
+  }
+  if (::inet_pton(AF_INET6, text.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    a.bytes = sizeof v6;
+    return a;
+  }
+  return fail(std::errc::invalid_argument);
+}
+
+std::error_code last_error() noexcept { return {errno, std::generic_category()}; }
+
+void set_flag(int fd, int level, int name) noexcept {
+  const int on = 1;
+  ::setsockopt(fd, level, name, &on, sizeof on);
+}
+
+bool table_is_full(const std::error_code& e) noexcept {
+  return e == std::errc::too_many_files_open || e == std::errc::too_many_files_open_in_system;
+}
+
+}  // namespace
+
+result<tcp_stream> tcp_stream::connect(const std::string& text, std::uint16_t port,
+                                       deadline until) {
+  auto target = numeric(text, port);
+  if (!target) return fail(target.error());
+  tcp_stream made(::socket(target->place.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!made) return fail(last_error());
+  set_flag(made.fd(), IPPROTO_TCP, TCP_NODELAY);
+  if (auto connected = io::connect(made.fd(), target->get(), target->bytes, until); !connected)
+    return fail(connected.error());
+  return made;
+}
+
+result<> tcp_stream::read_exact(std::span<std::byte> into, deadline until) {
+  while (!into.empty()) {
+    const auto n = read_some(into, until);
+    if (!n) return fail(n.error());
+    if (*n == 0) return fail(std::errc::connection_aborted);
+    into = into.subspan(*n);
+  }
+  return {};
+}
+
+result<> tcp_stream::write_all(std::span<const std::byte> from, deadline until) {
+  while (!from.empty()) {
+    const auto n = write_some(from, until);
+    if (!n) return fail(n.error());
+    from = from.subspan(*n);
+  }
+  return {};
+}
+
+result<tcp_listener> tcp_listener::listen(const listen_options& o) {
+  auto local = numeric(o.address, o.port);
+  if (!local) return fail(local.error());
+  tcp_listener made;
+  made.fd_.reset(::socket(local->place.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!made.fd_) return fail(last_error());
+  set_flag(made.fd(), SOL_SOCKET, SO_REUSEADDR);
+  if (::bind(made.fd(), local->get(), local->bytes) != 0) return fail(last_error());
+  if (::listen(made.fd(), o.backlog) != 0) return fail(last_error());
+  local->bytes = sizeof local->place;
+  if (::getsockname(made.fd(), local->get(), &local->bytes) != 0) return fail(last_error());
+  made.port_ = ntohs(reinterpret_cast<const sockaddr_in&>(local->place)
+                         .sin_port);  // the same place in both families
+  made.no_delay_ = o.no_delay;
+  return made;
+}
+
+result<tcp_stream> tcp_listener::accept(deadline until) {
+  std::chrono::milliseconds pause{10};
+  bool told = false;
+  for (;;) {
+    const auto fd = io::accept(fd_.get(), nullptr, nullptr, until);
+    if (fd) {
+      if (no_delay_) set_flag(*fd, IPPROTO_TCP, TCP_NODELAY);
+      return tcp_stream(*fd);
+    }
+    if (fd.error() == std::errc::connection_aborted) continue;  // the peer left while it waited
+    if (!table_is_full(fd.error())) return fail(fd.error());
+    if (!std::exchange(told, true))
+      detail::current_core()->log(
+          log_record::level::warning,
+          "accept: " + fd.error().message() +
+              ": waiting for a descriptor; raise `ulimit -n` or close connections");
+    const deadline again = std::min(until, in(pause));
+    if (auto slept = this_fiber::sleep_until(again); !slept) return fail(slept.error());
+    if (again == until) return fail(std::errc::timed_out);
+    pause = std::min(pause * 2, std::chrono::milliseconds(1000));
+  }
+}
+
+result<> tcp_listener::close() {
+  return fd_ ? io::close(fd_.release()) : result<>(fail(std::errc::bad_file_descriptor));
+}
+
+namespace {
+
+/// Where a connection should live: on the worker with the fewest live fibers.
+unsigned emptiest(detail::runtime_core& core) noexcept {
+  std::array<detail::load, 256> seen;
+  return detail::least_live(this_fiber::worker(), core.loads(seen));
+}
+
+}  // namespace
+
+result<> tcp_listener::serve(std::function<void(tcp_stream)> handler, const spawn_options& each) {
+  detail::runtime_core* const core = detail::current_core();
+  if (core == nullptr) return fail(errc::not_in_fiber);
+  scope connections;
+  // One acceptor on every worker: a busy one does not keep the others from taking what waits.
+  const auto take_all = [&]() -> result<> {
+    for (;;) {
+      auto stream = accept();
+      if (!stream) return fail(stream.error());
+      spawn_options where = each;
+      where.worker = emptiest(*core);
+      (void)connections.spawn(
+          [&handler, s = std::move(*stream)]() mutable { handler(std::move(s)); }, where);
+    }
+  };
+  std::vector<handle<void>> acceptors;
+  for (unsigned w = 0; w < core->workers(); ++w)
+    acceptors.push_back(spawn(take_all, {.name = "accept", .worker = w}));
+  std::error_code ended;
+  for (auto& a : acceptors) {
+    for (;;) {
+      const auto done = a.join();
+      if (done) break;
+      if (this_fiber::cancelled() && a) {
+        for (auto& each_one : acceptors) each_one.cancel();
+        connections.cancel();
+        ended = std::make_error_code(std::errc::operation_canceled);
+        while (!a.done()) this_fiber::yield();
+        break;
+      }
+      if (!ended) ended = done.error();
+      break;
+    }
+  }
+  if (auto joined = connections.join();
+      !joined && joined.error() == std::errc::operation_canceled) {
+    connections.cancel();
+    ended = joined.error();
+  }
+  // Closing the listener is the ordinary end.
+  if (ended == std::errc::bad_file_descriptor ||
+      (ended == std::errc::operation_canceled && !this_fiber::cancelled()))
+    return {};
+  if (ended) return fail(ended);
+  return {};
+}
+
+}  // namespace coir::net

@@ -1,0 +1,30 @@
+// perform.hpp: one effect from the inside: fill, start, park, and what the result means.
+//
+// Always true:
+//   - The entry, and all it points to, stay on the performer's stack until the last completion.
+//   - EINTR and EAGAIN are answered here: the first is tried again, the second waits for readiness
+//   first. Both keep the deadline.
+//   - A cancelled fiber performs nothing; what was started before and succeeded is delivered.
+//
+// Comes from: coir::perform, io, net.   Goes to: flight.
+#pragma once
+
+#include "runtime/waiting.hpp"
+
+namespace coir::detail {
+
+/// Performs the entry on the calling fiber's worker. Returns res of the last completion, a negative
+/// errno, or -(io_own_base + errc).
+std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns) noexcept;
+
+/// The same, whether or not the fiber is cancelled, without a deadline: for what must happen once
+/// it was begun.
+std::int32_t perform_to_the_end(const io_uring_sqe& entry) noexcept;
+
+/// Waits until no worker has an operation on `fd`, then closes it. 0 or a negative errno. Fibers
+/// park, threads block.
+int close_everywhere(runtime_core& core, int fd) noexcept;
+/// The same for a plain thread, for every runtime of the process.
+int close_from_thread(int fd) noexcept;
+
+}  // namespace coir::detail

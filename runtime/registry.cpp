@@ -1,0 +1,82 @@
+// registry.cpp: a list under a mutex, and the handler that counts forks.
+//
+// Always true:
+//   - In the child of a fork the list's mutex is made anew: a thread that held it in the parent
+//   does not exist here.
+//
+// Comes from: registry.hpp.   Goes to: runtime.
+#include "runtime/registry.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "runtime/runtime.hpp"
+
+namespace coir::detail {
+namespace {
+
+struct book {
+  std::mutex mutex;
+  std::vector<runtime_core*> cores;
+  std::uint32_t next_serial = 1;
+};
+
+book& the_book() {
+  static book* const one =
+      new book;  // never destroyed: runtimes may end after static destructors began
+  return *one;
+}
+
+std::atomic<unsigned> forks{0};
+
+void after_fork_in_child() {
+  forks.fetch_add(1, std::memory_order_relaxed);
+  ::new (&the_book().mutex) std::mutex;
+}
+
+}  // namespace
+
+unsigned fork_generation() noexcept { return forks.load(std::memory_order_relaxed); }
+
+void register_core(runtime_core& core) {
+  static const int once = ::pthread_atfork(nullptr, nullptr, &after_fork_in_child);
+  (void)once;
+  book& b = the_book();
+  const std::lock_guard held(b.mutex);
+  core.serial = b.next_serial++;
+  b.cores.push_back(&core);
+}
+
+void unregister_core(runtime_core& core) noexcept {
+  book& b = the_book();
+  const std::lock_guard held(b.mutex);
+  b.cores.erase(std::remove(b.cores.begin(), b.cores.end(), &core), b.cores.end());
+}
+
+runtime_core* find_core(std::uint32_t serial) noexcept {
+  if (runtime_core* const mine = current_core(); mine != nullptr && mine->serial == serial)
+    return mine;
+  book& b = the_book();
+  const std::lock_guard held(b.mutex);
+  for (runtime_core* const core : b.cores)
+    if (core->serial == serial) return core;
+  return nullptr;
+}
+
+void for_each_core(const std::function<void(runtime_core&)>& visit) {
+  std::vector<runtime_core*> all;
+  {
+    book& b = the_book();
+    const std::lock_guard held(b.mutex);
+    all = b.cores;
+  }
+  // Outside the lock, because a visit may wait: the caller keeps the runtimes it uses alive, as for
+  // every other call.
+  for (runtime_core* const core : all) visit(*core);
+}
+
+}  // namespace coir::detail

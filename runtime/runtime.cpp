@@ -1,0 +1,260 @@
+// runtime.cpp: the life of a runtime: start the threads, stop them, and know when everybody has
+// ended.
+//
+// Always true:
+//   - A worker thread blocks all signals but the fatal ones, has a guarded signal stack, and
+//   refuses pthread_cancel.
+//   - shutdown: refuse new work, cancel everybody once, wait, end the threads; what survives is
+//   named and keeps its memory.
+//   - "Deadlock" is answered only when no thread but ours exists in the process: another one could
+//   still wake somebody.
+//
+// Comes from: coir::runtime.   Goes to: worker::run.
+#include "runtime/runtime.hpp"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "runtime/overflow.hpp"
+#include "runtime/registry.hpp"
+
+namespace coir::detail {
+namespace {
+
+void block_signals() noexcept {
+  sigset_t all{};
+  ::sigfillset(&all);
+  for (const int fatal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS})
+    ::sigdelset(&all, fatal);
+  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+}
+
+void cancel_everybody(errand&, void* at) noexcept { static_cast<worker*>(at)->cancel_all(); }
+
+/// How many threads the process has; 0 when /proc does not tell.
+std::size_t threads_of_process() noexcept {
+  DIR* const tasks = ::opendir("/proc/self/task");
+  if (tasks == nullptr) return 0;
+  std::size_t count = 0;
+  while (const dirent* const entry = ::readdir(tasks))
+    if (entry->d_name[0] != '.') ++count;
+  ::closedir(tasks);
+  return count;
+}
+
+}  // namespace
+
+runtime_core::~runtime_core() {
+  unregister_core(*this);
+  end_threads();
+}
+
+void runtime_core::work(unsigned index) noexcept {
+  block_signals();
+  ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+  ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);  // a timed sleep is otherwise up to 50 us late
+  char name[16];
+  std::snprintf(name, sizeof name, "coir/%u", index);
+  ::pthread_setname_np(::pthread_self(), name);
+  const auto signals_here = signal_stack::make();
+  const int attached = at(index).run([this](int error) {
+    if (error < 0) attach_error_.store(error, std::memory_order_relaxed);
+    attached_.fetch_add(1, std::memory_order_acq_rel);
+    futex_wake(attached_, 1);
+  });
+  (void)attached;
+}
+
+result<> runtime_core::start() {
+  const std::lock_guard held(life_);
+  if (inherited()) return fail(errc::foreign_runtime);
+  if (stopping.load(std::memory_order_relaxed)) return fail(errc::shutting_down);
+  state expected = state::created;
+  if (!state_.compare_exchange_strong(expected, state::started)) return fail(errc::already_started);
+  std::error_code why;
+  try {
+    for (unsigned i = 0; i < workers(); ++i) threads_.emplace_back([this, i] { work(i); });
+  } catch (const std::system_error& refused) {
+    why = refused.code();
+  }
+  for (std::uint32_t seen = 0;
+       (seen = attached_.load(std::memory_order_acquire)) < threads_.size();)
+    futex_wait(attached_, seen, INT64_MAX);
+  if (const int error = attach_error_.load(std::memory_order_relaxed); error < 0)
+    why = system_error(error);
+  if (!why) return {};
+  end_threads();
+  state_.store(state::ended);
+  return fail(why);
+}
+
+void runtime_core::request_stop() noexcept {
+  stopping.store(true, std::memory_order_seq_cst);
+  {
+    const word_lock held(stop_lock_);
+    if (std::exchange(stop_sent_, true)) return;
+  }
+  for (unsigned i = 0; i < workers(); ++i) {
+    stop_errands_[i].run = &cancel_everybody;
+    at(i).send_errand(stop_errands_[i]);
+  }
+  wake_for_room(*this, UINT32_MAX);
+}
+
+bool runtime_core::all_ended() const noexcept {
+  // Finished before spawned: see the top of runtime.hpp. acquire: pairs with the release of each
+  // count.
+  std::uint64_t finished = 0;
+  for (const auto& w : workers_) finished += w->finished.load(std::memory_order_acquire);
+  std::uint64_t spawned = foreign_spawned_.load(std::memory_order_acquire);
+  for (const auto& w : workers_) spawned += w->spawned.load(std::memory_order_acquire);
+  return finished == spawned;
+}
+
+bool runtime_core::stuck() const noexcept {
+  const auto resting = [this] {
+    return std::all_of(workers_.begin(), workers_.end(), [](const auto& w) {
+      return w->resting() == rest::for_others && w->inbox_empty();
+    });
+  };
+  if (!resting() || offload_.busy() != 0) return false;
+  if (threads_of_process() != workers_.size() + offload_.threads() + 1) return false;
+  return resting() && !all_ended();
+}
+
+void runtime_core::on_worker_idle(commons& self) noexcept {
+  auto& core = static_cast<runtime_core&>(self);
+  if (core.here_) {
+    if (!core.all_ended()) {
+      if (!core.at(0).outside().exhausted()) return;
+      if (!std::exchange(core.deadlocked_, true))
+        return core.request_stop();  // ends what can be ended, then looks again
+    }
+    return core.at(0).quit();
+  }
+  const bool everybody = std::all_of(core.workers_.begin(), core.workers_.end(), [](const auto& w) {
+    return w->resting() == rest::for_others;
+  });
+  if (!everybody) return;
+  core.idle_word_.fetch_add(1, std::memory_order_acq_rel);
+  futex_wake(core.idle_word_, INT32_MAX);
+}
+
+std::error_code runtime_core::wait_until_ended(std::int64_t until_ns,
+                                               bool detect_deadlock) noexcept {
+  settling.store(true, std::memory_order_seq_cst);
+  for (const auto& w : workers_) w->ring();
+  for (;;) {
+    const std::uint32_t seen = idle_word_.load(std::memory_order_acquire);
+    if (all_ended()) return {};
+    if (detect_deadlock && stuck()) {
+      const std::string names = describe_survivors();
+      log(log_record::level::error,
+          "deadlock: nothing is under way, and these fibers wait: " + names);
+      return make_error_code(errc::deadlock);
+    }
+    if (!futex_wait(idle_word_, seen, until_ns)) return make_error_code(errc::survivors);
+  }
+}
+
+std::error_code runtime_core::wait_for_all() noexcept { return wait_until_ended(never_ns, true); }
+
+std::error_code runtime_core::run_here() noexcept {
+  here_ = true;
+  settling.store(true, std::memory_order_relaxed);
+  state_.store(state::started);
+  const int attached = at(0).run([](int) {});
+  state_.store(state::ended);
+  if (attached < 0) return system_error(attached);
+  return deadlocked_ ? make_error_code(errc::deadlock) : std::error_code();
+}
+
+void runtime_core::end_threads() noexcept {
+  for (const auto& w : workers_) w->quit();
+  for (std::thread& t : threads_)
+    if (t.joinable()) t.join();
+  threads_.clear();
+}
+
+result<> runtime_core::shutdown(std::int64_t until_ns) {
+  if (inherited()) return fail(errc::foreign_runtime);
+  if (current_core() == this) return fail(errc::deadlock);
+  const std::lock_guard held(life_);
+  if (state_.load() == state::ended) return {};
+  if (state_.load() == state::abandoned && !all_ended()) return fail(errc::survivors);
+  const bool queued_only = state_.load() == state::created;
+  stopping.store(true, std::memory_order_seq_cst);
+  if (queued_only && !all_ended()) {
+    // Never started: workers run once so that every queued fiber ends cancelled and its closure is
+    // destroyed.
+    state_.store(state::started);
+    for (unsigned i = 0; i < workers(); ++i) threads_.emplace_back([this, i] { work(i); });
+  }
+  request_stop();
+  if (wait_until_ended(until_ns, false)) {
+    log(log_record::level::error,
+        "shutdown: still alive, their memory is kept: " + describe_survivors());
+    for (std::thread& t : threads_)
+      if (t.joinable()) t.detach();
+    threads_.clear();
+    state_.store(state::abandoned);
+    return fail(errc::survivors);
+  }
+  end_threads();
+  state_.store(state::ended);
+  return {};
+}
+
+std::string runtime_core::describe_survivors() const {
+  std::string text;
+  unsigned named = 0;
+  unsigned more = 0;
+  for (std::uint32_t i = 0; i < records.touched(); ++i) {
+    const auto& r = *static_cast<const record*>(records.at(i));
+    if (r.home.load(std::memory_order_acquire) == no_home ||
+        (r.join.load(std::memory_order_acquire) & join_done) != 0)
+      continue;
+    if (named == 10) {
+      ++more;
+      continue;
+    }
+    ++named;
+    text += (text.empty() ? "" : ", ") + std::to_string(r.slot) + " '" + r.name + "' (" + r.file +
+            ":" + std::to_string(r.line) + ")";
+  }
+  if (more != 0) text += " and " + std::to_string(more) + " more";
+  return text;
+}
+
+std::span<const load> runtime_core::loads(std::span<load> into) const noexcept {
+  const std::size_t count = std::min(into.size(), workers_.size());
+  for (std::size_t i = 0; i < count; ++i) into[i] = workers_[i]->published_load();
+  return into.first(count);
+}
+
+stats runtime_core::snapshot() const {
+  stats all;
+  for (const auto& w : workers_) all.workers.push_back(w->stats());
+  if (!all.workers.empty())
+    all.workers[0].spawned += foreign_spawned_.load(std::memory_order_relaxed);
+  all.boxes = boxes.load(std::memory_order_relaxed);
+  all.records_touched = records.touched();
+  all.stacks_made = pool->stats().slots;
+  return all;
+}
+
+void runtime_core::send_wake_home(commons& self, record& fiber) noexcept {
+  auto& core = static_cast<runtime_core&>(self);
+  // acquire: pairs with the mailer's release; a deflected record's link goes to where it is now.
+  const std::uint32_t home = fiber.home.load(std::memory_order_acquire);
+  COIR_ASSERT(home != no_home);
+  if (worker* const here = worker::current()) ++here->counts().wakes_sent;
+  core.at(home).send_wake(fiber);
+}
+
+}  // namespace coir::detail

@@ -1,0 +1,233 @@
+// runtime_setup.cpp: from options to a runtime that can be started: check, count processors,
+// reserve, open backends.
+//
+// Always true:
+//   - Every option out of range is refused with one line that names it and its range; nothing is
+//   clamped.
+//   - A failure leaves nothing behind: no thread, no descriptor, no mapping.
+//
+// Comes from: runtime::create.   Goes to: runtime_core.
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "runtime/overflow.hpp"
+#include "runtime/registry.hpp"
+#include "runtime/runtime.hpp"
+#include "runtime/uring.hpp"
+
+namespace coir::detail {
+namespace {
+
+void log_to_stderr(const log_record& line) {
+  char text[1024];
+  const int n = std::snprintf(text, sizeof text, "coir: %.*s\n", static_cast<int>(line.text.size()),
+                              line.text.data());
+  if (n <= 0) return;
+  const auto length = std::min(static_cast<std::size_t>(n), sizeof text - 1);
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, length);
+}
+
+/// Processors by the cgroup's quota, rounded up; 0 without a quota. cpu.max holds "quota period" in
+/// microseconds, or "max".
+unsigned quota_processors() noexcept {
+  const int fd = ::open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  char text[64] = {};
+  const auto n = ::read(fd, text, sizeof text - 1);
+  ::close(fd);
+  long quota = 0;
+  long period = 0;
+  if (n <= 0 || std::sscanf(text, "%ld %ld", &quota, &period) != 2 || quota <= 0 || period <= 0)
+    return 0;
+  return static_cast<unsigned>((quota + period - 1) / period);
+}
+
+unsigned usable_processors() noexcept {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  unsigned count = 1;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0)
+    count = static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
+  if (const unsigned quota = quota_processors(); quota != 0) count = std::min(count, quota);
+  return std::min(count, 256u);
+}
+
+struct range {
+  const char* name;
+  std::uint64_t value, least, most;
+};
+
+result<> check(const options& o) {
+  const range ranges[] = {
+      {"workers", o.workers, 0, 256},
+      {"fibers_max", o.fibers_max, 1, 1u << 24},
+      {"stack_bytes", o.stack_bytes, 16 << 10, 8 << 20},
+      {"ring_entries", o.ring_entries, 1, 32768},
+      {"mailbox_slots", o.mailbox_slots, 1, 65536},
+      {"run_budget", o.run_budget, 1, 65536},
+      {"deflect_threshold", o.deflect_threshold, 1, UINT32_MAX},
+      {"offload_threads", o.offload_threads, 1, 1024},
+      {"offload_queue", o.offload_queue, 1, 1u << 24},
+      {"idle_spin", static_cast<std::uint64_t>(o.idle_spin.count()), 0, 1'000'000},
+  };
+  for (const range& r : ranges) {
+    if (r.value >= r.least && r.value <= r.most) continue;
+    o.log({log_record::level::error,
+           "options::" + std::string(r.name) + " is " + std::to_string(r.value) +
+               ": it goes from " + std::to_string(r.least) + " to " + std::to_string(r.most)});
+    return fail(std::errc::invalid_argument);
+  }
+  return {};
+}
+
+/// COIR_BACKEND decides for `automatic`.
+result<> check_backend(const options& o) {
+  if (o.backend != backend_kind::automatic) return {};
+  const char* const wish = std::getenv("COIR_BACKEND");
+  if (wish == nullptr || *wish == '\0' || std::strcmp(wish, "uring") == 0) return {};
+  o.log({log_record::level::error,
+         "COIR_BACKEND=" + std::string(wish) + ": this version knows uring"});
+  return fail(std::errc::invalid_argument);
+}
+
+bool describe_running(overflow_view& out) noexcept {
+  worker* const here = worker::current();
+  const record* const r = here == nullptr ? nullptr : here->self();
+  if (r == nullptr || !r->where) return false;
+  out.guard_low = r->where.slot;
+  out.guard_high = r->where.bottom;
+  out.stack_bytes = stack_slot_bytes(r->where.klass);
+  out.fiber = r->slot;
+  out.generation = r->generation.load(std::memory_order_relaxed);
+  out.name = r->name;
+  out.file = r->file;
+  out.line = r->line;
+  return true;
+}
+
+}  // namespace
+
+void commons::log(log_record::level severity, const std::string& text) const {
+  chosen.log({severity, text});
+}
+
+runtime_core::runtime_core(options o)
+    : descriptors_(fds_max_of_process()),
+      offload_(o.offload_threads, o.offload_queue),
+      fork_generation_(fork_generation()) {
+  chosen = std::move(o);
+  on_idle = &on_worker_idle;
+  send_wake = &send_wake_home;
+}
+
+bool runtime_core::inherited() const noexcept { return fork_generation_ != fork_generation(); }
+
+result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make) try {
+  if (!o.log) o.log = &log_to_stderr;
+  if (auto checked = check(o); !checked) return fail(checked.error());
+  if (!make) {
+    if (auto checked = check_backend(o); !checked) return fail(checked.error());
+    make = [](unsigned, const options& all) { return make_uring(all.ring_entries, all.log); };
+  }
+  if (o.workers == 0) o.workers = usable_processors();
+  std::unique_ptr<runtime_core> core(new runtime_core(std::move(o)));
+  const options& chosen = core->chosen;
+  auto records = arena::make(chosen.fibers_max, record_bytes, offsetof(task, storage));
+  if (!records) return fail(records.error());
+  core->records = std::move(*records);
+  stack_settings wish{.guards = chosen.guards,
+                      .stacks_max = chosen.fibers_max,
+                      .scrub = chosen.scrub_on_exit,
+                      .log = chosen.log};
+  wish.returned = [all = core.get()] {
+    for (unsigned i = 0; i < all->workers(); ++i) all->at(i).ring();
+  };
+  auto pool = stacks::make(std::move(wish));
+  if (!pool) return fail(pool.error());
+  core->pool = std::move(*pool);
+  core->stop_errands_ = std::make_unique<errand[]>(chosen.workers);
+  for (unsigned i = 0; i < chosen.workers; ++i) {
+    auto outside = make(i, chosen);
+    if (!outside) return fail(outside.error());
+    const worker_settings s{
+        .index = i,
+        .run_budget = chosen.run_budget,
+        .mailbox_slots = chosen.mailbox_slots,
+        .fds_max = core->descriptors_.size(),
+        .idle_spin_ns = chosen.workers > 1 ? chosen.idle_spin.count() * 1000 : 0,
+        .starts_in_place = !COIR_TSAN && !chosen.scrub_on_exit};
+    core->workers_.push_back(std::make_unique<worker>(*core, std::move(*outside), s));
+  }
+  install_overflow_report(&describe_running);
+  register_core(*core);
+  return core;
+} catch (const std::bad_alloc&) {
+  return fail(std::errc::not_enough_memory);
+}
+
+}  // namespace coir::detail
+
+namespace coir {
+
+worker_stats stats::total() const noexcept {
+  worker_stats sum;
+  using field = std::uint64_t worker_stats::*;
+  static constexpr field fields[] = {&worker_stats::spawned,      &worker_stats::finished,
+                                     &worker_stats::switches,     &worker_stats::parks,
+                                     &worker_stats::live,         &worker_stats::ready,
+                                     &worker_stats::unstarted,    &worker_stats::deflected_out,
+                                     &worker_stats::deflected_in, &worker_stats::mailbox_refused,
+                                     &worker_stats::wakes_sent,   &worker_stats::wakes_taken,
+                                     &worker_stats::bells_rung,   &worker_stats::sleeps,
+                                     &worker_stats::turns,        &worker_stats::spins_won,
+                                     &worker_stats::spins_lost,   &worker_stats::sqes,
+                                     &worker_stats::cqes,         &worker_stats::enters,
+                                     &worker_stats::stale_tokens, &worker_stats::cancels,
+                                     &worker_stats::overflows,    &worker_stats::operations_open,
+                                     &worker_stats::timers,       &worker_stats::stacks_bound,
+                                     &worker_stats::stacks_warm};
+  for (const worker_stats& w : workers)
+    for (const field f : fields) sum.*f += w.*f;
+  return sum;
+}
+
+result<std::unique_ptr<runtime>> runtime::create(options o) {
+  auto core = detail::runtime_core::create(std::move(o));
+  if (!core) return fail(core.error());
+  return std::unique_ptr<runtime>(new runtime(core->release()));
+}
+
+result<> runtime::start() { return core_->start(); }
+void runtime::request_stop() noexcept { core_->request_stop(); }
+result<> runtime::shutdown(deadline until) { return core_->shutdown(detail::ns_of(until)); }
+stats runtime::snapshot() const { return core_->snapshot(); }
+unsigned runtime::workers() const noexcept { return core_->workers(); }
+runtime::~runtime() = default;
+
+result<> runtime::start_if_needed() {
+  if (detail::current_core() != nullptr) return fail(errc::deadlock);
+  if (core_->started()) return {};
+  return start();
+}
+
+std::error_code runtime::wait_for_all(fiber_id) noexcept { return core_->wait_for_all(); }
+
+void runtime::end_of_core::operator()(detail::runtime_core* core) const noexcept {
+  if (core->inherited())
+    return;  // its threads are the parent's; freeing would touch what they hold
+  if (core->shutdown(detail::ns_of(in(std::chrono::seconds(5))))) delete core;
+  // Survivors: everything stays, on purpose.
+}
+
+stats snapshot() {
+  detail::runtime_core* const core = detail::current_core();
+  return core == nullptr ? stats() : core->snapshot();
+}
+
+}  // namespace coir

@@ -1,0 +1,105 @@
+// signals.cpp: a handler that writes one byte, and a fiber that reads it.
+//
+// Always true:
+//   - A signal number belongs to at most one object; the table of write ends is read by the
+//   handler, so its entries are atomic.
+//   - The handler is async-signal-safe: one load, one write(2), errno kept.
+//
+// Comes from: coir/signals.hpp.   Goes to: io::read.
+#include "coir/signals.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+
+namespace coir {
+namespace {
+
+constexpr int numbers_max = 65;
+// One more than the write end for each signal, 0 when nobody listens. Lock-free, because a handler
+// reads it.
+constinit std::array<std::atomic<int>, numbers_max> write_ends{};
+std::array<struct sigaction, numbers_max> earlier;  // written by the owner of the number
+
+void on_signal(int number) {
+  const int saved = errno;
+  const auto byte = static_cast<unsigned char>(number);
+  // acquire: pairs with create(); the pipe exists.
+  const int fd = write_ends[static_cast<std::size_t>(number)].load(std::memory_order_acquire) - 1;
+  // A full pipe already holds what wakes the reader.
+  if (fd >= 0) [[maybe_unused]]
+    const auto written = ::write(fd, &byte, 1);
+  errno = saved;
+}
+
+bool may_be_taken(int number) noexcept {
+  for (const int never_taken :
+       {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS})
+    if (number == never_taken) return false;
+  return number > 0 && number < numbers_max;
+}
+
+}  // namespace
+
+result<signals> signals::create(std::initializer_list<int> numbers) {
+  for (const int n : numbers)
+    if (!may_be_taken(n)) return fail(std::errc::invalid_argument);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return fail(std::error_code(errno, std::generic_category()));
+  ::fcntl(ends[1], F_SETFL, O_NONBLOCK);  // ours: a handler must not block
+  signals made;
+  made.read_end_.reset(ends[0]);
+  made.write_end_ = ends[1];
+  for (const int n : numbers) {
+    int nobody = 0;
+    if (!write_ends[static_cast<std::size_t>(n)].compare_exchange_strong(nobody, ends[1] + 1)) {
+      made.restore();
+      return fail(std::errc::device_or_resource_busy);
+    }
+    struct sigaction action {};
+    action.sa_handler = &on_signal;
+    action.sa_flags = SA_RESTART | SA_ONSTACK;
+    ::sigfillset(&action.sa_mask);
+    ::sigaction(n, &action, &earlier[static_cast<std::size_t>(n)]);
+    made.numbers_.push_back(n);
+  }
+  return made;
+}
+
+result<int> signals::next(deadline until) {
+  unsigned char number = 0;
+  const auto n = io::read(read_end_.get(), std::as_writable_bytes(std::span(&number, 1)), until);
+  if (!n) return fail(n.error());
+  return static_cast<int>(number);
+}
+
+void signals::restore() noexcept {
+  for (const int n : numbers_) {
+    ::sigaction(n, &earlier[static_cast<std::size_t>(n)], nullptr);
+    write_ends[static_cast<std::size_t>(n)].store(0, std::memory_order_release);
+  }
+  numbers_.clear();
+  if (write_end_ >= 0) ::close(std::exchange(write_end_, -1));
+}
+
+signals::signals(signals&& from) noexcept
+    : read_end_(std::move(from.read_end_)),
+      write_end_(std::exchange(from.write_end_, -1)),
+      numbers_(std::exchange(from.numbers_, {})) {}
+
+signals& signals::operator=(signals&& from) noexcept {
+  if (this == &from) return *this;
+  restore();
+  read_end_ = std::move(from.read_end_);
+  write_end_ = std::exchange(from.write_end_, -1);
+  numbers_ = std::exchange(from.numbers_, {});
+  return *this;
+}
+
+signals::~signals() { restore(); }
+
+}  // namespace coir

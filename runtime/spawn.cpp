@@ -1,0 +1,204 @@
+// spawn.cpp: from a closure to a record in some worker's queue.
+//
+// Always true:
+//   - A record is filled by its spawner alone; `home` is written last, with release, and launch
+//   hands it over.
+//   - A full mailbox has one order of answers: another worker, else home; only work for a worker by
+//   name waits or is refused.
+//   - Every record that was launched was counted as spawned before, so the sums never say "all
+//   ended" too early.
+//
+// Comes from: coir::spawn, runtime::spawn, scope::spawn.   Goes to: worker::enqueue, mailbox.
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/waiting.hpp"
+
+namespace coir::detail {
+namespace {
+
+/// Waits until somebody may have given back what `starving` workers hoard. False: the time is over,
+/// or cancelled.
+std::error_code wait_for_room(runtime_core& core, deadline until, record* (*again)(runtime_core&),
+                              record*& got) {
+  core.starving.fetch_add(1, std::memory_order_seq_cst);
+  core.starved.fetch_add(1, std::memory_order_seq_cst);
+  // Whoever is awake sees `starving` in its next turn; whoever sleeps or goes to sleep is rung, or
+  // sees it in its last look.
+  for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
+  waiter w;
+  const woken why = wait_in(core.room, w, ns_of(until), true, [&] {
+    got = again(core);
+    return got == nullptr && !core.stopping.load(std::memory_order_relaxed);
+  });
+  core.starving.fetch_sub(1, std::memory_order_relaxed);
+  return error_of(why);
+}
+
+record* take_record(runtime_core& core) {
+  worker* const here = worker::current();
+  const bool ours = here != nullptr && &here->shared() == &core;
+  const std::uint32_t slot = ours ? core.records.take(here->records()) : core.records.take();
+  if (slot == no_record) return nullptr;
+  void* const place = core.records.at(slot);
+  auto* r = static_cast<record*>(place);
+  if (r->shared == nullptr) {  // never used: the memory is zero
+    r = ::new (place) record;
+    r->slot = slot;
+    r->shared = &core;
+    r->generation.store(1, std::memory_order_relaxed);
+  }
+  return r;
+}
+
+std::error_code check(const runtime_core& core, const spawn_options& options) {
+  if (core.inherited()) return make_error_code(errc::foreign_runtime);
+  if (core.stopping.load(std::memory_order_relaxed)) return make_error_code(errc::shutting_down);
+  if (options.worker && *options.worker >= core.workers())
+    return std::make_error_code(std::errc::invalid_argument);
+  return {};
+}
+
+}  // namespace
+
+task* new_task(runtime_core* core, const spawn_options& options, const site& where, bool wait,
+               std::error_code& why) {
+  if (core == nullptr) core = current_core();
+  if (core == nullptr || (core == current_core() && current_fiber() == nullptr)) {
+    why = make_error_code(errc::not_in_fiber);
+    return nullptr;
+  }
+  why = check(*core, options);
+  if (why) return nullptr;
+  const std::size_t bytes =
+      options.stack_bytes == 0 ? core->chosen.stack_bytes : options.stack_bytes;
+  const auto klass = core->pool->class_of(bytes);
+  if (!klass) {
+    why = klass.error();
+    return nullptr;
+  }
+  record* r = take_record(*core);
+  while (r == nullptr) {
+    why = make_error_code(errc::arena_full);
+    if (!wait) return nullptr;
+    why = wait_for_room(*core, options.until, &take_record, r);
+    if (r == nullptr && core->stopping.load(std::memory_order_relaxed))
+      why = make_error_code(errc::shutting_down);
+    if (r == nullptr && why) return nullptr;
+    if (r == nullptr) r = take_record(*core);
+  }
+  why = {};
+  r->at = stage::unstarted;
+  r->stack_class = static_cast<std::uint8_t>(*klass);
+  r->file = where.file;
+  r->line = where.line;
+  const std::size_t length = std::min(options.name.size(), sizeof r->name - 1);
+  if (length != 0) std::memcpy(r->name, options.name.data(), length);
+  r->name[length] = '\0';
+  r->join.store(0, std::memory_order_relaxed);
+  // A new life begins without a request to stop; the epoch goes on, so claims of earlier parks
+  // miss.
+  const std::uint64_t word = r->wake.load(std::memory_order_relaxed);
+  r->wake.store(word & ~(wake_cancelled | wake_orphan | wake_claimed | wake_queued),
+                std::memory_order_relaxed);
+  return r;
+}
+
+namespace {
+
+bool mail_to(runtime_core& core, record& r, unsigned target) noexcept {
+  // release: the worker that gets the record's link before its mail asks `home` first, with
+  // acquire.
+  r.home.store(target, std::memory_order_release);
+  if (core.at(target).send(r)) return true;
+  if (worker* const here = worker::current()) ++here->counts().mailbox_refused;
+  return false;
+}
+
+/// Sends to one worker by name; waits for room there if the caller allows it.
+std::error_code launch_at(runtime_core& core, record& r, unsigned target, deadline until,
+                          bool wait) noexcept {
+  while (!mail_to(core, r, target)) {
+    if (!wait) return make_error_code(errc::mailbox_full);
+    core.starving.fetch_add(1, std::memory_order_seq_cst);
+    core.starved.fetch_add(1, std::memory_order_seq_cst);
+    core.at(target).ring();
+    waiter w;
+    bool sent = false;
+    const woken why = wait_in(core.room, w, ns_of(until), true, [&] {
+      sent = mail_to(core, r, target);
+      return !sent;
+    });
+    core.starving.fetch_sub(1, std::memory_order_relaxed);
+    if (sent) return {};
+    if (why != woken::by_item) return error_of(why);
+  }
+  return {};
+}
+
+void launch_here(runtime_core& core, worker& here, record& r) noexcept {
+  const unsigned self = here.index();
+  unsigned target = self;
+  if (core.workers() > 1 && here.own_unstarted() >= core.chosen.deflect_threshold) {
+    std::array<load, 256> seen;
+    target = deflect_target(self, core.loads(seen), core.chosen.deflect_threshold);
+  }
+  if (target != self && mail_to(core, r, target)) {
+    ++here.counts().deflected_out;
+    return;
+  }
+  r.home.store(self, std::memory_order_release);
+  here.enqueue(r);
+}
+
+std::error_code launch_from_outside(runtime_core& core, record& r, deadline until,
+                                    bool wait) noexcept {
+  const unsigned first = core.next_worker();
+  for (unsigned step = 0; step < core.workers(); ++step)
+    if (mail_to(core, r, (first + step) % core.workers())) return {};
+  return launch_at(core, r, first, until, wait);
+}
+
+}  // namespace
+
+std::error_code launch(task& t, const spawn_options& options, bool wait) noexcept {
+  auto& r = static_cast<record&>(t);
+  auto& core = *static_cast<runtime_core*>(r.shared);
+  worker* const here = worker::current();
+  const bool ours = here != nullptr && &here->shared() == &core;
+  if (ours) {
+    here->spawned.store(here->spawned.load(std::memory_order_relaxed) + 1,
+                        std::memory_order_release);
+  } else {
+    core.count_foreign_spawn();
+  }
+  std::error_code why;
+  if (ours && (!options.worker || *options.worker == here->index())) {
+    if (options.worker) {
+      r.home.store(here->index(), std::memory_order_release);
+      here->enqueue(r);
+    } else {
+      launch_here(core, *here, r);
+    }
+  } else if (options.worker) {
+    why = launch_at(core, r, *options.worker, options.until, wait);
+  } else {
+    why = launch_from_outside(core, r, options.until, wait);
+  }
+  if (!why) return {};
+  if (ours) {
+    here->spawned.store(here->spawned.load(std::memory_order_relaxed) - 1,
+                        std::memory_order_release);
+  } else {
+    core.uncount_foreign_spawn();
+  }
+  return why;
+}
+
+void abandon(task& t) noexcept {
+  auto& r = static_cast<record&>(t);
+  if (r.scope != nullptr) r.scope->ended(*r.scope, r);
+  recycle(r);
+}
+
+}  // namespace coir::detail

@@ -1,0 +1,147 @@
+// uring.cpp: entries in, one io_uring_enter per turn, completions out.
+//
+// Always true:
+//   - EINTR, EAGAIN and EBUSY of an enter are not errors: what was not taken stays queued and goes
+//   with the next one.
+//   - EBADR means that the kernel lost a completion; a fiber would wait for ever, so the process
+//   stops.
+//
+// Comes from: uring.hpp.   Goes to: the kernel.
+#include "runtime/uring.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "runtime/futex.hpp"
+
+namespace coir::detail {
+
+uring::uring(const io_uring& ring, int bell_fd) noexcept
+    : ring_(ring),
+      bell_fd_(bell_fd),
+      kept_for_cancels_(ring.sq.ring_entries >= 64 ? 8 : ring.sq.ring_entries / 4) {}
+
+uring::~uring() {
+  io_uring_queue_exit(&ring_);
+  ::close(bell_fd_);
+}
+
+int uring::attach() noexcept {
+  const int enabled = io_uring_enable_rings(&ring_);
+  if (enabled < 0) return enabled;
+  arm_bell();
+  return 0;
+}
+
+io_uring_sqe* uring::entry(bool urgent) noexcept {
+  if (!urgent && io_uring_sq_space_left(&ring_) <= kept_for_cancels_) return nullptr;
+  io_uring_sqe* const e = io_uring_get_sqe(&ring_);
+  if (e != nullptr) ++counts_.sqes;
+  return e;
+}
+
+bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
+  io_uring_sqe* const e = entry(urgent);
+  if (e == nullptr) return false;
+  std::memcpy(e, &from, sizeof *e);
+  e->flags &= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_ASYNC;
+  e->personality = 0;
+  e->user_data = t.raw;
+  return true;
+}
+
+bool uring::cancel(token target) noexcept {
+  io_uring_sqe* const e = entry(true);
+  if (e == nullptr) return false;
+  io_uring_prep_cancel64(e, target.raw, 0);
+  e->user_data = token::make(target.slot(), target.generation(), token_kind::cancel).raw;
+  return true;
+}
+
+bool uring::cancel_fd(int fd) noexcept {
+  io_uring_sqe* const e = entry(true);
+  if (e == nullptr) return false;
+  io_uring_prep_cancel_fd(e, fd, IORING_ASYNC_CANCEL_ALL);
+  e->user_data = token::make(0, 0, token_kind::cancel).raw;
+  return true;
+}
+
+void uring::arm_bell() noexcept {
+  io_uring_sqe* const e = entry(true);
+  if (e == nullptr) return;  // tried again before the next sleep
+  io_uring_prep_read(e, bell_fd_, &bell_value_, sizeof bell_value_, 0);
+  e->user_data = token::make(0, 0, token_kind::bell).raw;
+  bell_armed_ = true;
+}
+
+unsigned uring::flags_of_queue() const noexcept {
+  // relaxed: a hint; whoever acts on it enters the kernel, which orders the rest.
+  return __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
+}
+
+bool uring::ready() const noexcept {
+  return io_uring_cq_ready(&ring_) != 0 ||
+         (flags_of_queue() & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+bool uring::pending() const noexcept { return io_uring_sq_ready(&ring_) != 0 || ready(); }
+
+void uring::wait(std::int64_t until_ns) noexcept {
+  if (!bell_armed_) arm_bell();
+  if (until_ns == no_wait_ns || io_uring_cq_ready(&ring_) != 0) return enter(0, no_wait_ns);
+  enter(bell_armed_ ? 1 : 0, until_ns);
+}
+
+void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
+  ++counts_.enters;
+  int n = 0;
+  if (wanted == 0) {
+    n = io_uring_submit_and_get_events(&ring_);
+  } else if (until_ns == never_ns) {
+    n = io_uring_submit_and_wait(&ring_, wanted);
+  } else {
+    const std::int64_t left = until_ns - now_ns();
+    if (left <= 0) {
+      n = io_uring_submit_and_get_events(&ring_);
+    } else {
+      __kernel_timespec limit{left / 1'000'000'000, left % 1'000'000'000};
+      io_uring_cqe* first = nullptr;
+      n = io_uring_submit_and_wait_timeout(&ring_, &first, wanted, &limit, nullptr);
+    }
+  }
+  if ((flags_of_queue() & IORING_SQ_CQ_OVERFLOW) != 0) ++counts_.overflows;
+  COIR_ASSERT(n != -EBADR);
+  COIR_ASSERT(n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -ETIME || n == -ENOMEM);
+}
+
+unsigned uring::reap(completion_sink sink) noexcept {
+  unsigned head = 0;
+  unsigned taken = 0;
+  io_uring_cqe* c = nullptr;
+  io_uring_for_each_cqe(&ring_, head, c) {
+    ++taken;
+    const token to{c->user_data};
+    if (to.kind() == token_kind::bell) {
+      bell_armed_ = false;
+      continue;
+    }
+    sink.deliver(sink.context, {to, c->res, c->flags});
+  }
+  io_uring_cq_advance(&ring_, taken);
+  counts_.cqes += taken;
+  return taken;
+}
+
+void uring::wake() noexcept {
+  const int saved = errno;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(bell_fd_, &one, sizeof one);
+  errno = saved;
+}
+
+std::int64_t uring::now_ns() const noexcept { return monotonic_ns(); }
+
+}  // namespace coir::detail

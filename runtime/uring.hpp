@@ -1,0 +1,70 @@
+// uring.hpp: the backend that is the kernel's io_uring. Hot; how a ring comes to life is in
+// uring_setup.
+//
+// Always true:
+//   - The ring belongs to its worker's thread (SINGLE_ISSUER, created disabled, enabled by attach)
+//   and is entered nowhere else.
+//   - With DEFER_TASKRUN completions become visible only by entering, so pending() watches the
+//   taskrun and overflow flags.
+//   - A few submission entries are kept for cancels: a full queue never keeps a deadline from being
+//   heard.
+//   - user_data is written on every entry, and links, CQE_SKIP and personality are never set.
+//
+// Comes from: flight, worker.   Goes to: io_uring_enter(2).
+#pragma once
+
+#include <liburing.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "coir/options.hpp"
+#include "coir/result.hpp"
+#include "runtime/backend.hpp"
+
+namespace coir::detail {
+
+class uring final : public backend {
+ public:
+  /// Takes over a ring and an eventfd that uring_setup made.
+  uring(const io_uring& ring, int bell_fd) noexcept;
+  ~uring() override;
+
+  int attach() noexcept override;
+  bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
+  bool cancel(token target) noexcept override;
+  bool cancel_fd(int fd) noexcept override;
+  void wait(std::int64_t until_ns) noexcept override;
+  unsigned reap(completion_sink sink) noexcept override;
+  bool pending() const noexcept override;
+  bool ready() const noexcept override;
+  void wake() noexcept override;
+  std::int64_t now_ns() const noexcept override;
+  const backend_counts& counts() const noexcept override { return counts_; }
+  const char* name() const noexcept override { return "uring"; }
+
+ private:
+  io_uring_sqe* entry(bool urgent) noexcept;
+  void arm_bell() noexcept;
+  void enter(unsigned wanted, std::int64_t until_ns) noexcept;
+  unsigned flags_of_queue() const noexcept;
+
+  io_uring ring_;
+  int bell_fd_;
+  bool bell_armed_ = false;
+  std::uint64_t bell_value_ = 0;  // the kernel writes it when the bell rings
+  unsigned kept_for_cancels_;
+  backend_counts counts_;
+};
+
+/// The line for errno `error` of io_uring_setup(2): cause and remedy.
+std::string refusal_text(int error, unsigned entries);
+
+/// Makes one disabled ring, or says why the kernel refuses: one line naming the cause (sysctl,
+/// seccomp, kernel, memlock, file descriptors) and the remedy goes to `log`, and
+/// errc::backend_refused or the errno is returned. Nothing is left behind.
+result<std::unique_ptr<backend>> make_uring(unsigned entries,
+                                            const std::function<void(const log_record&)>& log);
+
+}  // namespace coir::detail

@@ -1,0 +1,129 @@
+// uring_setup.cpp: how a ring comes to life, and what the person reads when the kernel refuses one.
+//
+// Always true:
+//   - A ring is made with SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG, SUBMIT_ALL, R_DISABLED and a
+//   completion queue of four times
+//     the submission queue; all of them exist since Linux 6.1, which is what we ask for.
+//   - Tearing a ring down is asynchronous in the kernel, so ENOMEM is tried again for a second
+//   before memlock is blamed.
+//   - The line names one cause among sysctl, seccomp, kernel, memlock and file descriptors, and
+//   what to do.
+//
+// Comes from: runtime::create.   Goes to: uring.hpp.
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "runtime/futex.hpp"
+#include "runtime/uring.hpp"
+
+namespace coir::detail {
+namespace {
+
+long read_number(const char* path) noexcept {
+  const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  char text[32] = {};
+  const auto n = ::read(fd, text, sizeof text - 1);
+  ::close(fd);
+  return n > 0 ? std::strtol(text, nullptr, 10) : -1;
+}
+
+std::string memlock_text() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_MEMLOCK, &limit);
+  if (limit.rlim_cur == RLIM_INFINITY) return "unlimited";
+  return std::to_string(limit.rlim_cur / 1024) + " KiB";
+}
+
+std::string descriptors_text() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return std::to_string(limit.rlim_cur);
+}
+
+}  // namespace
+
+std::string refusal_text(int error, unsigned entries) {
+  utsname system{};
+  ::uname(&system);
+  const std::string head = "io_uring_setup: ";
+  switch (error) {
+    case EPERM: {
+      const long disabled = read_number("/proc/sys/kernel/io_uring_disabled");
+      if (disabled > 0)
+        return head + "EPERM (sysctl kernel.io_uring_disabled=" + std::to_string(disabled) +
+               "): ask the administrator for kernel.io_uring_disabled=0" +
+               (disabled == 1 ? ", or for membership of the group in kernel.io_uring_group" : "");
+      return head +
+             "EPERM (seccomp: a container profile forbids it): allow io_uring_setup, "
+             "io_uring_enter and io_uring_register in the "
+             "profile";
+    }
+    case ENOSYS:
+      return head + "ENOSYS (kernel " + system.release +
+             " has no io_uring, or a seccomp profile hides it): Linux 6.1 or later is needed";
+    case EINVAL:
+      return head + "EINVAL (kernel " + system.release +
+             " does not know SINGLE_ISSUER and DEFER_TASKRUN): Linux 6.1 or later is needed";
+    case ENOMEM:
+      return head + "ENOMEM (memlock limit " + memlock_text() + ", a ring of " +
+             std::to_string(entries) + " entries needs about " +
+             std::to_string(entries * (64 + 4 * 16) / 1024 + 8) +
+             " KiB): raise `ulimit -l`, or lower options::ring_entries or options::workers";
+    case EMFILE:
+    case ENFILE:
+      return head + (error == EMFILE ? "EMFILE" : "ENFILE") + " (file descriptors, limit " +
+             descriptors_text() + "): raise `ulimit -n`; each worker needs two";
+    default:
+      return head + std::strerror(error) + " (kernel " + system.release + ")";
+  }
+}
+
+namespace {
+
+int open_ring(io_uring& ring, unsigned entries) noexcept {
+  io_uring_params p{};
+  p.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+            IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE |
+            IORING_SETUP_CLAMP;
+  p.cq_entries = entries * 4;
+  const std::int64_t give_up_ns = monotonic_ns() + 1'000'000'000;
+  for (;;) {
+    const int made = io_uring_queue_init_params(entries, &ring, &p);
+    if (made != -ENOMEM || monotonic_ns() > give_up_ns) return made;
+    const timespec pause_for{0, 5'000'000};
+    ::nanosleep(&pause_for, nullptr);
+  }
+}
+
+}  // namespace
+
+result<std::unique_ptr<backend>> make_uring(unsigned entries,
+                                            const std::function<void(const log_record&)>& log) {
+  const auto refuse = [&](int error) {
+    log({log_record::level::error, refusal_text(error, entries)});
+    return fail(std::error_code(error, std::generic_category()));
+  };
+  const int bell_fd = ::eventfd(0, EFD_CLOEXEC);
+  if (bell_fd < 0) return refuse(errno);
+  io_uring ring{};
+  const int made = open_ring(ring, entries);
+  if (made < 0) {
+    ::close(bell_fd);
+    return refuse(-made);
+  }
+  io_uring_ring_dontfork(&ring);
+  return std::unique_ptr<backend>(std::make_unique<uring>(ring, bell_fd));
+}
+
+}  // namespace coir::detail

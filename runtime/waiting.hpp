@@ -1,0 +1,93 @@
+// waiting.hpp: waiting in a queue, for whoever calls: a fiber parks, a plain thread sleeps.
+//
+// Always true:
+//   - `blocked` is asked under the queue's lock, so nothing is missed between the look and the
+//   wait.
+//   - The lock is taken once more after the wait: when wait_in returns, whoever woke us has let go
+//   of the queue, and the object that holds
+//     it may be destroyed.
+//
+// Comes from: sync, spawn, join, offload, fds.   Goes to: worker::park, futex.
+#pragma once
+
+#include "runtime/runtime.hpp"
+
+namespace coir::detail {
+
+/// A park that others may end, by claiming its epoch.
+struct shared_park : park_site {
+  explicit shared_park(record& fiber) noexcept : epoch(current_epoch(fiber)) { stop = &end_early; }
+  std::uint64_t epoch;
+
+ private:
+  static void end_early(park_site& self, record& fiber, woken why) noexcept {
+    if (!claim_at_home(fiber, static_cast<shared_park&>(self).epoch)) return;  // an item came first
+    self.why = why;
+    worker::current()->make_ready(fiber);
+  }
+};
+
+/// A park that only this worker's own doings can end: a sleep, a yield to nobody.
+struct private_park : park_site {
+  private_park() noexcept { stop = &end_early; }
+
+ private:
+  static void end_early(park_site& self, record& fiber, woken why) noexcept {
+    self.why = why;
+    worker::current()->make_ready(fiber);
+  }
+};
+
+/// Sleeps until `w` was ended by wake_waiter or `until_ns` came.
+inline woken sleep_as_thread(waiter& w, std::int64_t until_ns) noexcept {
+  // acquire: pairs with the release in wake_waiter.
+  while (w.word.load(std::memory_order_acquire) == 0) {
+    if (futex_wait(w.word, 0, until_ns)) continue;
+    return w.word.exchange(1, std::memory_order_acquire) == 0 ? woken::by_deadline : woken::by_item;
+  }
+  return woken::by_item;
+}
+
+/// Waits in `q` while `blocked()` holds when asked; `w` is the waiter to use (a derived one carries
+/// more).
+template <class Blocked>
+woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
+              Blocked blocked) noexcept {
+  record* const me = current_fiber();
+  woken why = woken::by_item;
+  if (me != nullptr) {
+    shared_park site(*me);
+    w.fiber = me;
+    w.epoch = site.epoch;
+    {
+      const word_lock held(q.lock);
+      if (!blocked()) return woken::by_item;
+      enqueue(q, w);
+    }
+    why = worker::current()->park(site, until_ns, heed_cancel);
+  } else {
+    {
+      const word_lock held(q.lock);
+      if (!blocked()) return woken::by_item;
+      enqueue(q, w);
+    }
+    why = sleep_as_thread(w, until_ns);
+  }
+  const word_lock held(q.lock);
+  if (w.linked) unlink(q, w);
+  return why;
+}
+
+inline std::error_code error_of(woken why) noexcept {
+  switch (why) {
+    case woken::by_item:
+      return {};
+    case woken::by_deadline:
+      return std::make_error_code(std::errc::timed_out);
+    case woken::by_cancel:
+      return std::make_error_code(std::errc::operation_canceled);
+  }
+  return {};
+}
+
+}  // namespace coir::detail

@@ -1,0 +1,288 @@
+// worker.cpp: the loop of one core, and what it serves in which order.
+//
+// Always true:
+//   - One turn: mail and wake links, ready fibers until the budget is used up, due timers, then one
+//   visit to the backend.
+//   - Before a worker sleeps it announces it, and then looks once more into every inbox (bell.hpp).
+//
+// Comes from: runtime's threads.   Goes to: switching.cpp (run a fiber), flight, backend.
+#include "runtime/worker.hpp"
+
+#include <cerrno>
+
+namespace coir::detail {
+
+namespace {
+// initial-exec: one mov to read, also inside the shared library.
+[[gnu::tls_model("initial-exec")]] thread_local worker* this_worker = nullptr;
+
+}  // namespace
+
+worker* worker::current() noexcept { return this_worker; }
+
+worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s)
+    : shared_(shared),
+      settings_(s),
+      outside_(std::move(outside)),
+      flight_(*outside_, s.fds_max),
+      timers_(outside_->now_ns()),
+      stacks_(*shared.pool),
+      mail_(s.mailbox_slots) {}
+
+worker::~worker() = default;
+
+int worker::run(const std::function<void(int)>& told) noexcept {
+  this_worker = this;
+  errno_ = &errno;
+  live_exceptions_ = arch::thread_exception_state();
+  arch::note_thread(loop_notes_);
+  const int attached = outside_->attach();
+  told(attached);
+  if (attached < 0) {
+    leave_thread();
+    return attached;
+  }
+  while (!quit_.load(std::memory_order_acquire)) {
+    take_mail();
+    take_wakes();
+    run_ready();
+    fire_timers();
+    sleep_or_poll();
+    outside_->reap({[](void* self, const completion& c) noexcept {
+                      auto& w = *static_cast<worker*>(self);
+                      if (record* const fiber = w.flight_.complete(c)) w.make_ready(*fiber);
+                    },
+                    this});
+    flight_.turn([this](record& fiber) noexcept { make_ready(fiber); });
+    publish_counts();
+  }
+  leave_thread();
+  return 0;
+}
+
+void worker::leave_thread() noexcept {
+  if (dead_) retire(std::exchange(dead_, {}));
+  shared_.records.flush(records_);
+  stacks_.flush();
+  this_worker = nullptr;
+}
+
+void worker::quit() noexcept {
+  quit_.store(true, std::memory_order_release);
+  ring();
+}
+
+// -- what comes in
+// ----------------------------------------------------------------------------------------------
+
+void worker::enqueue(record& fiber) noexcept {
+  fiber.at = stage::unstarted;
+  unstarted_.push_back(fiber);
+  ++live_;
+  load_live_.store(live_, std::memory_order_relaxed);
+  load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
+}
+
+void worker::take_mail() noexcept {
+  while (record* const fiber = mail_.take()) {
+    enqueue(*fiber);
+    ++counts_.deflected_in;
+  }
+  serve_starving();
+}
+
+void worker::serve_starving() noexcept {
+  const std::uint32_t calls = shared_.starved.load(std::memory_order_relaxed);
+  if (shared_.starving.load(std::memory_order_relaxed) == 0 && calls == served_) [[likely]]
+    return;
+  served_ = calls;
+  shared_.records.flush(records_);
+  wake_for_room(shared_, 64);
+}
+
+void worker::take_wakes() noexcept {
+  if (wakes_.empty()) return;
+  counts_.wakes_taken += wakes_.take(
+      [this](record& fiber) noexcept {
+        if (fiber.home.load(std::memory_order_acquire) != settings_.index) {
+          // Deflected while a cancel was on its way: the link follows. acquire: pairs with the
+          // mailer's release of `home`.
+          return shared_.send_wake(shared_, fiber);
+        }
+        const taken_link news = take_link(fiber);
+        if (news.orphan) return recycle(fiber);
+        if (news.claimed) return make_ready(fiber);
+        if (news.cancelled) stop_parked(fiber, woken::by_cancel);
+      },
+      [this](errand& what) noexcept { what.run(what, this); });
+}
+
+void worker::make_ready(record& fiber) noexcept {
+  COIR_ASSERT(fiber.at == stage::parked);
+  fiber.at = stage::ready;
+  ready_.push_back(fiber);
+}
+
+bool worker::holds_unstarted(const record& fiber) noexcept {
+  return fiber.at == stage::unstarted && fiber.waits_to_start();
+}
+
+void worker::stop_parked(record& fiber, woken why) noexcept {
+  if (fiber.at != stage::parked || fiber.parked_at->stop == nullptr) return;
+  if (why == woken::by_cancel && !fiber.parked_at->heeds_cancel) return;
+  fiber.parked_at->stop(*fiber.parked_at, fiber, why);
+}
+
+void worker::cancel_all() noexcept {
+  const std::uint32_t touched = shared_.records.touched();
+  for (std::uint32_t i = 0; i < touched; ++i) {
+    auto& fiber = *static_cast<record*>(shared_.records.at(i));
+    if (fiber.home.load(std::memory_order_acquire) != settings_.index) continue;
+    if (fiber.at != stage::ready && fiber.at != stage::parked && fiber.at != stage::running)
+      continue;
+    fiber.wake.fetch_or(wake_cancelled, std::memory_order_relaxed);
+    stop_parked(fiber, woken::by_cancel);
+  }
+}
+
+void worker::fire_timers() noexcept {
+  if (timers_.size() == 0) return;
+  const std::int64_t now = outside_->now_ns();
+  while (timer* const due = timers_.expire(now)) {
+    record& fiber = *static_cast<alarm*>(due)->fiber;
+    stop_parked(fiber, woken::by_deadline);
+  }
+}
+
+// -- waiting
+// ------------------------------------------------------------------------------------------------------
+
+bool worker::anything_to_do() const noexcept {
+  return !ready_.empty() || (!unstarted_.empty() && !no_stack_) || !mail_.empty() ||
+         !wakes_.empty() || quit_.load(std::memory_order_relaxed) || flight_.waiting_for_room();
+}
+
+void worker::sleep_or_poll() noexcept {
+  ++counts_.turns;
+  if (anything_to_do() || outside_->ready()) {
+    if (outside_->pending()) outside_->wait(no_wait_ns);
+    return;
+  }
+  if (no_stack_ && !unstarted_.empty() && started_ == 0) return fail_oldest_unstarted();
+  serve_starving();
+  if (spin()) return;
+  bell_.announce();
+  // Again, after the announcement: mail, wakes, stop, somebody who starves, somebody who waits for
+  // the end.
+  if (!anything_to_do() && shared_.starved.load(std::memory_order_relaxed) == served_) {
+    const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
+    rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_seq_cst);
+    if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
+    ++counts_.sleeps;
+    publish_counts();
+    const std::int64_t slept_at = spin_ns_ < settings_.idle_spin_ns ? outside_->now_ns() : 0;
+    outside_->wait(timers_.next_deadline());
+    // Woken by a neighbour soon after going to sleep: looking a little longer would have been
+    // cheaper.
+    if (slept_at != 0 && (!wakes_.empty() || !mail_.empty()) &&
+        outside_->now_ns() - slept_at < 2 * settings_.idle_spin_ns)
+      spin_ns_ = spin_ns_ == 0 ? settings_.idle_spin_ns / 8
+                               : std::min(spin_ns_ * 2, settings_.idle_spin_ns);
+  }
+  rest_.store(rest::awake, std::memory_order_relaxed);
+  bell_.withdraw();
+  if (outside_->exhausted()) shared_.on_idle(shared_);
+}
+
+bool worker::spin() noexcept {
+  if (spin_ns_ == 0) return false;
+  if (outside_->pending()) outside_->wait(no_wait_ns);
+  const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
+  do {
+    for (unsigned i = 0; i < 32; ++i) {
+      if (anything_to_do() || outside_->ready()) {
+        ++counts_.spins_won;
+        return true;
+      }
+      pause();
+    }
+  } while (outside_->now_ns() < until);
+  ++counts_.spins_lost;
+  spin_ns_ = spin_ns_ < 1000 ? 0 : spin_ns_ / 2;
+  return false;
+}
+
+bool worker::send(record& fiber) noexcept {
+  if (!mail_.send(fiber)) return false;
+  ring();
+  return true;
+}
+
+void worker::send_wake(record& fiber) noexcept {
+  wakes_.push(fiber);
+  ring();
+}
+
+void worker::send_errand(errand& what) noexcept {
+  wakes_.push(what);
+  ring();
+}
+
+void worker::ring() noexcept {
+  if (!bell_.must_ring()) return;
+  if (worker* const me = current()) ++me->counts_.bells_rung;
+  outside_->wake();
+}
+
+// -- what others may know
+// ---------------------------------------------------------------------------------------------
+
+load worker::published_load() const noexcept {
+  const std::uint32_t mailed = mail_.depth();
+  return {load_unstarted_.load(std::memory_order_relaxed) + mailed,
+          load_live_.load(std::memory_order_relaxed) + mailed};
+}
+
+void worker::publish_counts() noexcept {
+  const backend_counts& seen = outside_->counts();
+  counts_.sqes.set(seen.sqes);
+  counts_.cqes.set(seen.cqes);
+  counts_.enters.set(seen.enters);
+  counts_.overflows.set(seen.overflows);
+  counts_.stale_tokens.set(flight_.stale());
+  counts_.cancels.set(flight_.cancels());
+  counts_.operations_open.set(flight_.open_count());
+  counts_.timers.set(timers_.size());
+}
+
+worker_stats worker::stats() const noexcept {
+  worker_stats s;
+  s.spawned = spawned.load(std::memory_order_relaxed);
+  s.finished = finished.load(std::memory_order_relaxed);
+  s.switches = counts_.switches.get();
+  s.parks = counts_.parks.get();
+  s.live = load_live_.load(std::memory_order_relaxed);
+  s.unstarted = load_unstarted_.load(std::memory_order_relaxed);
+  s.deflected_out = counts_.deflected_out.get();
+  s.deflected_in = counts_.deflected_in.get();
+  s.mailbox_refused = counts_.mailbox_refused.get();
+  s.wakes_sent = counts_.wakes_sent.get();
+  s.wakes_taken = counts_.wakes_taken.get();
+  s.bells_rung = counts_.bells_rung.get();
+  s.sleeps = counts_.sleeps.get();
+  s.turns = counts_.turns.get();
+  s.spins_won = counts_.spins_won.get();
+  s.spins_lost = counts_.spins_lost.get();
+  s.sqes = counts_.sqes.get();
+  s.cqes = counts_.cqes.get();
+  s.enters = counts_.enters.get();
+  s.stale_tokens = counts_.stale_tokens.get();
+  s.cancels = counts_.cancels.get();
+  s.overflows = counts_.overflows.get();
+  s.operations_open = counts_.operations_open.get();
+  s.timers = counts_.timers.get();
+  s.stacks_warm = stacks_.warm();
+  return s;
+}
+
+}  // namespace coir::detail

@@ -1,0 +1,205 @@
+// worker.hpp: one core: its ready fibers, its unstarted ones, its timers, its operations, and the
+// loop that serves them.
+//
+// Order (deterministic): ready fibers first in, first out; unstarted ones, first in, first out,
+// when none is ready, and at least every 8th pick; join of an unstarted fiber of this worker starts
+// it at once; a park hops to exactly what the loop would have run.
+//
+// Always true:
+//   - Only this worker's thread makes its fibers ready and switches to them, so no fiber is resumed
+//   before it was parked.
+//   - A fiber runs until it parks; a park hops straight into the next fiber. The loop is visited
+//   when nothing is ready, or after
+//     run_budget switches or 200 us, whichever comes first.
+//   - The stack of a fiber that ended is given back only from another stack (dead_).
+//   - A worker never waits for a mailbox, a lock held across a park, or another worker.
+//
+// Comes from: runtime (its thread), sync, perform.   Goes to: fiber, flight, backend.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "coir/runtime.hpp"
+#include "runtime/bell.hpp"
+#include "runtime/commons.hpp"
+#include "runtime/deflect.hpp"
+#include "runtime/flight.hpp"
+#include "runtime/mailbox.hpp"
+#include "runtime/timers.hpp"
+#include "runtime/waits.hpp"
+
+namespace coir::detail {
+
+/// A number that its worker counts up and anybody may read.
+class counter {
+ public:
+  // relaxed: one writer, and readers only want a recent value.
+  void operator+=(std::uint64_t n) noexcept { value_.store(get() + n, std::memory_order_relaxed); }
+  void operator++() noexcept { *this += 1; }
+  void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
+  std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+struct worker_counters {
+  counter switches, parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken,
+      bells_rung, sleeps, turns, spins_won, spins_lost;
+  counter sqes, cqes, enters, overflows, stale_tokens, cancels, operations_open, timers,
+      stacks_warm;
+};
+
+/// The deadline of a park. On the parked fiber's stack.
+struct alarm : timer {
+  record* fiber = nullptr;
+};
+
+/// What a worker must know of the options and of its neighbours.
+struct worker_settings {
+  unsigned index = 0;
+  unsigned run_budget = 256;
+  unsigned mailbox_slots = 1024;
+  std::uint32_t fds_max = 1024;
+  std::int64_t idle_spin_ns = 0;
+  bool starts_in_place = true;
+};
+
+/// Why a worker sleeps: for something of its own (an operation, a timer), or only for what others
+/// may send.
+enum class rest : std::uint8_t { awake, for_something, for_others };
+
+class worker {
+ public:
+  worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s);
+  ~worker();
+  worker(const worker&) = delete;
+  worker& operator=(const worker&) = delete;
+
+  /// The worker whose fiber or loop runs on this thread; null on a plain thread.
+  static worker* current() noexcept;
+
+  // -- the loop; on the worker's thread
+  // ------------------------------------------------------------------
+  /// Serves until quit() was heard. A negative errno when the backend could not be attached.
+  /// `attached` is told the same once, before the first turn.
+  int run(const std::function<void(int)>& attached) noexcept;
+  void quit() noexcept;  // any thread
+
+  // -- for the fiber that runs here
+  // ------------------------------------------------------------------------
+  record* self() noexcept { return current_; }
+  /// Parks the running fiber until something ends the park; `site.stop` says how a deadline or a
+  /// cancel does. Returns why it ended.
+  woken park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
+  /// park for a wait that only this worker's own fibers can end: the next to run is `first`, if it
+  /// is unstarted here.
+  woken park_for(record* first, park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
+  void yield() noexcept;
+
+  // -- for whoever runs on this thread
+  // -------------------------------------------------------------------------
+  /// A parked fiber of this worker goes on.
+  void make_ready(record& fiber) noexcept;
+  /// A new fiber of this worker waits for its first run.
+  void enqueue(record& fiber) noexcept;
+  /// True when `fiber` waits for its first run in this worker's own queue.
+  bool holds_unstarted(const record& fiber) noexcept;
+  /// The request to stop has arrived at the fiber's own worker.
+  void stop_parked(record& fiber, woken why) noexcept;
+  /// Cancels every fiber whose home is here.
+  void cancel_all() noexcept;
+  void take_mail() noexcept;
+
+  // -- for any thread
+  // ----------------------------------------------------------------------------------------
+  bool send(record& fiber) noexcept;       // false: the mailbox is full
+  void send_wake(record& fiber) noexcept;  // the caller won the claim or latched the cancel
+  void send_errand(errand& what) noexcept;
+  void ring() noexcept;  // after something else was published
+  load published_load() const noexcept;
+  rest resting() const noexcept { return rest_.load(std::memory_order_seq_cst); }
+  bool inbox_empty() const noexcept { return mail_.empty() && wakes_.empty(); }
+  worker_stats stats() const noexcept;
+
+  std::uint32_t own_unstarted() const noexcept { return unstarted_count_; }
+  flight& operations() noexcept { return flight_; }
+  backend& outside() noexcept { return *outside_; }
+  record_cache& records() noexcept { return records_; }
+  commons& shared() noexcept { return shared_; }
+  unsigned index() const noexcept { return settings_.index; }
+  worker_counters& counts() noexcept { return counts_; }
+
+  // Who was spawned by this worker and who ended on it; their sums over all workers meet when
+  // nobody is alive.
+  std::atomic<std::uint64_t> spawned{0};
+  std::atomic<std::uint64_t> finished{0};
+
+ private:
+  static void fiber_main(void* first) noexcept;
+  void hop(record& from) noexcept;
+  void run_ready() noexcept;
+  record* choose() noexcept;
+  record* choose_bound() noexcept;
+  bool bind(record& fiber) noexcept;
+  void begin(record& fiber) noexcept;
+  record* finish(record& fiber) noexcept;
+  [[noreturn]] void leave_for_good(record* next, const stack& left) noexcept;
+  void retire(const stack& left) noexcept;
+  void end_of(record& fiber) noexcept;
+  void wake_joiners(record& fiber, std::uint64_t generation) noexcept;
+  void exchange_exceptions(record* from, record* to) noexcept;
+  void take_wakes() noexcept;
+  void serve_starving() noexcept;
+  void fire_timers() noexcept;
+  void sleep_or_poll() noexcept;
+  bool anything_to_do() const noexcept;
+  bool spin() noexcept;
+  void fail_oldest_unstarted() noexcept;
+  void publish_counts() noexcept;
+  void leave_thread() noexcept;
+
+  commons& shared_;
+  worker_settings settings_;
+  std::unique_ptr<backend> outside_;
+  flight flight_;
+  timers timers_;
+  stack_cache stacks_;
+  record_cache records_;
+
+  queue<record, &record::next_ready> ready_;
+  list<record, queue_node> unstarted_;
+  record* current_ = nullptr;
+  record* first_ = nullptr;  // to be started before anything else
+  stack dead_;               // left by a fiber that ended; free once we stand on another one
+  arch::context loop_;
+  [[no_unique_address]] arch::switch_notes loop_notes_;
+  arch::exception_state loop_exceptions_;
+  arch::exception_state* live_exceptions_ = nullptr;
+  int* errno_ = nullptr;
+  int budget_ = 0;
+  unsigned picks_ = 0;
+  std::int64_t turn_ends_ns_ = 0;
+  std::uint32_t unstarted_count_ = 0;
+  std::uint32_t started_ = 0;  // fibers with a stack
+  std::uint32_t live_ = 0;     // fibers whose home is here and that have not ended
+  bool no_stack_ = false;      // the last bind failed; cleared when a stack comes back
+  std::int64_t spin_ns_ = 0;
+  std::uint32_t served_ = 0;  // calls of commons::starved that were answered
+
+  worker_counters counts_;
+  alignas(cache_line_bytes) std::atomic<std::uint32_t> load_unstarted_{0};
+  std::atomic<std::uint32_t> load_live_{0};
+  std::atomic<rest> rest_{rest::awake};
+  std::atomic<bool> quit_{false};
+  mailbox mail_;
+  wake_inbox wakes_;
+  bell bell_;
+};
+
+/// The last user of a finished record gives its slot back. Any thread.
+void recycle(record& fiber) noexcept;
+
+}  // namespace coir::detail

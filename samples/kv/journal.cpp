@@ -1,0 +1,241 @@
+// journal.cpp: the two sides of the journal: those who append, and the one fiber that writes.
+//
+// Comes from: journal.hpp.   Goes to: journal_file.hpp.
+#include "kv/journal.hpp"
+
+#include <mutex>
+#include <utility>
+
+namespace kv {
+
+namespace {
+constexpr std::size_t replay_bytes = std::size_t{1} << 20;
+}
+
+journal::journal(std::unique_ptr<journal_file> file, journal_listener& listener, journal_options o)
+    : file_(std::move(file)),
+      listener_(listener),
+      options_(o),
+      collecting_(std::make_shared<batch>()) {}
+
+coir::result<std::unique_ptr<journal>> journal::open(std::unique_ptr<journal_file> file,
+                                                     journal_listener& listener,
+                                                     journal_options o) {
+  std::unique_ptr<journal> j(new journal(std::move(file), listener, o));
+  if (auto replayed = j->recover(); !replayed) return coir::fail(replayed.error());
+  journal& self = *j;
+  j->writer_ = coir::spawn([&self] { self.write_batches(); }, {.name = "journal"});
+  if (!j->writer_) return coir::fail(j->writer_.refusal());
+  return j;
+}
+
+journal::~journal() { (void)close(); }
+
+// -- those who append -----------------------------------------------------------------------------
+
+bool journal::has_room(std::size_t bytes) const noexcept {
+  const batch& b = *collecting_;
+  if (b.reset || b.records >= options_.batch_records_max) return false;
+  return b.records == 0 || b.bytes.size() + bytes <= options_.batch_bytes_max;
+}
+
+coir::result<> journal::wait_for_room(std::unique_lock<coir::mutex>& held, std::size_t bytes,
+                                      coir::deadline until) {
+  const auto over = [this] { return closing_ || static_cast<bool>(failure_); };
+  auto waited = room_.wait(
+      held, [&] { return over() || has_room(bytes); }, until);
+  if (failure_) return coir::fail(failure_);
+  if (closing_) return coir::fail(coir::errc::shutting_down);
+  return waited;
+}
+
+coir::result<std::uint64_t> journal::append(std::span<const std::byte> payload,
+                                            coir::deadline until) {
+  if (payload.empty() || payload.size() > payload_bytes_max)
+    return coir::fail(std::errc::message_size);
+  std::unique_lock held(mutex_);
+  if (auto room = wait_for_room(held, record_header_bytes + payload.size(), until); !room)
+    return coir::fail(room.error());
+  const batch_ref mine = collecting_;
+  const std::uint64_t sequence = next_sequence_++;
+  write_record(mine->bytes, sequence, payload);
+  ++mine->records;
+  held.unlock();
+  work_.notify_one();
+
+  if (auto waited = mine->settled.wait(until); !waited) return coir::fail(waited.error());
+  if (mine->error) return coir::fail(mine->error);
+  return sequence;
+}
+
+coir::result<> journal::reset(coir::deadline until) {
+  std::unique_lock held(mutex_);
+  if (auto room = wait_for_room(held, 0, until); !room) return room;
+  const batch_ref mine = collecting_;
+  mine->reset = true;
+  held.unlock();
+  work_.notify_one();
+
+  if (auto waited = mine->settled.wait(until); !waited) return waited;
+  if (mine->error) return coir::fail(mine->error);
+  return {};
+}
+
+coir::result<> journal::close() {
+  {
+    const std::lock_guard held(mutex_);
+    closing_ = true;
+  }
+  work_.notify_all();
+  room_.notify_all();
+  // Refused, or joined by an earlier close: then there is nobody to wait for.
+  if (writer_) (void)writer_.join();
+  file_.reset();
+  if (const std::error_code why = failure()) return coir::fail(why);
+  return {};
+}
+
+journal_counters journal::counters() const {
+  const std::lock_guard held(mutex_);
+  return counters_;
+}
+
+std::error_code journal::failure() const {
+  const std::lock_guard held(mutex_);
+  return failure_;
+}
+
+// -- the writer fiber -----------------------------------------------------------------------------
+
+void journal::write_batches() {
+  while (const batch_ref b = take_batch()) {
+    const std::error_code why = commit(*b);
+    if (b->settled.is_set()) continue;  // a twin answered already
+    b->error = why;
+    b->settled.set();
+  }
+}
+
+journal::batch_ref journal::take_batch() {
+  std::unique_lock held(mutex_);
+  auto waited = work_.wait(held, [this] { return closing_ || !collecting_->empty(); });
+  // Only a cancel ends this wait early: the runtime is going down, and so is the journal.
+  if (!waited && !failure_) failure_ = waited.error();
+  if (collecting_->empty()) return nullptr;
+  if (!failure_) {
+    // Whoever is ready to run on this worker may still join the batch: it costs them no extra sync.
+    held.unlock();
+    coir::this_fiber::yield();
+    held.lock();
+  }
+  batch_ref taken = std::exchange(collecting_, std::make_shared<batch>());
+  collecting_->bytes.reserve(taken->bytes.size());
+  room_.notify_all();
+  return taken;
+}
+
+std::error_code journal::commit(batch& b) {
+  if (const std::error_code why = failure()) return why;
+  journal_counters done;
+  done.records = b.records;
+  done.batches = 1;
+  if (options_.twin == journal_twin::answers_before_completion) {
+    publish(b, done);
+    b.settled.set();
+  }
+  if (const std::error_code why = store(b)) return fail_for_good(why);
+  if (b.reset) {
+    done.resets = done.syncs = 1;
+  } else {
+    done.writes = done.syncs = 1;
+    done.bytes = b.bytes.size();
+  }
+  if (options_.twin != journal_twin::answers_before_completion) publish(b, done);
+  return {};
+}
+
+std::error_code journal::store(const batch& b) {
+  if (!b.reset) return store_bytes(b.bytes);
+  // The records of this batch come before its reset, so they leave no trace and are not written.
+  auto cut = file_->truncate(0);
+  if (!cut) return cut.error();
+  end_ = 0;
+  return {};
+}
+
+std::error_code journal::store_bytes(std::span<const std::byte> bytes) {
+  auto written = file_->write_at(bytes, end_);
+  if (!written) return written.error();
+  if (*written != bytes.size()) return std::make_error_code(std::errc::no_space_on_device);
+  end_ += bytes.size();
+  if (options_.twin == journal_twin::never_syncs) return {};
+  auto synced = file_->sync();
+  return synced ? std::error_code() : synced.error();
+}
+
+void journal::publish(const batch& b, const journal_counters& done) {
+  if (b.reset) {
+    listener_.on_reset();
+  } else {
+    record r;
+    for (std::span<const std::byte> rest = b.bytes; read_record(rest, r) == reading::complete;
+         rest = rest.subspan(r.bytes()))
+      listener_.on_record(r.sequence, r.payload);
+  }
+  const std::lock_guard held(mutex_);
+  counters_.records += done.records;
+  counters_.batches += done.batches;
+  counters_.writes += done.writes;
+  counters_.syncs += done.syncs;
+  counters_.bytes += done.bytes;
+  counters_.resets += done.resets;
+}
+
+std::error_code journal::fail_for_good(std::error_code why) {
+  const std::lock_guard held(mutex_);
+  failure_ = why;
+  room_.notify_all();
+  return why;
+}
+
+// -- recovery -------------------------------------------------------------------------------------
+
+coir::result<> journal::recover() {
+  std::vector<std::byte> window;  // bytes of the file from recovered_.bytes on
+  std::uint64_t file_end = 0;
+  std::uint64_t expected = 0;  // 0: the first record says where the numbers begin
+  bool torn = false, all_read = false;
+  while (!torn && !all_read) {
+    const std::size_t kept = window.size();
+    window.resize(kept + replay_bytes);
+    auto count = file_->read_at(std::span(window).subspan(kept), file_end);
+    if (!count) return coir::fail(count.error());
+    window.resize(kept + *count);
+    file_end += *count;
+    all_read = *count == 0;
+
+    std::span<const std::byte> rest = window;
+    record r;
+    reading found = read_record(rest, r);
+    for (; found == reading::complete; found = read_record(rest, r)) {
+      if (expected != 0 && r.sequence != expected) break;
+      listener_.on_record(r.sequence, r.payload);
+      expected = r.sequence + 1;
+      ++recovered_.records;
+      recovered_.bytes += r.bytes();
+      rest = rest.subspan(r.bytes());
+    }
+    torn = found != reading::incomplete || (all_read && !rest.empty());
+    window.erase(window.begin(), window.end() - static_cast<std::ptrdiff_t>(rest.size()));
+  }
+  next_sequence_ = expected == 0 ? 1 : expected;
+  end_ = recovered_.bytes;
+  if (torn) {
+    recovered_.cut_bytes = file_end - end_;
+    return file_->truncate(end_);
+  }
+  // Records that a killed process wrote and never synced are about to be shown: make them last.
+  return recovered_.records == 0 ? coir::result<>() : file_->sync();
+}
+
+}  // namespace kv

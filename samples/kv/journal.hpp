@@ -1,0 +1,135 @@
+// journal.hpp: a durable log with group commit: any number of fibers append, one fiber writes.
+//
+// A batch is what was appended while the one before it was on its way to the disk. The writer fiber
+// gives it one write and one sync, then makes its records visible in their order, then wakes
+// everyone who waits for it.
+//
+// Always true:
+//   - Success means durable: append and reset answer only after the sync that covers them.
+//   - Durable before visible before answered, in the order of the sequence numbers; the listener is
+//     called by the writer fiber only (and by open, before there is one).
+//   - The first failure is the last: nothing after it is written, made visible or acknowledged. A
+//     sync is never tried twice, because a kernel that failed one may have dropped the pages.
+//   - What open() replays is what was made visible before, plus at most a run of records that
+//     followed and whose answer was never success.
+//
+// Comes from: store.cpp.   Goes to: journal_file.hpp, record.hpp, coir/sync.hpp.
+#pragma once
+
+#include <coir/fiber.hpp>
+#include <coir/sync.hpp>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <system_error>
+#include <vector>
+
+#include "kv/journal_file.hpp"
+#include "kv/record.hpp"
+
+namespace kv {
+
+/// Who turns records into state. Never parks, never throws.
+class journal_listener {
+ public:
+  virtual void on_record(std::uint64_t sequence, std::span<const std::byte> payload) = 0;
+  virtual void on_reset() = 0;
+
+ protected:
+  ~journal_listener() = default;
+};
+
+/// For tests of the tests: a journal that breaks its promise in one way, which a crash must show.
+enum class journal_twin { none, never_syncs, answers_before_completion };
+
+struct journal_options {
+  std::size_t batch_records_max = 1024;                ///< then append waits for the next batch
+  std::size_t batch_bytes_max = std::size_t{4} << 20;  ///< likewise; one record always fits
+  journal_twin twin = journal_twin::none;
+};
+
+struct journal_counters {
+  std::uint64_t records = 0, batches = 0, writes = 0, syncs = 0, bytes = 0, resets = 0;
+};
+
+struct recovery {
+  std::uint64_t records = 0;
+  std::uint64_t bytes = 0;      ///< of good records
+  std::uint64_t cut_bytes = 0;  ///< of the torn tail that were looked at; all of it was taken off
+};
+
+class journal {
+ public:
+  /// Replays `file` into `listener`, cuts a torn tail off, syncs, and starts the writer fiber.
+  /// `listener` outlives the journal. Fibers only. Errors: those of the file, and of spawn.
+  [[nodiscard]] static coir::result<std::unique_ptr<journal>> open(
+      std::unique_ptr<journal_file> file, journal_listener& listener, journal_options o = {});
+
+  /// Appends one record; parks until it is durable and visible; returns its sequence number.
+  /// Errors: message_size (empty, or over payload_bytes_max), the error that ended the journal,
+  /// errc::shutting_down after close. timed_out and operation_canceled leave the outcome open: a
+  /// record that was queued is still written.
+  [[nodiscard]] coir::result<std::uint64_t> append(std::span<const std::byte> payload,
+                                                   coir::deadline until = coir::never);
+
+  /// Empties the journal and the state: every append answered or queued before is gone, every later
+  /// one stays. Durable when it answers. Errors: those of append.
+  [[nodiscard]] coir::result<> reset(coir::deadline until = coir::never);
+
+  /// Writes what is queued, ends the writer fiber, closes the file. Returns the failure, if there
+  /// was one. Fibers and plain threads; again: the same answer.
+  [[nodiscard]] coir::result<> close();
+
+  journal_counters counters() const;
+  /// Why nothing is written any more; empty while all is well.
+  std::error_code failure() const;
+  const recovery& recovered() const noexcept { return recovered_; }
+
+  journal(const journal&) = delete;
+  journal& operator=(const journal&) = delete;
+  ~journal();
+
+ private:
+  struct batch {
+    std::vector<std::byte> bytes;
+    std::size_t records = 0;
+    bool reset = false;  // comes after the records, and closes the batch
+    coir::event settled;
+    std::error_code error;  // written before settled, read after it
+    bool empty() const noexcept { return records == 0 && !reset; }
+  };
+  // Shared by the writer and those who wait: set() may still be at work when a waiter goes on.
+  using batch_ref = std::shared_ptr<batch>;
+
+  journal(std::unique_ptr<journal_file> file, journal_listener& listener, journal_options o);
+  coir::result<> recover();
+  coir::result<> wait_for_room(std::unique_lock<coir::mutex>& held, std::size_t bytes,
+                               coir::deadline until);
+  bool has_room(std::size_t bytes) const noexcept;
+
+  void write_batches();
+  batch_ref take_batch();
+  std::error_code commit(batch& b);
+  std::error_code store(const batch& b);
+  std::error_code store_bytes(std::span<const std::byte> bytes);
+  void publish(const batch& b, const journal_counters& done);
+  std::error_code fail_for_good(std::error_code why);
+
+  std::unique_ptr<journal_file> file_;
+  journal_listener& listener_;
+  const journal_options options_;
+  recovery recovered_;
+  std::uint64_t end_ = 0;  // where the next batch goes; the writer's own
+
+  mutable coir::mutex mutex_;  // guards everything below
+  coir::condition_variable work_, room_;
+  batch_ref collecting_;
+  std::uint64_t next_sequence_ = 1;
+  bool closing_ = false;
+  std::error_code failure_;
+  journal_counters counters_;
+
+  coir::handle<void> writer_;
+};
+
+}  // namespace kv

@@ -1,0 +1,139 @@
+// main.cpp: kv, a durable key-value server: opens its store, listens, serves until SIGTERM, drains.
+//
+//   kv --port N --data DIR --workers N [--stats-json FILE]
+//
+// Always true:
+//   - "listening on 127.0.0.1:PORT" is printed when a connection would be accepted, and not before.
+//   - SIGTERM loses nothing: requests that are here are answered, then the journal is closed.
+//   - The exit code is 0 only when the journal never failed.
+//
+// Comes from: a shell.   Goes to: store.hpp, service.hpp, http.hpp.
+#include <getopt.h>
+#include <signal.h>
+
+#include <charconv>
+#include <coir/coir.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "kv/http.hpp"
+#include "kv/service.hpp"
+#include "kv/store.hpp"
+
+namespace {
+
+constexpr std::chrono::seconds drain_time{5};
+
+struct settings {
+  std::uint16_t port = 8080;
+  std::string data = "kv-data";
+  unsigned workers = 0;
+  std::string stats_json;
+};
+
+[[noreturn]] void usage(const char* wrong) {
+  std::fprintf(stderr,
+               "kv: %s\nusage: kv [--port N] [--data DIR] [--workers N] [--stats-json FILE]\n",
+               wrong);
+  std::exit(2);
+}
+
+template <class Number>
+Number number(const char* text) {
+  Number value = 0;
+  const char* end = text + std::strlen(text);
+  const auto [after, error] = std::from_chars(text, end, value);
+  if (error != std::errc() || after != end) usage("not a number in range");
+  return value;
+}
+
+settings read_settings(int argc, char** argv) {
+  static const option known[] = {{"port", required_argument, nullptr, 'p'},
+                                 {"data", required_argument, nullptr, 'd'},
+                                 {"workers", required_argument, nullptr, 'w'},
+                                 {"stats-json", required_argument, nullptr, 's'},
+                                 {nullptr, 0, nullptr, 0}};
+  settings s;
+  for (int letter; (letter = ::getopt_long(argc, argv, "", known, nullptr)) != -1;) {
+    if (letter == 'p')
+      s.port = number<std::uint16_t>(optarg);
+    else if (letter == 'd')
+      s.data = optarg;
+    else if (letter == 'w')
+      s.workers = number<unsigned>(optarg);
+    else if (letter == 's')
+      s.stats_json = optarg;
+    else
+      usage("unknown option");
+  }
+  if (optind != argc) usage("unexpected argument");
+  return s;
+}
+
+int failed(const char* what, std::error_code why) {
+  std::fprintf(stderr, "kv: %s: %s\n", what, why.message().c_str());
+  return 1;
+}
+
+/// Accepts until a signal comes; then gives what is being answered its time.
+void serve_until_signal(coir::net::tcp_listener& listener, kv::http_server& server,
+                        coir::signals& stop) {
+  auto serving = coir::spawn(
+      [&] {
+        return listener.serve(
+            [&](coir::net::tcp_stream stream) { server.converse(std::move(stream)); },
+            {.name = "connection"});
+      },
+      {.name = "accept"});
+  (void)stop.next();
+  (void)listener.close();
+  server.drain();
+  auto ended = serving.join(coir::in(drain_time));
+  if (!ended && ended.error() == std::errc::timed_out) {
+    std::fprintf(stderr, "kv: some requests took longer than the time to drain; they are cut\n");
+    serving.cancel();
+    (void)serving.join();
+  }
+}
+
+int run_server(const settings& s) {
+  // First of all, so that a signal during a long recovery is not lost.
+  auto stop = coir::signals::create({SIGTERM, SIGINT});
+  if (!stop) return failed("signals", stop.error());
+
+  const auto began = coir::clock::now();
+  auto store = kv::store::open(s.data);
+  if (!store) return failed(s.data.c_str(), store.error());
+  const auto recovery_time = coir::clock::now() - began;
+  const kv::recovery& found = (*store)->log().recovered();
+  std::fprintf(stderr, "kv: recovered %llu records, %llu bytes; cut %llu bytes\n",
+               static_cast<unsigned long long>(found.records),
+               static_cast<unsigned long long>(found.bytes),
+               static_cast<unsigned long long>(found.cut_bytes));
+
+  auto listener = coir::net::tcp_listener::listen({.port = s.port});
+  if (!listener) return failed("listen", listener.error());
+  kv::service service(**store);
+  kv::http_server server([&](const kv::http_request& r) { return service.answer(r); }, {});
+  service.show(server);
+  service.recovered_in(recovery_time);
+  std::printf("listening on 127.0.0.1:%u\n", listener->port());
+  std::fflush(stdout);
+
+  serve_until_signal(*listener, server, *stop);
+
+  const std::string stats = service.stats(server.counters());
+  if (!s.stats_json.empty()) std::ofstream(s.stats_json) << stats;
+  auto closed = (*store)->close();
+  return closed ? 0 : failed("journal", closed.error());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const settings s = read_settings(argc, argv);
+  return coir::run_main([&] { return run_server(s); }, {.workers = s.workers});
+}

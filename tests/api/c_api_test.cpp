@@ -1,0 +1,139 @@
+// c_api_test.cpp: what happens where C and C++ meet. The rest of the C interface is tested from C,
+// in tests/c.
+//
+// Comes from: ctest.   Goes to: coir.h.
+#include <coir.h>
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <coir/coir.hpp>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+struct ending {
+  int status = 0;
+  std::string said;  // on stderr
+};
+
+/// Runs `body` in a child process, which must not return from it.
+ending in_child(void (*body)()) {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::signal(SIGABRT, SIG_DFL);  // doctest's handler would speak, too
+    ::dup2(ends[1], STDERR_FILENO);
+    ::close(ends[0]);
+    body();
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  ending e;
+  char text[256];
+  for (ssize_t n; (n = ::read(ends[0], text, sizeof text)) > 0;)
+    e.said.append(text, static_cast<std::size_t>(n));
+  ::close(ends[0]);
+  REQUIRE(::waitpid(child, &e.status, 0) == child);
+  return e;
+}
+
+bool aborted(const ending& e) { return WIFSIGNALED(e.status) && WTERMSIG(e.status) == SIGABRT; }
+
+intptr_t nothing(void*) { return 0; }
+intptr_t throw_error(void*) { throw std::runtime_error("no more tea"); }
+intptr_t throw_number(void*) { throw 42; }
+void clean_throwing(void*) { throw std::runtime_error("no broom"); }
+
+intptr_t spawn_thrower(void* body) {
+  coir_spawn_options options{};
+  options.size = sizeof options;
+  options.name = "tea maker";
+  coir_fiber fiber;
+  if (coir_spawn(reinterpret_cast<coir_body>(body), nullptr, &options, &fiber) != 0) return 1;
+  return coir_join(fiber, nullptr);
+}
+
+void run_thrower(coir_body thrower) {
+  coir_config config{};
+  config.size = sizeof config;
+  config.workers = 1;
+  (void)coir_run(&config, &spawn_thrower, reinterpret_cast<void*>(thrower), nullptr);
+}
+
+}  // namespace
+
+TEST_CASE("c_api: an exception that leaves a body ends the process with the fiber's name") {
+  const ending e = in_child([] { run_thrower(&throw_error); });
+  CHECK(aborted(e));
+  CHECK(e.said ==
+        "coir: fiber 'tea maker' (spawned by C): an exception left its body: no more tea\n");
+}
+
+TEST_CASE("c_api: an exception of any type ends the process") {
+  const ending e = in_child([] { run_thrower(&throw_number); });
+  CHECK(aborted(e));
+  CHECK(e.said.find("fiber 'tea maker' (spawned by C): an exception left its body: ") !=
+        std::string::npos);
+}
+
+TEST_CASE("c_api: an exception of the root's body names the root") {
+  const ending e = in_child([] { (void)coir_run(nullptr, &throw_error, nullptr, nullptr); });
+  CHECK(aborted(e));
+  CHECK(e.said.find("fiber 'root' (spawned by C)") != std::string::npos);
+}
+
+TEST_CASE("c_api: an exception that leaves a cleanup ends the process with the fiber's name") {
+  const ending e = in_child([] {
+    (void)coir::run([] {
+      coir_spawn_options options{};
+      options.size = sizeof options;
+      options.name = "a name that is longer than a record keeps";
+      options.cleanup = &clean_throwing;
+      (void)coir_spawn(&nothing, nullptr, &options, nullptr);
+    });
+  });
+  CHECK(aborted(e));
+  CHECK(e.said.find("fiber 'a name that is longer t' (spawned by C): an exception left its "
+                    "cleanup: no broom") != std::string::npos);
+}
+
+TEST_CASE("c_api: exceptions inside a body are the body's own affair") {
+  const auto catches = [](void*) -> intptr_t {
+    try {
+      coir_yield();
+      throw std::runtime_error("caught");
+    } catch (const std::runtime_error&) {
+      coir_yield();
+      return 6;
+    }
+  };
+  intptr_t answer = 0;
+  CHECK(coir_run(nullptr, catches, nullptr, &answer) == 0);
+  CHECK(answer == 6);
+}
+
+TEST_CASE("c_api: C code works on the fibers of a runtime that C++ made") {
+  const auto answer = coir::run([]() -> coir::result<intptr_t> {
+    const auto twice = [](void* argument) { return 2 * reinterpret_cast<intptr_t>(argument); };
+    coir_fiber fiber;
+    intptr_t value = 0;
+    if (coir_spawn(twice, reinterpret_cast<void*>(4), nullptr, &fiber) != 0)
+      return coir::fail(std::errc::io_error);
+    if (coir_join(fiber, &value) != 0) return coir::fail(std::errc::io_error);
+    return value;
+  });
+  REQUIRE(answer);
+  CHECK(*answer == 8);
+}
+
+TEST_CASE("c_api: a deadlock of all fibers is an answer, not a hang") {
+  static coir::event never_set;
+  const auto wait = [](void*) -> intptr_t { return never_set.wait() ? 0 : -1; };
+  CHECK(coir_run(nullptr, wait, nullptr, nullptr) == -EDEADLK);
+}

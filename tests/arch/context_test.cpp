@@ -1,0 +1,397 @@
+// context_test.cpp: what a switch keeps, whichever form it takes.
+//
+// Always true:
+//   - No doctest check stands inside a fiber: bodies note what they saw, the thread judges it.
+#include "arch/context.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tests/arch/boost_oracle.hpp"
+#include "tests/arch/loose_fiber.hpp"
+
+namespace {
+
+using namespace coir;
+using namespace coir::test;
+
+constexpr bool sanitized = COIR_ASAN || COIR_TSAN;
+
+#if COIR_BOOST_CONTEXT
+#define EACH_SWITCH build_switch, boost_switch
+#else
+#define EACH_SWITCH build_switch, inlined_switch, called_switch, mixed_switch, boost_switch
+#endif
+
+// ---- registers ---------------------------------------------------------------------------------
+
+using patterns = std::array<std::uint64_t, 6>;
+
+// Fills rbx, rbp and r12-r15, calls act(argument), and answers with one bit for each register that
+// came back with something else.
+extern "C" std::uint64_t coir_test_registers_lost(void (*act)(void*), void* argument,
+                                                  const std::uint64_t* wanted);
+asm(R"(
+        .text
+        .type   coir_test_registers_lost, @function
+coir_test_registers_lost:
+        .cfi_startproc
+        endbr64
+        pushq   %rbx
+        pushq   %rbp
+        pushq   %r12
+        pushq   %r13
+        pushq   %r14
+        pushq   %r15
+        pushq   %rdx
+        .cfi_adjust_cfa_offset 56
+        movq    %rdi, %rax
+        movq    %rsi, %rdi
+        movq    0(%rdx), %rbx
+        movq    8(%rdx), %rbp
+        movq    16(%rdx), %r12
+        movq    24(%rdx), %r13
+        movq    32(%rdx), %r14
+        movq    40(%rdx), %r15
+        callq   *%rax
+        popq    %rdx
+        xorl    %eax, %eax
+        xorl    %ecx, %ecx
+        cmpq    40(%rdx), %r15
+        setne   %cl
+        leaq    (%rcx, %rax, 2), %rax
+        cmpq    32(%rdx), %r14
+        setne   %cl
+        leaq    (%rcx, %rax, 2), %rax
+        cmpq    24(%rdx), %r13
+        setne   %cl
+        leaq    (%rcx, %rax, 2), %rax
+        cmpq    16(%rdx), %r12
+        setne   %cl
+        leaq    (%rcx, %rax, 2), %rax
+        cmpq    8(%rdx), %rbp
+        setne   %cl
+        leaq    (%rcx, %rax, 2), %rax
+        cmpq    0(%rdx), %rbx
+        setne   %cl
+        leaq    (%rcx, %rax, 2), %rax
+        popq    %r15
+        popq    %r14
+        popq    %r13
+        popq    %r12
+        popq    %rbp
+        popq    %rbx
+        .cfi_adjust_cfa_offset -56
+        retq
+        .cfi_endproc
+        .size   coir_test_registers_lost, . - coir_test_registers_lost
+)");
+
+patterns patterns_of(std::uint64_t owner) {
+  patterns made{};
+  for (std::uint64_t i = 0; i < made.size(); ++i) {
+    made[i] = (owner * made.size() + i + 1) * 0x9E3779B97F4A7C15u;
+  }
+  return made;
+}
+
+struct seen {
+  std::uint64_t owner;
+  std::uint64_t turn;
+  std::uint64_t registers_lost;
+  bool operator==(const seen&) const = default;
+};
+
+/// Eight fibers, resumed in an order that only depends on `turns`; each fills the registers with
+/// its own patterns before it parks, and so does the thread before it resumes.
+template <class Switch>
+std::vector<seen> fill_and_switch(unsigned turns) {
+  using fiber = loose_fiber<Switch>;
+  constexpr std::uint64_t fibers = 8;
+  std::vector<seen> log;
+  bool stop = false;
+  std::vector<std::unique_ptr<fiber>> all;
+  for (std::uint64_t id = 0; id < fibers; ++id) {
+    all.push_back(std::make_unique<fiber>([&log, &stop, id](fiber& self) {
+      const patterns mine = patterns_of(id);
+      std::uint64_t turn = 0;
+      while (!stop) {
+        const auto lost = coir_test_registers_lost(
+            [](void* own) { static_cast<fiber*>(own)->park(); }, &self, mine.data());
+        log.push_back({id, turn++, lost});
+      }
+    }));
+  }
+  const patterns of_thread = patterns_of(fibers);
+  const auto resume = [&](std::uint64_t id) {
+    const auto lost = coir_test_registers_lost(
+        [](void* its) { static_cast<fiber*>(its)->resume(); }, all[id].get(), of_thread.data());
+    log.push_back({fibers, id, lost});
+  };
+  std::uint32_t random = 7;
+  for (unsigned turn = 0; turn < turns; ++turn) {
+    random = random * 1664525u + 1013904223u;
+    resume(random >> 16 & (fibers - 1));
+  }
+  stop = true;
+  for (std::uint64_t id = 0; id < fibers; ++id) resume(id);
+  return log;
+}
+
+std::size_t turns_with_losses(const std::vector<seen>& log) {
+  std::size_t count = 0;
+  for (const seen& each : log) count += each.registers_lost != 0;
+  return count;
+}
+
+// ---- a crowded frame ---------------------------------------------------------------------------
+
+[[gnu::noinline]] std::uint64_t opaque(std::uint64_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
+/// Twelve integers, eight doubles and two long doubles live across a switch in a frame that is
+/// over-aligned and has an alloca: no register is left for the compiler to hide a mistake in.
+/// Answers how many of the values changed.
+template <class Fiber>
+[[gnu::noinline]] COIR_UNINSTRUMENTED unsigned crowded_frame(Fiber& self, std::uint64_t seed,
+                                                             unsigned switches) {
+  alignas(64) std::array<std::uint64_t, 24> aligned;
+  const std::size_t extra = 64 + opaque(seed % 5) * 24;
+  auto* grown = static_cast<unsigned char*>(__builtin_alloca(extra));
+  for (std::size_t i = 0; i < aligned.size(); ++i) aligned[i] = seed * 31 + i;
+  for (std::size_t i = 0; i < extra; ++i) grown[i] = static_cast<unsigned char>(seed + i);
+  unsigned changed = reinterpret_cast<std::uintptr_t>(aligned.data()) % 64 != 0;
+
+  for (unsigned round = 0; round < switches; ++round) {
+    const std::uint64_t base = opaque(seed + round);
+    const auto a = opaque(base + 1), b = opaque(base + 2), c = opaque(base + 3),
+               d = opaque(base + 4), e = opaque(base + 5), f = opaque(base + 6),
+               g = opaque(base + 7), h = opaque(base + 8), i = opaque(base + 9),
+               j = opaque(base + 10), k = opaque(base + 11), l = opaque(base + 12);
+    const auto real = [base](unsigned n) { return static_cast<double>(opaque(base * n)); };
+    double m = real(1) / 3, n = real(2) / 3, o = real(3) / 3, p = real(4) / 3;
+    double q = real(5) / 3, r = real(6) / 3, s = real(7) / 3, t = real(8) / 3;
+    long double u = static_cast<long double>(real(9)) / 7;
+    long double v = static_cast<long double>(real(10)) / 7;
+#if defined(__x86_64__)
+    // They are in registers when the switch begins.
+    asm volatile("" : "+x"(m), "+x"(n), "+x"(o), "+x"(p), "+x"(q), "+x"(r), "+x"(s), "+x"(t));
+    asm volatile("" : "+t"(u), "+u"(v));
+#endif
+    self.park_in_place();
+    changed += a != base + 1 || b != base + 2 || c != base + 3 || d != base + 4;
+    changed += e != base + 5 || f != base + 6 || g != base + 7 || h != base + 8;
+    changed += i != base + 9 || j != base + 10 || k != base + 11 || l != base + 12;
+    changed += m != real(1) / 3 || n != real(2) / 3 || o != real(3) / 3 || p != real(4) / 3;
+    changed += q != real(5) / 3 || r != real(6) / 3 || s != real(7) / 3 || t != real(8) / 3;
+    changed += u != static_cast<long double>(real(9)) / 7;
+    changed += v != static_cast<long double>(real(10)) / 7;
+  }
+  for (std::size_t i = 0; i < aligned.size(); ++i) changed += aligned[i] != seed * 31 + i;
+  for (std::size_t i = 0; i < extra; ++i) {
+    changed += grown[i] != static_cast<unsigned char>(seed + i);
+  }
+  return changed;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("context: every switch arrives where it was left, 100,000 times", Switch,
+                   EACH_SWITCH) {
+  constexpr unsigned rounds = sanitized ? 10'000 : 100'000;
+  unsigned fiber_saw = 0;
+  unsigned value = 0;
+  loose_fiber<Switch> fiber([&](auto& self) {
+    while (value != rounds) {
+      fiber_saw += value % 2 == 1;
+      ++value;
+      self.park();
+    }
+  });
+  unsigned thread_saw = 0;
+  while (!fiber.done()) {
+    thread_saw += value % 2 == 0;
+    value += value != rounds;
+    fiber.resume();
+  }
+  CHECK(value == rounds);
+  CHECK(fiber_saw == rounds / 2);
+  CHECK(thread_saw == rounds / 2 + 1);
+}
+
+TEST_CASE_TEMPLATE("context: A7 callee-saved registers belong to each side of a switch", Switch,
+                   EACH_SWITCH) {
+  const auto log = fill_and_switch<Switch>(sanitized ? 1'000 : 20'000);
+  CHECK(log.size() > 1'000);
+  CHECK(turns_with_losses(log) == 0);
+}
+
+TEST_CASE("context: a schedule runs exactly as it does on Boost.Context") {
+  CHECK(fill_and_switch<build_switch>(2'000) == fill_and_switch<boost_switch>(2'000));
+}
+
+TEST_CASE("context: the register probe reports each register that was lost") {
+  const patterns wanted = patterns_of(3);
+  const auto flip = [](void*) {
+#define COIR_TEST_FLIP(name) asm volatile("notq %%" name : : : "cc")
+    COIR_TEST_FLIP("r13");
+    COIR_TEST_FLIP("r15");
+#undef COIR_TEST_FLIP
+  };
+  CHECK(coir_test_registers_lost(flip, nullptr, wanted.data()) == 0b101000);
+}
+
+TEST_CASE_TEMPLATE(
+    "context: a frame that is over-aligned, has an alloca and 22 live values survives", Switch,
+    EACH_SWITCH) {
+  constexpr unsigned parks = 50;
+  unsigned changed_on_fibers = 0;
+  const auto crowd = [&](std::uint64_t seed) {
+    return std::make_unique<loose_fiber<Switch>>(
+        [&, seed](auto& self) { changed_on_fibers += crowded_frame(self, seed, parks); });
+  };
+  std::array fibers{crowd(1'000), crowd(2'000'000), crowd(77)};
+  struct resumer {
+    decltype(fibers)& all;
+    [[gnu::always_inline]] void park_in_place() {
+      for (auto& each : all) each->resume_in_place();
+    }
+  };
+  for (const auto& each : fibers) each->resume();
+  resumer thread{fibers};
+  CHECK(crowded_frame(thread, 123'456, parks) == 0);
+  for (const auto& each : fibers) CHECK(each->done());
+  CHECK(changed_on_fibers == 0);
+}
+
+// ---- the first arrival -------------------------------------------------------------------------
+
+#if defined(__x86_64__)
+
+namespace {
+
+struct first_arrival {
+  void* rsp = nullptr;
+  bare_fiber<>* fiber = nullptr;
+  bool aligned_local = false;
+};
+
+}  // namespace
+
+extern "C" void coir_test_note_rsp(void* arrival) noexcept;
+extern "C" COIR_HIDDEN void coir_test_noted_rsp(void* arrival) noexcept;
+asm(R"(
+        .text
+        .type   coir_test_note_rsp, @function
+coir_test_note_rsp:
+        endbr64
+        movq    %rsp, 0(%rdi)
+        jmp     coir_test_noted_rsp
+        .size   coir_test_note_rsp, . - coir_test_note_rsp
+)");
+
+COIR_UNINSTRUMENTED void coir_test_noted_rsp(void* argument) noexcept {
+  auto& arrival = *static_cast<first_arrival*>(argument);
+  arch::note_arrive(arrival.fiber->own.notes);
+  // Vector instructions that insist on alignment are used for this copy.
+  alignas(32) volatile std::uint64_t local[4] = {1, 2, 3, 4};
+  arrival.aligned_local = opaque(reinterpret_cast<std::uintptr_t>(&local[0])) % 32 == 0;
+  arrival.fiber->leave_for_good();
+}
+
+TEST_CASE("context: A8 an entry finds the stack as after a call, whatever top it was given") {
+  for (std::size_t unaligned_by = 0; unaligned_by < 33; ++unaligned_by) {
+    bare_fiber<> fiber(unaligned_by);
+    first_arrival arrival{.fiber = &fiber};
+    fiber.enter(&coir_test_note_rsp, &arrival);
+    const auto rsp = reinterpret_cast<std::uintptr_t>(arrival.rsp);
+    CHECK((rsp & 15) == 8);
+    CHECK(rsp < reinterpret_cast<std::uintptr_t>(fiber.top));
+    CHECK(arrival.aligned_local);
+  }
+}
+
+// ---- floating point ----------------------------------------------------------------------------
+
+namespace {
+
+struct float_control {
+  std::uint32_t mxcsr = 0;
+  std::uint16_t x87 = 0;
+  static float_control now() {
+    float_control read;
+    asm volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(read.mxcsr), "=m"(read.x87));
+    return read;
+  }
+  void load() const { asm volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(mxcsr), "m"(x87)); }
+  bool operator==(const float_control&) const = default;
+};
+
+constexpr float_control at_start{0x1F80, 0x037F};
+
+/// What reset_float_control() makes of `given`; the thread's own controls are as before.
+float_control after_reset(float_control given) {
+  const auto before = float_control::now();
+  given.load();
+  arch::reset_float_control();
+  const auto left = float_control::now();
+  before.load();
+  return left;
+}
+
+}  // namespace
+
+TEST_CASE("context: A7 a fiber starts with the floating-point controls of a fresh program") {
+  CHECK(after_reset(at_start) == at_start);
+  CHECK(after_reset({0x7F80, 0x037F}) == at_start);  // rounds towards zero
+  CHECK(after_reset({0x9FC0, 0x037F}) == at_start);  // flushes denormals
+  CHECK(after_reset({0x1FA0, 0x037F}) == at_start);  // a sticky flag of an inexact result
+  CHECK(after_reset({0x1F80, 0x027F}) == at_start);  // x87 in double precision
+  CHECK(after_reset({0x3F80, 0x0F7F}) == at_start);  // both round elsewhere
+}
+
+TEST_CASE("context: A7 after a reset an inexact division does not trap") {
+  const auto before = float_control::now();
+  float_control{0x0000, 0x0340}.load();  // what a zeroed image would leave: nothing masked
+  arch::reset_float_control();
+  volatile double one = 1, three = 3;
+  volatile long double wide = 3;
+  const double third = one / three;
+  const bool inexact = (float_control::now().mxcsr & 0x20) != 0;
+  const long double wide_third = 1 / wide;
+  before.load();
+  CHECK(inexact);
+  CHECK(third == 1.0 / 3.0);
+  CHECK(wide_third == 1.0L / 3.0L);
+}
+
+#endif
+
+// ---- which form --------------------------------------------------------------------------------
+
+TEST_CASE("context: the build inlines the switch exactly when it is optimised and unobserved") {
+#if defined(__OPTIMIZE__) && !COIR_ASAN && !COIR_TSAN && !COIR_BOOST_CONTEXT
+  CHECK(arch::switch_is_inlined);
+#else
+  CHECK_FALSE(arch::switch_is_inlined);
+#endif
+}
+
+#if !COIR_BOOST_CONTEXT
+
+TEST_CASE("context: preparing a context does not touch the stack") {
+  std::array<std::byte, 256> stack{};
+  arch::context made;
+  arch::prepare(made, stack.data() + stack.size(), &coir_test_note_rsp, nullptr);
+  CHECK(stack == std::array<std::byte, 256>{});
+  CHECK(made.rsp >= stack.data());
+  CHECK(made.rsp <= stack.data() + stack.size());
+}
+
+#endif

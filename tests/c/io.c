@@ -1,0 +1,231 @@
+/* io.c: pipes, files and sockets from C: the right counts, and the right errno when it goes wrong.
+ *
+ * Comes from: ctest.   Goes to: coir.h.
+ */
+#include "check.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+
+/* -- pipes ---------------------------------------------------------------------------------------
+ */
+
+#define PIPED_BYTES 300000 /* more than a pipe holds, so both sides must park */
+
+static intptr_t write_piped(void* argument) {
+  const struct gate* pipe = argument;
+  static char text[PIPED_BYTES];
+  size_t done = 0;
+  for (size_t i = 0; i < sizeof text; ++i) text[i] = (char)(i % 251);
+  while (done < sizeof text) {
+    const ssize_t n = coir_write(pipe->ends[1], text + done, sizeof text - done);
+    CHECK(n > 0);
+    done += (size_t)n;
+  }
+  return coir_close(pipe->ends[1]);
+}
+
+static intptr_t read_piped(void* argument) {
+  const struct gate* pipe = argument;
+  coir_fiber writer;
+  size_t done = 0;
+  ssize_t n;
+  char buffer[4096];
+  CHECK_EQ(coir_spawn(write_piped, argument, NULL, &writer), 0);
+  while ((n = coir_read(pipe->ends[0], buffer, sizeof buffer)) > 0)
+    for (ssize_t i = 0; i < n; ++i) CHECK_EQ((unsigned char)buffer[i], done++ % 251);
+  CHECK_EQ(n, 0);
+  CHECK_EQ(done, PIPED_BYTES);
+  CHECK_EQ(coir_join(writer, NULL), 0);
+  return coir_close(pipe->ends[0]);
+}
+
+static void a_pipe_carries_every_byte(void) {
+  struct gate pipe;
+  gate_make(&pipe);
+  run_on(1, read_piped, &pipe);
+  gate_make(&pipe);
+  run_on(2, read_piped, &pipe);
+}
+
+static intptr_t nothing_at_once(void* argument) {
+  const struct gate* pipe = argument;
+  CHECK_EQ(coir_write(pipe->ends[1], NULL, 0), 0);
+  CHECK_EQ(coir_read(pipe->ends[1], NULL, 0), -EBADF);
+  return 0;
+}
+
+static void no_bytes_need_no_buffer(void) {
+  struct gate pipe;
+  gate_make(&pipe);
+  run_on(1, nothing_at_once, &pipe);
+  gate_end(&pipe);
+}
+
+/* -- files ---------------------------------------------------------------------------------------
+ */
+
+static intptr_t use_file(void* argument) {
+  const char* path = argument;
+  char buffer[8] = {0};
+  const int fd = coir_open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+  CHECK(fd >= 0);
+  CHECK((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+  CHECK_EQ(coir_pwrite(fd, "world", 5, 6), 5);
+  CHECK_EQ(coir_pwrite(fd, "hello ", 6, 0), 6);
+  CHECK_EQ(coir_fsync(fd), 0);
+  CHECK_EQ(coir_fdatasync(fd), 0);
+  CHECK_EQ(coir_pread(fd, buffer, 5, 6), 5);
+  CHECK(memcmp(buffer, "world", 5) == 0);
+  CHECK_EQ(coir_pread(fd, buffer, 5, 11), 0);
+  CHECK_EQ(coir_read(fd, buffer, 5), 5); /* the file's own position did not move */
+  CHECK(memcmp(buffer, "hello", 5) == 0);
+  CHECK_EQ(coir_close(fd), 0);
+  CHECK_EQ(coir_close(fd), -EBADF);
+  CHECK_EQ(coir_read(fd, buffer, 5), -EBADF);
+  CHECK_EQ(coir_open("/nowhere/at/all", O_RDONLY, 0), -ENOENT);
+  return 0;
+}
+
+static void a_file_is_written_and_read_back(void) {
+  char path[] = "/tmp/coir_c_io_XXXXXX";
+  const int fd = mkstemp(path);
+  CHECK(fd >= 0);
+  CHECK_EQ(close(fd), 0);
+  run_on(1, use_file, path);
+  CHECK_EQ(unlink(path), 0);
+}
+
+/* -- sockets -------------------------------------------------------------------------------------
+ */
+
+static struct sockaddr_in loopback(uint16_t port) {
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+static int connect_to(uint16_t port) {
+  const struct sockaddr_in address = loopback(port);
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(fd >= 0);
+  CHECK_EQ(coir_connect(fd, (const struct sockaddr*)&address, sizeof address), 0);
+  return fd;
+}
+
+static intptr_t echo_once(void* argument) {
+  struct sockaddr_in peer;
+  socklen_t peer_bytes = sizeof peer;
+  char buffer[64];
+  ssize_t n;
+  const int fd = coir_accept((int)(intptr_t)argument, (struct sockaddr*)&peer, &peer_bytes);
+  CHECK(fd >= 0);
+  CHECK_EQ(peer_bytes, sizeof peer);
+  CHECK_EQ(ntohl(peer.sin_addr.s_addr), INADDR_LOOPBACK);
+  while ((n = coir_recv(fd, buffer, sizeof buffer, 0)) > 0)
+    CHECK_EQ(coir_send(fd, buffer, (size_t)n, 0), n);
+  CHECK_EQ(n, 0);
+  return coir_close(fd);
+}
+
+static intptr_t talk(void* argument) {
+  uint16_t port = 0;
+  char buffer[64];
+  coir_fiber server;
+  intptr_t answer = -1;
+  const int listener = coir_listen(0, &port);
+  (void)argument;
+  CHECK(listener >= 0);
+  CHECK(port > 0);
+  CHECK_EQ(coir_spawn(echo_once, (void*)(intptr_t)listener, NULL, &server), 0);
+  const int fd = connect_to(port);
+  for (int i = 0; i < 100; ++i) {
+    CHECK_EQ(coir_send(fd, "ping", 4, 0), 4);
+    CHECK_EQ(coir_recv(fd, buffer, sizeof buffer, 0), 4);
+    CHECK(memcmp(buffer, "ping", 4) == 0);
+  }
+  CHECK_EQ(coir_shutdown(fd, SHUT_WR), 0);
+  CHECK_EQ(coir_recv(fd, buffer, sizeof buffer, 0), 0);
+  CHECK_EQ(coir_close(fd), 0);
+  CHECK_EQ(coir_join(server, &answer), 0);
+  CHECK_EQ(answer, 0);
+  return coir_close(listener);
+}
+
+static void two_fibers_talk_over_tcp(void) {
+  run_on(1, talk, NULL);
+  run_on(2, talk, NULL);
+}
+
+static intptr_t recv_one(void* argument) {
+  char byte;
+  here_i_am();
+  return coir_recv((int)(intptr_t)argument, &byte, 1, 0);
+}
+
+static intptr_t accept_one(void* argument) {
+  here_i_am();
+  return coir_accept((int)(intptr_t)argument, NULL, NULL);
+}
+
+static intptr_t close_under_others(void* argument) {
+  uint16_t port = 0;
+  coir_fiber acceptor, readers[2];
+  intptr_t answer = 0;
+  const int listener = coir_listen(0, &port);
+  (void)argument;
+  const int fd = connect_to(port);
+  const int peer = coir_accept(listener, NULL, NULL);
+  CHECK(peer >= 0);
+  CHECK_EQ(coir_spawn(accept_one, (void*)(intptr_t)listener, NULL, &acceptor), 0);
+  for (int i = 0; i < 2; ++i)
+    CHECK_EQ(coir_spawn(recv_one, (void*)(intptr_t)peer, NULL, &readers[i]), 0);
+  await_arrivals(3);
+
+  CHECK_EQ(coir_close(peer), 0);
+  for (int i = 0; i < 2; ++i) {
+    CHECK_EQ(coir_join(readers[i], &answer), 0);
+    CHECK_EQ(answer, -ECANCELED);
+  }
+  CHECK_EQ(coir_close(listener), 0);
+  CHECK_EQ(coir_join(acceptor, &answer), 0);
+  CHECK_EQ(answer, -ECANCELED);
+
+  /* The peer is gone: an error, not a signal. What is sent first may still find a buffer. */
+  ssize_t sent = 0;
+  for (int i = 0; i < 1000 && sent >= 0; ++i) sent = coir_send(fd, "x", 1, 0);
+  CHECK(sent == -EPIPE || sent == -ECONNRESET);
+  CHECK_EQ(coir_close(fd), 0);
+
+  const struct sockaddr_in address = loopback(port);
+  const int late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK_EQ(coir_connect(late, (const struct sockaddr*)&address, sizeof address), -ECONNREFUSED);
+  return coir_close(late);
+}
+
+static void close_ends_what_waits_on_the_descriptor(void) { run_on(1, close_under_others, NULL); }
+
+static intptr_t close_listener(void* argument) { return coir_close((int)(intptr_t)argument); }
+
+static void a_plain_thread_listens_and_closes(void) {
+  uint16_t port = 0, same = 0;
+  const int listener = coir_listen(0, &port);
+  CHECK(listener >= 0);
+  CHECK_EQ(coir_listen(port, NULL), -EADDRINUSE);
+  run_on(1, close_listener, (void*)(intptr_t)listener);
+  const int again = coir_listen(port, &same);
+  CHECK(again >= 0);
+  CHECK_EQ(same, port);
+  CHECK_EQ(coir_close(again), 0);
+}
+
+int main(void) {
+  RUN(a_pipe_carries_every_byte);
+  RUN(no_bytes_need_no_buffer);
+  RUN(a_file_is_written_and_read_back);
+  RUN(two_fibers_talk_over_tcp);
+  RUN(close_ends_what_waits_on_the_descriptor);
+  RUN(a_plain_thread_listens_and_closes);
+  return 0;
+}

@@ -1,0 +1,140 @@
+// house_tables.hpp: what the house test knows about this repository, as data.
+//
+// Always true:
+//   - A new room gets its level here before it compiles its first line; a room without one fails.
+//   - Each exception carries its reason, and one that is no longer needed fails too.
+//
+// Comes from: docs/design.md, section 2.   Goes to: house_test.cpp.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace house {
+
+struct room {
+  std::string_view name;  ///< the file's name without its ending
+  int level;
+};
+
+/// runtime/: a room includes rooms of its own level or lower ones, and on level 4 lower ones only.
+inline constexpr room runtime_rooms[] = {
+    // ground
+    {"base", 0},
+    {"list", 0},
+    {"futex", 0},
+    // things
+    {"arena", 2},
+    {"stacks", 2},
+    {"overflow", 2},
+    {"token", 2},
+    // the one who runs
+    {"fiber", 3},
+    // ways to be woken
+    {"waits", 4},
+    {"timers", 4},
+    {"mailbox", 4},
+    {"bell", 4},
+    // the outside world
+    {"backend", 5},
+    {"uring", 5},
+    {"uring_setup", 5},
+    {"poll", 5},
+    {"sim", 5},
+    {"flight", 5},
+    {"offload", 5},
+    // one core
+    {"deflect", 6},
+    {"worker", 6},
+    // all cores
+    {"runtime", 7},
+    // the public face
+    {"effects", 8},
+    {"scope", 8},
+    {"sync", 8},
+    {"io", 8},
+    {"net", 8},
+    {"signals", 8},
+    {"blocking", 8},
+    // C, in terms of the public C++ API
+    {"c_api", 9},
+    {"c_errors", 9},
+    {"c_handles", 9},
+};
+
+/// Every file of arch/ is on this level.
+inline constexpr int arch_level = 1;
+
+/// Rooms of this level never include each other.
+inline constexpr int separate_level = 4;
+
+/// include/coir/: values that any room may use. Every other public header is on the public level.
+inline constexpr room public_values[] = {
+    {"result", 0}, {"options", 0}, {"clock", 0}, {"task", 0}, {"wait_queue", 0}, {"backend", 5},
+};
+inline constexpr int public_level = 8;
+
+/// What a public header may include apart from other public headers and the C++ standard library.
+inline constexpr std::string_view public_includes[] = {
+    "tl/expected.hpp", "stddef.h",     "stdint.h",   "stdbool.h",
+    "sys/types.h",     "sys/socket.h", "sys/stat.h", "sys/uio.h",
+};
+
+struct exception {
+  std::string_view file;
+  std::string_view reason;
+};
+
+/// The files that may use atomics; everything else belongs to one thread.
+inline constexpr exception atomic_files[] = {
+    {"runtime/arena.hpp", "the shared free list of records"},
+    {"runtime/arena.cpp", "the shared free list of records"},
+    {"runtime/stacks.hpp", "counts that any thread may read"},
+    {"runtime/overflow.cpp", "one reporter among threads that overflow together"},
+    {"runtime/fiber.hpp", "the words home, join, cancel and wake of a record"},
+    {"runtime/fiber.cpp", "the words home, join, cancel and wake of a record"},
+    {"runtime/waits.hpp", "claims of a park by other cores"},
+    {"runtime/waits.cpp", "claims of a park by other cores"},
+    {"runtime/mailbox.hpp", "many senders, one reader"},
+    {"runtime/bell.hpp", "announce and re-check before sleep"},
+    {"runtime/bell.cpp", "announce and re-check before sleep"},
+    {"runtime/futex.hpp", "the word that a plain thread sleeps on"},
+    {"runtime/futex.cpp", "the word that a plain thread sleeps on"},
+    {"runtime/uring.cpp", "the taskrun flag that the kernel sets"},
+    {"runtime/offload.hpp", "plain threads finish what fibers wait for"},
+    {"runtime/offload.cpp", "plain threads finish what fibers wait for"},
+    {"include/coir/detail/wait_queue.hpp", "the lock of a queue of waiters"},
+    {"include/coir/sync.hpp", "the uncontended path of a mutex"},
+    {"runtime/worker.hpp", "load that other cores look at"},
+    {"runtime/worker.cpp", "load that other cores look at"},
+    {"runtime/runtime.hpp", "start, stop and the count of live fibers"},
+    {"runtime/runtime.cpp", "start, stop and the count of live fibers"},
+};
+
+struct forbidden {
+  std::string_view text;  ///< as a whole word, outside comments
+  std::string_view why;
+  std::array<std::string_view, 6> allowed;  ///< files, or folders that end in '/'
+};
+
+/// What only the backends may ask the world for, so that a simulated run can be repeated exactly.
+inline constexpr forbidden seam_words[] = {
+    {"steady_clock::now", "only a backend reads a clock", {"bench/", "tools/", "tests/"}},
+    {"system_clock::now", "only a backend reads a clock", {"bench/", "tools/", "tests/"}},
+    {"clock_gettime",
+     "only a backend reads a clock",
+     {"runtime/backend", "runtime/uring.cpp", "runtime/futex.cpp", "bench/", "tools/", "tests/"}},
+    {"random_device", "only a backend draws numbers", {"bench/", "tools/", "tests/"}},
+    {"getrandom", "only a backend draws numbers", {"bench/", "tools/", "tests/"}},
+};
+
+inline constexpr int lines_max = 450;
+inline constexpr int columns_max = 100;
+inline constexpr int top_lines = 30;
+
+/// Files that may break the two bounds above.
+inline constexpr exception long_files[] = {
+    {"LICENSE", "a text that is not ours"},
+};
+
+}  // namespace house

@@ -1,0 +1,359 @@
+// store_test.cpp: the map that survives: order, visibility, and what many callers may see at once.
+#include "kv/store.hpp"
+
+#include <map>
+#include <mutex>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "linear.hpp"
+#include "on_fibers.hpp"
+#include "recording_file.hpp"
+
+using kv_test::call;
+using kv_test::disk;
+using kv_test::on_fibers;
+using kv_test::start;
+using model = std::map<std::string, std::int64_t>;
+
+namespace {
+
+std::unique_ptr<kv::store> open_store(disk& d, kv::store_options o = {}) {
+  auto made = kv::store::open(std::make_unique<kv_test::recording_file>(d), o);
+  REQUIRE(made.has_value());
+  return std::move(*made);
+}
+
+const std::vector<std::string> keys = {"a", "b", "c"};
+
+model contents(const kv::store& s) {
+  model found;
+  for (const auto& key : keys)
+    if (const auto value = s.read(key)) found[key] = *value;
+  return found;
+}
+
+void run_program(std::uint64_t seed) {
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  disk d;
+  model expected;
+  auto s = open_store(d);
+  for (int step = 0; step < 60; ++step) {
+    const auto& key = keys[random() % keys.size()];
+    const auto dice = random() % 20;
+    if (dice == 0) {
+      REQUIRE(s->reset().has_value());
+      expected.clear();
+    } else if (dice == 1) {
+      s.reset();
+      d.lose_power();
+      s = open_store(d);
+    } else if (dice < 10) {
+      const auto value = static_cast<std::int64_t>(random());
+      REQUIRE(s->write(key, value).has_value());
+      expected[key] = value;
+    } else {
+      const auto at = expected.find(key);
+      const auto answer = s->read(key);
+      CHECK(answer.has_value() == (at != expected.end()));
+      if (answer && at != expected.end()) CHECK(*answer == at->second);
+    }
+  }
+  CHECK(contents(*s) == expected);
+}
+
+/// Gives every begin and end a place in one order.
+class history {
+ public:
+  template <class F>
+  void record(call c, F act) {
+    c.began = next();
+    act(c);
+    c.ended = next();
+    const std::lock_guard held(mutex_);
+    calls_.push_back(c);
+  }
+  std::vector<call> calls() const { return calls_; }
+
+ private:
+  std::uint64_t next() {
+    const std::lock_guard held(mutex_);
+    return ++time_;
+  }
+  std::mutex mutex_;
+  std::uint64_t time_ = 0;
+  std::vector<call> calls_;
+};
+
+void act(kv::store& s, history& h, std::uint64_t dice) {
+  const std::string key = keys[dice % 2];
+  if (dice % 23 == 0) {
+    h.record({.what = call::kind::reset}, [&](call&) { REQUIRE(s.reset().has_value()); });
+  } else if (dice % 3 == 0) {
+    h.record({.what = call::kind::write, .key = key, .value = static_cast<std::int64_t>(dice)},
+             [&](call& c) { REQUIRE(s.write(c.key, c.value).has_value()); });
+  } else {
+    h.record({.what = call::kind::read, .key = key}, [&](call& c) { c.answer = s.read(c.key); });
+  }
+}
+
+}  // namespace
+
+TEST_CASE("store: C-T1: any program of writes, reads, resets and restarts does what a map does") {
+  on_fibers([] {
+    for (std::uint64_t seed = 1; seed <= 100; ++seed) run_program(seed);
+  });
+}
+
+TEST_CASE("store: C-T2: every concurrent history has an order that explains it") {
+  on_fibers([] {
+    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+      std::mt19937_64 random(seed);
+      disk d;
+      auto s = open_store(d);
+      history h;
+      for (int batch = 0; batch < 6; ++batch) {
+        coir::scope callers;
+        for (auto n = 2 + random() % 4; n > 0; --n) {
+          const auto dice = random() >> 8;
+          callers.spawn([&, dice] { act(*s, h, dice); },
+                        {.worker = static_cast<unsigned>(dice / 7 % 2)});
+        }
+        REQUIRE(callers.join().has_value());
+      }
+      CAPTURE(seed);
+      CHECK(kv_test::is_linear(h.calls()));
+    }
+  });
+}
+
+TEST_CASE("store: C-T2: the checker takes legal histories and refuses impossible ones") {
+  using kind = call::kind;
+  const call write1{.what = kind::write, .key = "x", .value = 1, .began = 1, .ended = 4};
+  const call write2{.what = kind::write, .key = "x", .value = 2, .began = 5, .ended = 6};
+  const auto read = [](std::optional<std::int64_t> answer, std::uint64_t began,
+                       std::uint64_t ended) {
+    return call{.what = kind::read, .key = "x", .answer = answer, .began = began, .ended = ended};
+  };
+  const auto reset = [](std::uint64_t began, std::uint64_t ended) {
+    return call{.what = kind::reset, .began = began, .ended = ended};
+  };
+  CHECK(kv_test::is_linear({}));
+  CHECK(kv_test::is_linear({write1, read({}, 2, 3)}));
+  CHECK(kv_test::is_linear({write1, read(1, 2, 3), write2, read(2, 7, 8)}));
+  CHECK(kv_test::is_linear({write1, reset(2, 9), read({}, 5, 6), read({}, 7, 8)}));
+
+  CHECK_FALSE(kv_test::is_linear({write1, read({}, 5, 6)}));                 // forgotten
+  CHECK_FALSE(kv_test::is_linear({read(1, 1, 2)}));                          // out of nothing
+  CHECK_FALSE(kv_test::is_linear({write1, write2, read(1, 7, 8)}));          // stale
+  CHECK_FALSE(kv_test::is_linear({write1, read(1, 2, 2), read({}, 3, 3)}));  // seen, then unseen
+  CHECK_FALSE(kv_test::is_linear({write1, reset(5, 6), read(1, 7, 8)}));     // back from the dead
+}
+
+TEST_CASE("store: C-T3: a read is answered while a write waits for the disk, with the old value") {
+  on_fibers(
+      [] {
+        disk d;
+        auto s = open_store(d);
+        REQUIRE(s->write("x", 1).has_value());
+        d.stalled = true;
+        auto writer = start([&] { return s->write("x", 2); });
+        REQUIRE(d.at_the_sync.wait().has_value());
+        CHECK(s->read("x") == 1);
+        CHECK_FALSE(writer.done());
+        d.go_on.set();
+        CHECK(writer.join().has_value());
+        CHECK(s->read("x") == 2);
+      },
+      1);
+}
+
+TEST_CASE("store: C-T4: reads go on while a thousand writes wait") {
+  on_fibers(
+      [] {
+        disk d;
+        auto s = open_store(d);
+        REQUIRE(s->write("old", 1).has_value());
+        d.stalled = true;
+        std::vector<coir::handle<void>> writers;
+        for (int i = 0; i < 1000; ++i)
+          writers.push_back(start([&s, i] { return s->write("k" + std::to_string(i), i); }));
+        REQUIRE(d.at_the_sync.wait().has_value());
+        for (int i = 0; i < 1000; ++i) {
+          CHECK(s->read("old") == 1);
+          CHECK_FALSE(s->read("k" + std::to_string(i)).has_value());
+        }
+        d.stalled = false;
+        d.go_on.set();
+        for (auto& w : writers) CHECK(w.join().has_value());
+        for (int i = 0; i < 1000; ++i) CHECK(s->read("k" + std::to_string(i)) == i);
+      },
+      1);
+}
+
+TEST_CASE("store: C-T7: a write that failed cannot be read, and reads of others go on") {
+  on_fibers([] {
+    disk d;
+    auto s = open_store(d);
+    REQUIRE(s->write("x", 1).has_value());
+    d.next_fault = disk::fault::sync_error;
+    CHECK(s->write("x", 2).error() == std::errc::io_error);
+    CHECK(s->write("y", 3).error() == std::errc::io_error);
+    CHECK(s->read("x") == 1);
+    CHECK_FALSE(s->read("y").has_value());
+    CHECK(s->close().error() == std::errc::io_error);
+  });
+}
+
+TEST_CASE("store: C-T8: of many writes to one key, memory and recovery keep the same last one") {
+  on_fibers([] {
+    disk d;
+    std::optional<std::int64_t> last;
+    {
+      auto s = open_store(d);
+      coir::scope writers;
+      for (int i = 0; i < 500; ++i)
+        writers.spawn([&s, i] { return s->write("x", i); },
+                      {.worker = static_cast<unsigned>(i % 2)});
+      REQUIRE(writers.join().has_value());
+      last = s->read("x");
+    }
+    d.lose_power();
+    CHECK(open_store(d)->read("x") == last);
+  });
+}
+
+TEST_CASE("store: C-T11: no write from before a reset comes back, in memory or after a restart") {
+  on_fibers(
+      [] {
+        disk d;
+        {
+          auto s = open_store(d);
+          REQUIRE(s->write("a", 1).has_value());
+          d.stalled = true;
+          auto on_its_way = start([&s] { return s->write("b", 2); });
+          REQUIRE(d.at_the_sync.wait().has_value());
+          auto queued = start([&s] { return s->write("c", 3); });
+          auto reset = start([&s] { return s->reset(); });
+          d.stalled = false;
+          d.go_on.set();
+          CHECK(on_its_way.join().has_value());
+          CHECK(queued.join().has_value());
+          CHECK(reset.join().has_value());
+          CHECK(contents(*s).empty());
+          CHECK(s->counters().keys == 0);
+          CHECK(s->counters().memory_bytes == 0);
+        }
+        d.lose_power();
+        CHECK(contents(*open_store(d)).empty());
+      },
+      1);
+}
+
+TEST_CASE("store: C-T12: 9,000 callers at once over a queue of 64 are all answered") {
+  on_fibers([] {
+    disk d;
+    auto s = open_store(d, {.journal = {.batch_records_max = 64}});
+    coir::scope callers;
+    for (int i = 0; i < 9000; ++i)
+      callers.spawn([&s, i] { return s->write(std::to_string(i), i); });
+    REQUIRE(callers.join().has_value());
+    CHECK(s->counters().keys == 9000);
+    CHECK(s->log().counters().batches >= 9000 / 64);
+  });
+}
+
+TEST_CASE("store: C-T17: two folders are two stores, and one folder has one at a time") {
+  const kv_test::folder one, two;
+  on_fibers([&] {
+    auto first = kv::store::open(one.path()).value();
+    auto second = kv::store::open(two.path()).value();
+    REQUIRE(first->write("x", 1).has_value());
+    REQUIRE(second->write("x", 2).has_value());
+    CHECK(first->read("x") == 1);
+    const auto third = kv::store::open(one.path());
+    REQUIRE_FALSE(third.has_value());
+    CHECK(third.error() == std::errc::device_or_resource_busy);
+    first.reset();
+    auto again = kv::store::open(one.path());
+    REQUIRE(again.has_value());
+    CHECK((*again)->read("x") == 1);
+  });
+}
+
+TEST_CASE("store: C-T18: what an input changed before it parked is seen by others, and is kept") {
+  on_fibers(
+      [] {
+        disk d;
+        auto s = open_store(d);
+        int inputs_begun = 0;
+        d.stalled = true;
+        auto input = start([&] {
+          ++inputs_begun;
+          return s->write("x", inputs_begun);
+        });
+        REQUIRE(d.at_the_sync.wait().has_value());
+        CHECK(inputs_begun == 1);
+        ++inputs_begun;
+        d.go_on.set();
+        CHECK(input.join().has_value());
+        CHECK(inputs_begun == 2);
+        CHECK(s->read("x") == 1);
+      },
+      1);
+}
+
+TEST_CASE("store: C-T19: one input may wait for the disk several times, in its own order") {
+  on_fibers([] {
+    disk d;
+    auto s = open_store(d);
+    auto input = coir::spawn([&s]() -> coir::result<> {
+      if (auto first = s->write("x", 1); !first) return first;
+      const auto seen = s->read("x");
+      return s->write("y", seen.value_or(0) + 1);
+    });
+    CHECK(input.join().has_value());
+    s.reset();
+    d.lose_power();
+    auto again = open_store(d);
+    CHECK(again->read("x") == 1);
+    CHECK(again->read("y") == 2);
+  });
+}
+
+TEST_CASE("store: the memory cap refuses new keys, keeps old ones, and lets them change") {
+  on_fibers([] {
+    disk d;
+    const std::size_t two_keys = 2 * (1 + kv::key_overhead_bytes);
+    auto s = open_store(d, {.memory_max = two_keys});
+    REQUIRE(s->write("a", 1).has_value());
+    REQUIRE(s->write("b", 2).has_value());
+    CHECK(s->write("c", 3).error() == std::errc::not_enough_memory);
+    CHECK(s->write("a", 4).has_value());
+    CHECK(contents(*s) == model{{"a", 4}, {"b", 2}});
+    CHECK(s->counters().memory_bytes == two_keys);
+    REQUIRE(s->reset().has_value());
+    CHECK(s->write("c", 3).has_value());
+  });
+}
+
+TEST_CASE("store: keys of any bytes come back from the disk, and long ones are refused") {
+  const kv_test::folder here;
+  const std::string odd("\0\xFF\n\"", 4);
+  on_fibers([&] {
+    {
+      auto s = kv::store::open(here.path()).value();
+      REQUIRE(s->write(odd, -1).has_value());
+      REQUIRE(s->write("", 7).has_value());
+      CHECK(s->write(std::string(kv::key_bytes_max + 1, 'k'), 1).error() ==
+            std::errc::invalid_argument);
+      REQUIRE(s->close().has_value());
+    }
+    auto s = kv::store::open(here.path()).value();
+    CHECK(s->read(odd) == -1);
+    CHECK(s->read("") == 7);
+    CHECK(s->counters().keys == 2);
+  });
+}
