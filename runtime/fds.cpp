@@ -149,16 +149,15 @@ bool quiesce(runtime_core& core, int fd) {
 }  // namespace
 
 int close_everywhere(runtime_core& core, int fd) noexcept {
-  if (!core.descriptors().knows(fd)) return -EBADF;
+  fd_users& users = core.descriptors();
+  if (!users.knows(fd)) return -EBADF;
   if (!quiesce(core, fd)) return -EBADF;
-  // Nobody of ours uses the number any more, and until the kernel has closed it nobody can get it
-  // anew: it may be entered again from here on. An operation that a user starts on it now meets
-  // EBADF in the kernel or its own descriptor, as with close(2).
-  core.descriptors().close_end(fd);
+  users.release(fd);
   io_uring_sqe entry{};
   entry.opcode = IORING_OP_CLOSE;
   entry.fd = fd;
   const std::int32_t res = perform_to_the_end(entry);
+  users.close_end(fd);
   return res;
 }
 
@@ -170,9 +169,13 @@ int close_from_thread(int fd) noexcept {
   });
   if (refused) return -EBADF;
   for_each_core([&](runtime_core& core) {
+    if (core.descriptors().knows(fd)) core.descriptors().release(fd);
+  });
+  const int closed = ::close(fd) == 0 ? 0 : -errno;
+  for_each_core([&](runtime_core& core) {
     if (core.descriptors().knows(fd)) core.descriptors().close_end(fd);
   });
-  return ::close(fd) == 0 ? 0 : -errno;
+  return closed;
 }
 
 }  // namespace coir::detail

@@ -20,11 +20,15 @@
 
 namespace coir::detail {
 
+/// Whether an operation may start on a number.
+enum class entrance : std::uint8_t { open, closing, later };
+
 class fd_users {
  public:
   static constexpr std::uint64_t closing = std::uint64_t{1} << 63;
+  static constexpr std::uint64_t released = std::uint64_t{1} << 62;
   static constexpr unsigned bits =
-      63;  // workers beyond share bits; a bit then means all who share it
+      62;  // workers beyond share bits; a bit then means all who share it
 
   explicit fd_users(std::uint32_t fds_max);
   ~fd_users();
@@ -34,18 +38,25 @@ class fd_users {
   std::uint32_t size() const noexcept { return size_; }
   bool knows(int fd) const noexcept { return static_cast<std::uint32_t>(fd) < size_; }
 
-  /// False: the number is being closed.
-  bool enter(int fd, unsigned worker) noexcept {
+  /// `later`: the kernel is closing the number right now; it may be somebody's new one already, so
+  /// ask again.
+  entrance enter(int fd, unsigned worker) noexcept {
     // acq_rel: one order of enter and close_begin on this word.
     const std::uint64_t before = words_[fd].fetch_or(bit(worker), std::memory_order_acq_rel);
-    return (before & closing) == 0;
+    if ((before & closing) == 0) return entrance::open;
+    return (before & released) == 0 ? entrance::closing : entrance::later;
   }
   /// The caller is the one closer when `closing` is not in the answer; the rest of it says which
-  /// workers have it.
+  /// workers have the number.
   std::uint64_t close_begin(int fd) noexcept {
     return words_[fd].fetch_or(closing, std::memory_order_acq_rel);
   }
-  void close_end(int fd) noexcept { words_[fd].store(0, std::memory_order_release); }
+  /// No worker has an operation on it any more; the kernel's close comes next.
+  void release(int fd) noexcept { words_[fd].store(closing | released, std::memory_order_release); }
+  /// The kernel has closed it. Keeps the bits of those who entered with the number's next owner.
+  void close_end(int fd) noexcept {
+    words_[fd].fetch_and(~(closing | released), std::memory_order_acq_rel);
+  }
   static constexpr std::uint64_t bit(unsigned worker) noexcept {
     return std::uint64_t{1} << (worker % bits);
   }

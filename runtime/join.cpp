@@ -14,8 +14,6 @@
 namespace coir::detail {
 namespace {
 
-constexpr auto canceled = std::errc::operation_canceled;
-
 void leave_local(local_joiner& me) noexcept {
   for (local_joiner** at = &me.target->local_joiners; *at != nullptr; at = &(*at)->next) {
     if (*at != &me) continue;
@@ -133,8 +131,8 @@ void* allocate_box(std::size_t bytes, std::size_t alignment) {
   return ::operator new(bytes, std::align_val_t(alignment));
 }
 
-void free_box(void* box, std::size_t bytes, std::size_t alignment) noexcept {
-  ::operator delete(box, bytes, std::align_val_t(alignment));
+void free_box(void* box, std::size_t, std::size_t alignment) noexcept {
+  ::operator delete(box, std::align_val_t(alignment));  // clang 14 has no sized form
 }
 
 }  // namespace coir::detail

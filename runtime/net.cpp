@@ -162,34 +162,21 @@ result<> tcp_listener::serve(std::function<void(tcp_stream)> handler, const spaw
           [&handler, s = std::move(*stream)]() mutable { handler(std::move(s)); }, where);
     }
   };
-  std::vector<handle<void>> acceptors;
-  for (unsigned w = 0; w < core->workers(); ++w)
-    acceptors.push_back(spawn(take_all, {.name = "accept", .worker = w}));
   std::error_code ended;
-  for (auto& a : acceptors) {
-    for (;;) {
-      const auto done = a.join();
-      if (done) break;
-      if (this_fiber::cancelled() && a) {
-        for (auto& each_one : acceptors) each_one.cancel();
-        connections.cancel();
-        ended = std::make_error_code(std::errc::operation_canceled);
-        while (!a.done()) this_fiber::yield();
-        break;
-      }
-      if (!ended) ended = done.error();
-      break;
+  {
+    scope acceptors;
+    for (unsigned w = 0; w < core->workers(); ++w)
+      acceptors.spawn(take_all, {.name = "accept", .worker = w});
+    if (auto joined = acceptors.join(); !joined) ended = joined.error();
+    if (this_fiber::cancelled()) {
+      acceptors.cancel();
+      connections.cancel();
     }
   }
-  if (auto joined = connections.join();
-      !joined && joined.error() == std::errc::operation_canceled) {
-    connections.cancel();
-    ended = joined.error();
-  }
-  // Closing the listener is the ordinary end.
-  if (ended == std::errc::bad_file_descriptor ||
-      (ended == std::errc::operation_canceled && !this_fiber::cancelled()))
-    return {};
+  if (auto joined = connections.join(); !joined && this_fiber::cancelled()) connections.cancel();
+  if (this_fiber::cancelled()) return fail(std::errc::operation_canceled);
+  // Closing the listener is the ordinary end: accept answers with one of these two.
+  if (ended == std::errc::bad_file_descriptor || ended == std::errc::operation_canceled) return {};
   if (ended) return fail(ended);
   return {};
 }

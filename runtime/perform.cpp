@@ -40,11 +40,19 @@ bool enter_descriptor(worker& here, int fd) noexcept {
   if (word == nullptr) return true;  // no such number: the kernel says so
   if ((*word & (fd_counts::marked | fd_counts::closing)) == fd_counts::marked) [[likely]]
     return true;
-  if (*word != 0) return false;
-  if (!static_cast<runtime_core&>(here.shared()).descriptors().enter(fd, here.index()))
-    return false;
-  *word |= fd_counts::marked;
-  return true;
+  for (;;) {
+    if ((*word & fd_counts::closing) != 0) return false;
+    fd_users& users = static_cast<runtime_core&>(here.shared()).descriptors();
+    switch (users.enter(fd, here.index())) {
+      case entrance::open:
+        *word |= fd_counts::marked;
+        return true;
+      case entrance::closing:
+        return false;
+      case entrance::later:
+        here.yield();
+    }
+  }
 }
 
 std::int32_t once(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,

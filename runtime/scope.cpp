@@ -32,10 +32,12 @@ namespace {
 
 void keep_error(scope_room& room, const record& child) noexcept {
   if (room.error || room.thrown) return;
+  std::error_code error;
   if (child.held == holds::exception) room.thrown = const_cast<record&>(child).exception();
-  if (child.held == holds::error && !room.cancelled) room.error = child.error();
-  if (child.held == holds::answer && child.ops->failure != nullptr)
-    room.error = child.ops->failure(const_cast<record&>(child));
+  if (child.held == holds::error) error = child.error();
+  if (child.held == holds::answer) error = child.ops->failure(const_cast<record&>(child));
+  // That a cancelled child says so is no error of its own.
+  if (!room.cancelled || error != std::errc::operation_canceled) room.error = error;
 }
 
 void child_ended(scope_state& self, record& child) noexcept {

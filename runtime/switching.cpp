@@ -201,6 +201,7 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
   arch::note_arrive(fiber->head().notes);
   worker& w = *current();
   for (;;) {
+    *w.errno_ = 0;
     if (is_cancelled(*fiber) || w.shared_.stopping.load(std::memory_order_relaxed)) {
       fiber->ops->drop(*fiber);
       fiber->fail_with(std::make_error_code(std::errc::operation_canceled));

@@ -7,12 +7,12 @@
 
 static intptr_t count(void* argument) {
   const char* name = argument;
-  int i;
-  for (i = 1; i <= 3; ++i) {
-    printf("%s %d\n", name, i);
-    coir_yield();
+  int turns = 0;
+  while (turns < 3) {
+    printf("%s %d\n", name, ++turns);
+    if (coir_sleep(1000000) < 0) break; /* 1 ms: the other one's turn */
   }
-  return i - 1;
+  return turns;
 }
 
 static intptr_t hello(void* argument) {

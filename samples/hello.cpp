@@ -1,15 +1,18 @@
 // hello.cpp: the smallest program: two fibers take turns, and the root fiber gets their answers.
 //
 // Comes from: a shell.   Goes to: coir/coir.hpp.
+#include <chrono>
 #include <coir/coir.hpp>
 #include <cstdio>
+
+using namespace std::chrono_literals;
 
 int main() {
   const auto count = [](const char* name) {
     int turns = 0;
     while (turns < 3) {
       std::printf("%s %d\n", name, ++turns);
-      coir::this_fiber::yield();
+      if (!coir::this_fiber::sleep_for(1ms)) break;  // the other one's turn
     }
     return turns;
   };

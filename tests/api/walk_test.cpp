@@ -11,8 +11,10 @@
 #include <thread>
 
 #include "coir/coir.hpp"
+#include "tests/test_options.hpp"
 
 using namespace std::chrono_literals;
+using test::tested;
 
 TEST_CASE("walk: a fiber reads from a pipe what another one writes, and its answer is joined") {
   const auto answer = coir::run(
@@ -32,7 +34,7 @@ TEST_CASE("walk: a fiber reads from a pipe what another one writes, and its answ
         CHECK(writer.join().value() == 5);
         return reader.join().value();
       },
-      {.workers = 1});
+      tested({.workers = 1}));
   REQUIRE(answer.has_value());
   CHECK(*answer == "hello");
 }
@@ -51,13 +53,13 @@ TEST_CASE("walk: two workers, a thousand fibers that yield, sleep and answer") {
         for (auto& h : all) total += h.join().value();
         return total;
       },
-      {.workers = 2});
+      tested({.workers = 2}, {.fibers = 1002}));
   CHECK(sum.value() == 499500);
 }
 
 TEST_CASE("walk: an exception that leaves a body is rethrown by join, and by run") {
   CHECK_THROWS_AS(
-      (void)coir::run([]() -> int { throw std::runtime_error("root"); }, {.workers = 1}),
+      (void)coir::run([]() -> int { throw std::runtime_error("root"); }, tested({.workers = 1})),
       std::runtime_error);
   const auto answer = coir::run(
       [] {
@@ -65,7 +67,7 @@ TEST_CASE("walk: an exception that leaves a body is rethrown by join, and by run
         CHECK_THROWS_AS((void)h.join(), std::out_of_range);
         return 1;
       },
-      {.workers = 1});
+      tested({.workers = 1}));
   CHECK(answer.value() == 1);
 }
 
@@ -86,12 +88,12 @@ TEST_CASE(
         reader.cancel();
         CHECK(reader.join().error() == std::errc::operation_canceled);
       },
-      {.workers = 1});
+      tested({.workers = 1}));
   CHECK(done.has_value());
 }
 
 TEST_CASE("walk: a plain thread spawns, joins and cancels") {
-  auto made = coir::runtime::create({.workers = 2});
+  auto made = coir::runtime::create(tested({.workers = 2}));
   REQUIRE(made.has_value());
   coir::runtime& rt = **made;
   auto before_start = rt.spawn([] { return 7; });
@@ -131,7 +133,7 @@ TEST_CASE(
         for (auto& h : all) CHECK(h.join().has_value());
         outside.join();
       },
-      {.workers = 2});
+      tested({.workers = 2}));
   CHECK(done.has_value());
 }
 
@@ -162,6 +164,6 @@ TEST_CASE("walk: a scope ends its children, blocking parks, and the loopback car
         REQUIRE(listener->close().has_value());
         CHECK(children.join().has_value());
       },
-      {.workers = 2});
+      tested({.workers = 2}));
   CHECK(done.has_value());
 }

@@ -155,9 +155,8 @@ std::size_t turns_with_losses(const std::vector<seen>& log) {
   return value;
 }
 
-/// Twelve integers, eight doubles and two long doubles live across a switch in a frame that is
-/// over-aligned and has an alloca: no register is left for the compiler to hide a mistake in.
-/// Answers how many of the values changed.
+/// Twelve values live across a switch in a frame that is over-aligned and has an alloca: no
+/// register is left for the compiler to hide a mistake in. Answers how many of the values changed.
 template <class Fiber>
 [[gnu::noinline]] COIR_UNINSTRUMENTED unsigned crowded_frame(Fiber& self, std::uint64_t seed,
                                                              unsigned switches) {
@@ -174,29 +173,66 @@ template <class Fiber>
                d = opaque(base + 4), e = opaque(base + 5), f = opaque(base + 6),
                g = opaque(base + 7), h = opaque(base + 8), i = opaque(base + 9),
                j = opaque(base + 10), k = opaque(base + 11), l = opaque(base + 12);
-    const auto real = [base](unsigned n) { return static_cast<double>(opaque(base * n)); };
-    double m = real(1) / 3, n = real(2) / 3, o = real(3) / 3, p = real(4) / 3;
-    double q = real(5) / 3, r = real(6) / 3, s = real(7) / 3, t = real(8) / 3;
-    long double u = static_cast<long double>(real(9)) / 7;
-    long double v = static_cast<long double>(real(10)) / 7;
-#if defined(__x86_64__)
-    // They are in registers when the switch begins.
-    asm volatile("" : "+x"(m), "+x"(n), "+x"(o), "+x"(p), "+x"(q), "+x"(r), "+x"(s), "+x"(t));
-    asm volatile("" : "+t"(u), "+u"(v));
-#endif
     self.park_in_place();
     changed += a != base + 1 || b != base + 2 || c != base + 3 || d != base + 4;
     changed += e != base + 5 || f != base + 6 || g != base + 7 || h != base + 8;
     changed += i != base + 9 || j != base + 10 || k != base + 11 || l != base + 12;
-    changed += m != real(1) / 3 || n != real(2) / 3 || o != real(3) / 3 || p != real(4) / 3;
-    changed += q != real(5) / 3 || r != real(6) / 3 || s != real(7) / 3 || t != real(8) / 3;
-    changed += u != static_cast<long double>(real(9)) / 7;
-    changed += v != static_cast<long double>(real(10)) / 7;
   }
   for (std::size_t i = 0; i < aligned.size(); ++i) changed += aligned[i] != seed * 31 + i;
   for (std::size_t i = 0; i < extra; ++i) {
     changed += grown[i] != static_cast<unsigned char>(seed + i);
   }
+  return changed;
+}
+
+/// Eight doubles in vector registers and two long doubles on the x87 stack live across a switch.
+/// What they were is kept in memory that the compiler may not look through. Answers how many
+/// changed.
+template <class Fiber>
+[[gnu::noinline]] COIR_UNINSTRUMENTED unsigned full_float_registers(Fiber& self, unsigned seed,
+                                                                    unsigned switches) {
+  unsigned changed = 0;
+  for (unsigned round = 0; round < switches; ++round) {
+    volatile double kept[8];
+    volatile long double kept_wide[2];
+    for (unsigned i = 0; i < 8; ++i) kept[i] = (seed + round + i) / 3.0;
+    for (unsigned i = 0; i < 2; ++i) kept_wide[i] = (seed + round + i) / 7.0L;
+    double a = kept[0], b = kept[1], c = kept[2], d = kept[3];
+    double e = kept[4], f = kept[5], g = kept[6], h = kept[7];
+    long double u = kept_wide[0], v = kept_wide[1];
+#if defined(__x86_64__)
+    asm volatile("" : "+x"(a), "+x"(b), "+x"(c), "+x"(d), "+x"(e), "+x"(f), "+x"(g), "+x"(h));
+    asm volatile("" : "+t"(u), "+u"(v));
+#endif
+    self.park_in_place();
+    changed += a != kept[0] || b != kept[1] || c != kept[2] || d != kept[3];
+    changed += e != kept[4] || f != kept[5] || g != kept[6] || h != kept[7];
+    changed += u != kept_wide[0] || v != kept_wide[1];
+  }
+  return changed;
+}
+
+/// Three fibers and the thread, each in such a frame at once. Answers how many values changed.
+template <class Switch, class Frame>
+unsigned changed_in_turns(Frame frame) {
+  constexpr unsigned switches = 50;
+  unsigned changed = 0;
+  const auto start = [&](unsigned seed) {
+    auto made = std::make_unique<loose_fiber<Switch>>(
+        [&, seed](auto& self) { changed += frame(self, seed, switches); });
+    made->resume();
+    return made;
+  };
+  std::array fibers{start(1'000), start(2'000'000), start(77)};
+  struct resumer {
+    decltype(fibers)& all;
+    [[gnu::always_inline]] void park_in_place() {
+      for (auto& each : all) each->resume_in_place();
+    }
+  };
+  resumer thread{fibers};
+  changed += frame(thread, 123'456, switches);
+  for (const auto& each : fibers) COIR_ASSERT(each->done());
   return changed;
 }
 
@@ -247,27 +283,20 @@ TEST_CASE("context: the register probe reports each register that was lost") {
   CHECK(coir_test_registers_lost(flip, nullptr, wanted.data()) == 0b101000);
 }
 
-TEST_CASE_TEMPLATE(
-    "context: a frame that is over-aligned, has an alloca and 22 live values survives", Switch,
-    EACH_SWITCH) {
-  constexpr unsigned parks = 50;
-  unsigned changed_on_fibers = 0;
-  const auto crowd = [&](std::uint64_t seed) {
-    return std::make_unique<loose_fiber<Switch>>(
-        [&, seed](auto& self) { changed_on_fibers += crowded_frame(self, seed, parks); });
+TEST_CASE_TEMPLATE("context: an over-aligned frame with an alloca and 12 live values survives",
+                   Switch, EACH_SWITCH) {
+  const auto frame = [](auto& self, unsigned seed, unsigned switches) {
+    return crowded_frame(self, seed, switches);
   };
-  std::array fibers{crowd(1'000), crowd(2'000'000), crowd(77)};
-  struct resumer {
-    decltype(fibers)& all;
-    [[gnu::always_inline]] void park_in_place() {
-      for (auto& each : all) each->resume_in_place();
-    }
+  CHECK(changed_in_turns<Switch>(frame) == 0);
+}
+
+TEST_CASE_TEMPLATE("context: A7 values in floating-point registers survive a switch", Switch,
+                   EACH_SWITCH) {
+  const auto frame = [](auto& self, unsigned seed, unsigned switches) {
+    return full_float_registers(self, seed, switches);
   };
-  for (const auto& each : fibers) each->resume();
-  resumer thread{fibers};
-  CHECK(crowded_frame(thread, 123'456, parks) == 0);
-  for (const auto& each : fibers) CHECK(each->done());
-  CHECK(changed_on_fibers == 0);
+  CHECK(changed_in_turns<Switch>(frame) == 0);
 }
 
 // ---- the first arrival -------------------------------------------------------------------------

@@ -1,0 +1,96 @@
+// backend_test.cpp: the classifier of kernel results, row by row, and what is known of opcodes.
+//
+// Comes from: runtime/backend.hpp.   Goes to: ctest.
+#include "runtime/backend.hpp"
+
+#include <doctest/doctest.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+using namespace coir::detail;
+
+namespace {
+
+constexpr int errno_last = EHWPOISON;
+constexpr std::uint8_t readers[] = {IORING_OP_READ, IORING_OP_READV, IORING_OP_RECV,
+                                    IORING_OP_RECVMSG, IORING_OP_ACCEPT};
+constexpr std::uint8_t writers[] = {IORING_OP_WRITE, IORING_OP_WRITEV, IORING_OP_SEND,
+                                    IORING_OP_SENDMSG, IORING_OP_CONNECT};
+constexpr std::uint8_t makers[] = {IORING_OP_ACCEPT, IORING_OP_OPENAT, IORING_OP_OPENAT2,
+                                   IORING_OP_SOCKET};
+
+template <std::size_t n>
+bool is_in(const std::uint8_t (&set)[n], std::uint8_t opcode) {
+  return std::find(set, set + n, opcode) != set + n;
+}
+
+}  // namespace
+
+TEST_CASE("backend: a result of zero or more is delivered, whatever the operation") {
+  for (unsigned opcode = 0; opcode < IORING_OP_LAST; ++opcode)
+    for (const std::int32_t res : {0, 1, 4096, INT32_MAX})
+      CHECK(classify(static_cast<std::uint8_t>(opcode), res) == verdict::deliver);
+}
+
+TEST_CASE("backend: an interrupted operation is tried again, except the two that must not be") {
+  for (unsigned i = 0; i < IORING_OP_LAST; ++i) {
+    const auto opcode = static_cast<std::uint8_t>(i);
+    const bool once_only = opcode == IORING_OP_CLOSE || opcode == IORING_OP_CONNECT;
+    CHECK(classify(opcode, -EINTR) == (once_only ? verdict::deliver : verdict::retry));
+  }
+}
+
+TEST_CASE("backend: a descriptor that is not ready is waited for, if it can be") {
+  for (unsigned i = 0; i < IORING_OP_LAST; ++i) {
+    const auto opcode = static_cast<std::uint8_t>(i);
+    const bool waits = is_in(readers, opcode) || is_in(writers, opcode);
+    CHECK(classify(opcode, -EAGAIN) == (waits ? verdict::wait_ready : verdict::deliver));
+    const unsigned events = is_in(readers, opcode) ? POLLIN : is_in(writers, opcode) ? POLLOUT : 0;
+    CHECK(readiness_of(opcode) == events);
+  }
+}
+
+TEST_CASE("backend: a completion that the kernel lost is fatal, every other errno is delivered") {
+  for (unsigned opcode = 0; opcode < IORING_OP_LAST; ++opcode)
+    for (int e = 1; e <= errno_last; ++e) {
+      if (e == EINTR || e == EAGAIN) continue;
+      const verdict v = classify(static_cast<std::uint8_t>(opcode), -e);
+      CHECK(v == (e == EBADR ? verdict::fatal : verdict::deliver));
+    }
+}
+
+TEST_CASE("backend: the operations whose result is a descriptor are known, so none is lost") {
+  for (unsigned i = 0; i < IORING_OP_LAST; ++i) {
+    const auto opcode = static_cast<std::uint8_t>(i);
+    CHECK(makes_fd(opcode) == is_in(makers, opcode));
+  }
+}
+
+TEST_CASE("backend: an operation is counted under its descriptor unless it has none") {
+  io_uring_sqe entry{};
+  entry.fd = 5;
+  for (const std::uint8_t opcode : readers) {
+    entry.opcode = opcode;
+    CHECK(uses_fd(entry));
+  }
+  for (const std::uint8_t opcode : {IORING_OP_NOP, IORING_OP_CLOSE, IORING_OP_ASYNC_CANCEL}) {
+    entry.opcode = opcode;
+    CHECK_FALSE(uses_fd(entry));
+  }
+  entry.opcode = IORING_OP_READ;
+  entry.flags = IOSQE_FIXED_FILE;
+  CHECK_FALSE(uses_fd(entry));
+  entry.flags = 0;
+  entry.fd = -1;
+  CHECK_FALSE(uses_fd(entry));
+}
+
+TEST_CASE("backend: only F_MORE says that a completion is not the last") {
+  CHECK(completion{{}, 0, IORING_CQE_F_MORE}.more());
+  CHECK(completion{{}, 0, IORING_CQE_F_MORE | IORING_CQE_F_NOTIF}.more());
+  CHECK_FALSE(completion{{}, 0, IORING_CQE_F_NOTIF}.more());
+  CHECK_FALSE(completion{{}, -ECANCELED, 0}.more());
+}
