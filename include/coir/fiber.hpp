@@ -37,13 +37,12 @@ class handle {
   explicit handle(std::error_code refusal) noexcept : refusal_(refusal) {}
   explicit handle(detail::task& t) noexcept : task_(&t) {}
   handle(handle&& from) noexcept
-      : task_(std::exchange(from.task_, nullptr)),
-        refusal_(std::exchange(from.refusal_, make_error_code(errc::already_joined))) {}
+      : task_(std::exchange(from.task_, nullptr)), refusal_(from.refusal_) {}
   handle& operator=(handle&& from) noexcept {
     if (this != &from) {
       detach();
       task_ = std::exchange(from.task_, nullptr);
-      refusal_ = std::exchange(from.refusal_, make_error_code(errc::already_joined));
+      refusal_ = from.refusal_;
     }
     return *this;
   }
@@ -55,7 +54,7 @@ class handle {
   /// operation_canceled when the fiber was cancelled before its body ran, and the error of a
   /// refused spawn.
   [[nodiscard]] result<R> join(deadline until = never) {
-    if (task_ == nullptr) return fail(refusal_);
+    if (task_ == nullptr) return fail(refusal());
     if (const std::error_code code = detail::join(*task_, until)) return fail(code);
     return take();
   }
@@ -71,15 +70,17 @@ class handle {
   void detach() noexcept {
     if (task_ == nullptr) return;
     detail::release(*std::exchange(task_, nullptr));
-    refusal_ = make_error_code(errc::already_joined);
+    refusal_ = {};
   }
   /// The fiber's name for ever; all zero for a refused, joined or detached one.
   fiber_id id() const noexcept { return task_ == nullptr ? fiber_id{} : detail::id_of(*task_); }
   /// False for a refused spawn and after join or detach.
   explicit operator bool() const noexcept { return task_ != nullptr; }
-  /// Why the spawn was refused; empty while the handle is good.
+  /// Why there is no fiber: what the spawn was refused with, or errc::already_joined. Empty while
+  /// there is one.
   std::error_code refusal() const noexcept {
-    return task_ == nullptr ? refusal_ : std::error_code();
+    if (task_ != nullptr) return {};
+    return refusal_ ? refusal_ : make_error_code(errc::already_joined);
   }
 
  private:
@@ -101,7 +102,7 @@ class handle {
   }
 
   detail::task* task_ = nullptr;
-  std::error_code refusal_ = make_error_code(errc::already_joined);
+  std::error_code refusal_;  // why there never was a fiber; empty: it was joined or detached
 };
 
 namespace detail {
