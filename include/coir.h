@@ -81,7 +81,8 @@ COIR_C_API int coir_runtime_shutdown(coir_runtime* runtime, int64_t until_ns);
 COIR_C_API int coir_runtime_destroy(coir_runtime* runtime);
 /* Starts if needed, runs `body(argument)` on a fiber and waits for every fiber. The body's value is
  * stored in `*answer` unless null. EINVAL (null body), ESHUTDOWN, EDEADLK (also: nothing that is
- * left could ever run), ECANCELED (shut down before the body ran). */
+ * left could ever run; noticed while the process has no threads but this one and coir's), ECANCELED
+ * (shut down before the body ran). */
 COIR_C_API int coir_runtime_run(coir_runtime* runtime, coir_body body, void* argument,
                                 intptr_t* answer);
 /* create, run, destroy in one. */

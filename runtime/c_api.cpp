@@ -43,6 +43,9 @@ namespace {
 
 constexpr std::size_t name_bytes = 24;
 
+/// C has no call sites to give; the fiber's name says which one it is.
+constexpr site from_c{"spawned by C", "coir_spawn", 0};
+
 /// Below it a stack has no room for a signal; C++ rounds up, C is told.
 constexpr std::size_t stack_bytes_min = 16 << 10;
 
@@ -127,7 +130,7 @@ struct body<c_spawn> : body<c_call> {
     body<c_call>::put(t, std::move(s.call));  // throws nothing: a c_call fits into a record
   }
   static void drop(task& t) noexcept {
-    closure(t).disarm();
+    if (!COIR_MUTANT(c_cleanup_of_refused)) closure(t).disarm();
     body<c_call>::drop(t);
   }
 };
@@ -201,8 +204,8 @@ int spawn_c(coir_runtime* owner, coir_body body, void* argument, const coir_spaw
     c_call& call;
     ~not_ours() { call.disarm(); }
   } refused{what.call};
-  kept_handle made(owner == nullptr ? coir::spawn(std::move(what), how)
-                                    : owner->cpp->spawn(std::move(what), how));
+  kept_handle made(owner == nullptr ? coir::spawn(std::move(what), how, from_c)
+                                    : owner->cpp->spawn(std::move(what), how, from_c));
   if (made.it) {
     if (out == nullptr) made.it.detach();
     return 0;
@@ -267,7 +270,8 @@ int start_c(coir_runtime& r) {
 
 int run_c(coir_runtime& r, coir_body body, void* argument, intptr_t* answer) {
   if (const int refused = start_c(r); refused != 0 && refused != -EALREADY) return refused;
-  const result<intptr_t> value = r.cpp->run(c_spawn{c_call(body, argument, nullptr, "root"), &r});
+  const result<intptr_t> value =
+      r.cpp->run(c_spawn{c_call(body, argument, nullptr, "root"), &r}, from_c);
   if (!value) return -errno_of(value.error());
   if (answer != nullptr) *answer = *value;
   return 0;

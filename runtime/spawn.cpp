@@ -23,8 +23,8 @@ std::error_code wait_for_room(runtime_core& core, deadline until, record* (*agai
                               record*& got) {
   core.starving.fetch_add(1, std::memory_order_seq_cst);
   core.starved.fetch_add(1, std::memory_order_seq_cst);
-  // Whoever is awake sees `starving` in its next turn; whoever sleeps or goes to sleep is rung, or
-  // sees it in its last look.
+  // Whoever is awake sees the call in its next turn; whoever sleeps or goes to sleep is rung, or sees
+  // it in its last look.
   for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
   waiter w;
   const woken why = wait_in(core.room, w, ns_of(until), true, [&] {
@@ -53,7 +53,8 @@ record* take_record(runtime_core& core) {
 
 std::error_code check(const runtime_core& core, const spawn_options& options) {
   if (core.inherited()) return make_error_code(errc::foreign_runtime);
-  if (core.stopping.load(std::memory_order_relaxed)) return make_error_code(errc::shutting_down);
+  if (core.stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(work_after_stop))
+    return make_error_code(errc::shutting_down);
   if (options.worker && *options.worker >= core.workers())
     return std::make_error_code(std::errc::invalid_argument);
   return {};
@@ -72,6 +73,10 @@ task* new_task(runtime_core* core, const spawn_options& options, const site& whe
   if (why) return nullptr;
   const std::size_t bytes =
       options.stack_bytes == 0 ? core->chosen.stack_bytes : options.stack_bytes;
+  if (bytes < stack_smallest_bytes) {
+    why = std::make_error_code(std::errc::invalid_argument);
+    return nullptr;
+  }
   const auto klass = core->pool->class_of(bytes);
   if (!klass) {
     why = klass.error();
@@ -121,11 +126,11 @@ std::error_code launch_at(runtime_core& core, record& r, unsigned target, deadli
   while (!mail_to(core, r, target)) {
     if (!wait) return make_error_code(errc::mailbox_full);
     core.starving.fetch_add(1, std::memory_order_seq_cst);
-    core.starved.fetch_add(1, std::memory_order_seq_cst);
-    core.at(target).ring();
+    // seq_cst: orders the announcement before the last try; partner: worker::take_mail().
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     waiter w;
     bool sent = false;
-    const woken why = wait_in(core.room, w, ns_of(until), true, [&] {
+    const woken why = wait_in(core.at(target).mail_room, w, ns_of(until), true, [&] {
       sent = mail_to(core, r, target);
       return !sent;
     });

@@ -315,6 +315,37 @@ static void a_thread_that_joins_is_let_go_when_the_runtime_ends(void) {
   CHECK((intptr_t)answer == -ECANCELED || (intptr_t)answer == -ESTALE);
 }
 
+static _Atomic int held_up;
+
+/* A body that must not be written like this: it blocks the thread, so no cancel reaches it. */
+static intptr_t block_the_thread(void* argument) {
+  char byte;
+  held_up = 1;
+  return read(((struct gate*)argument)->ends[0], &byte, 1);
+}
+
+static void a_fiber_that_will_not_end_is_reported(void) {
+  const coir_config config = {.size = sizeof config, .workers = 1};
+  struct gate gate;
+  coir_runtime* runtime;
+  coir_fiber fiber;
+  intptr_t answer = 0;
+  gate_make(&gate);
+  CHECK_EQ(coir_runtime_create(&config, &runtime), 0);
+  CHECK_EQ(coir_spawn_on(runtime, block_the_thread, &gate, NULL, &fiber), 0);
+  CHECK_EQ(coir_runtime_start(runtime), 0);
+  while (!held_up) coir_yield();
+  CHECK_EQ(coir_runtime_shutdown(runtime, INT64_MIN), -EBUSY);
+  CHECK_EQ(coir_join_until(fiber, NULL, INT64_MIN), -ETIMEDOUT); /* and its handle is still good */
+  gate_open(&gate);
+  CHECK_EQ(coir_join(fiber, &answer), 0);
+  CHECK_EQ(answer, 1);
+  const int code = coir_runtime_destroy(runtime);
+  CHECK(code == 0 || code == -EBUSY);
+  CHECK_EQ(coir_join(fiber, NULL), -ESTALE);
+  gate_end(&gate);
+}
+
 int main(void) {
   RUN(run_gives_the_bodys_value);
   RUN(structs_of_other_versions_are_understood);
@@ -331,5 +362,6 @@ int main(void) {
   RUN(threads_spawn_and_join);
   RUN(a_runtime_runs_again_and_again);
   RUN(a_thread_that_joins_is_let_go_when_the_runtime_ends);
+  RUN(a_fiber_that_will_not_end_is_reported);
   return 0;
 }
