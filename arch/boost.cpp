@@ -28,7 +28,8 @@ struct jump {
 };
 
 /// Both ends of a jump: whoever is running now notes where the other one stopped.
-jump& arrive(fcontext::transfer_t arrival) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline jump& arrive(
+    fcontext::transfer_t arrival) noexcept {
   auto& taken = *static_cast<jump*>(arrival.data);
   taken.from->rsp = arrival.fctx;
   return taken;
@@ -36,7 +37,7 @@ jump& arrive(fcontext::transfer_t arrival) noexcept {
 
 /// Boost.Context leaves the address of its own exit behind us, which is no end for an unwinder and
 /// garbage as a frame pointer. Here both ends are marked as coir_fiber_entry does it.
-void first_arrival(fcontext::transfer_t arrival) {
+COIR_UNINSTRUMENTED void first_arrival(fcontext::transfer_t arrival) {
   const context self = *arrive(arrival).to;
 #if defined(__x86_64__)
   asm volatile(
@@ -65,7 +66,7 @@ void prepare(context& self, void* stack_top, entry_point entry, void* argument) 
   self.rbx = argument;
 }
 
-void switch_to(context& from, context& to) noexcept {
+COIR_UNINSTRUMENTED void switch_to(context& from, context& to) noexcept {
   jump taken{&from, &to};
   arrive(fcontext::jump_fcontext(to.rsp, &taken));
 }

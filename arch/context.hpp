@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "arch/sanitizers.hpp"
 #include "runtime/base.hpp"
 
 #if !defined(COIR_BOOST_CONTEXT)
@@ -126,7 +127,8 @@ inline void prepare(context& self, void* stack_top, entry_point entry, void* arg
 /// but then loses it where it is the base pointer of an over-aligned frame with an alloca. Hence
 /// also the fixed registers for the two operands. The byte before the label belongs to the ordinary
 /// frame, because an unwinder looks up the address before the one a parked context resumes at.
-[[gnu::always_inline]] inline void switch_inlined(context& from, context& to) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void switch_inlined(context& from,
+                                                                      context& to) noexcept {
   context* source = &from;
   context* target = &to;
   asm volatile(
@@ -159,7 +161,8 @@ inline constexpr bool switch_is_inlined = true;
 inline constexpr bool switch_is_inlined = false;
 #endif
 
-[[gnu::always_inline]] inline void switch_to(context& from, context& to) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void switch_to(context& from,
+                                                                 context& to) noexcept {
   if constexpr (switch_is_inlined) {
     switch_inlined(from, to);
   } else {

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 
+#include "arch/sanitizers.hpp"
 #include "runtime/base.hpp"
 
 namespace coir::arch {
@@ -41,15 +42,16 @@ static_assert(sizeof(exception_state) == 2 * sizeof(void*));
 
 /// Right before or after a switch: moves `live` (this thread's) into `save` and `restore` into
 /// `live`. `save` belongs to the one that leaves and is empty, as that of every running fiber.
-[[gnu::always_inline]] inline void swap_exception_state(exception_state& live,
-                                                        exception_state& save,
-                                                        exception_state& restore) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void swap_exception_state(
+    exception_state& live, exception_state& save, exception_state& restore) noexcept {
   if (COIR_MUTANT(share_exceptions)) return;
   if ((live.any() | restore.any()) == 0) [[likely]]
     return;
   save = live;
   live = restore;
-  if (!COIR_MUTANT(keep_restored_exceptions)) restore = exception_state{};
+  if (COIR_MUTANT(keep_restored_exceptions)) return;
+  restore.caught = nullptr;
+  restore.uncaught = 0;
 }
 
 }  // namespace coir::arch

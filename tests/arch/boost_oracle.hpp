@@ -1,10 +1,12 @@
 // boost_oracle.hpp: the same switch by Boost.Context, used directly: what ours must agree with.
 //
 // Always true:
-//   - It shares no code with arch/, also not in a build whose switch is Boost.Context.
+//   - It shares no switch with arch/, also not in a build whose switch is Boost.Context.
 #pragma once
 
 #include <boost/context/detail/fcontext.hpp>
+
+#include "arch/sanitizers.hpp"
 
 namespace coir::test {
 
@@ -21,7 +23,7 @@ struct boost_switch {
     self = {boost::context::detail::make_fcontext(top, 0, &begin), entry, argument};
   }
 
-  static void go(place& from, place& to) {
+  [[gnu::always_inline]] COIR_UNINSTRUMENTED static void go(place& from, place& to) {
     ends passed{&from, &to};
     const auto back = boost::context::detail::jump_fcontext(to.stopped, &passed);
     static_cast<ends*>(back.data)->from->stopped = back.fctx;
@@ -33,7 +35,7 @@ struct boost_switch {
     place* to;
   };
 
-  static void begin(boost::context::detail::transfer_t back) {
+  COIR_UNINSTRUMENTED static void begin(boost::context::detail::transfer_t back) {
     const auto& passed = *static_cast<ends*>(back.data);
     passed.from->stopped = back.fctx;
     passed.to->entry(passed.to->argument);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "arch/exceptions.hpp"
 #include "arch/sanitizers.hpp"
 #include "runtime/base.hpp"
+#include "tests/arch/boost_oracle.hpp"
 
 namespace coir::test {
 
@@ -27,23 +29,29 @@ struct build_switch {
   static void prepare(place& self, void* top, arch::entry_point entry, void* argument) {
     arch::prepare(self, top, entry, argument);
   }
-  [[gnu::always_inline]] static void go(place& from, place& to) { arch::switch_to(from, to); }
+  [[gnu::always_inline]] COIR_UNINSTRUMENTED static void go(place& from, place& to) {
+    arch::switch_to(from, to);
+  }
 };
 
 #if !COIR_BOOST_CONTEXT
 
 struct inlined_switch : build_switch {
-  [[gnu::always_inline]] static void go(place& from, place& to) { arch::switch_inlined(from, to); }
+  [[gnu::always_inline]] COIR_UNINSTRUMENTED static void go(place& from, place& to) {
+    arch::switch_inlined(from, to);
+  }
 };
 
 struct called_switch : build_switch {
-  [[gnu::always_inline]] static void go(place& from, place& to) { coir_switch(&from, &to); }
+  [[gnu::always_inline]] COIR_UNINSTRUMENTED static void go(place& from, place& to) {
+    coir_switch(&from, &to);
+  }
 };
 
 /// Takes either form in an order without a pattern, so each meets what the other one parked.
 struct mixed_switch : build_switch {
   static inline std::uint32_t state = 1;
-  [[gnu::always_inline]] static void go(place& from, place& to) {
+  [[gnu::always_inline]] COIR_UNINSTRUMENTED static void go(place& from, place& to) {
     state = state * 1664525u + 1013904223u;
     if ((state >> 16 & 1) != 0) {
       arch::switch_inlined(from, to);
@@ -53,6 +61,14 @@ struct mixed_switch : build_switch {
   }
 };
 
+#endif
+
+#if COIR_BOOST_CONTEXT
+#define EACH_SWITCH ::coir::test::build_switch, ::coir::test::boost_switch
+#else
+#define EACH_SWITCH                                                                      \
+  ::coir::test::build_switch, ::coir::test::inlined_switch, ::coir::test::called_switch, \
+      ::coir::test::mixed_switch, ::coir::test::boost_switch
 #endif
 
 /// One of the two that take turns. It knows where its thread keeps exceptions, so that no call
