@@ -4,9 +4,9 @@
 //   - The C++ runtime keeps two words per thread: the stack of caught exceptions and how many are
 //     on their way. A switch of fibers exchanges both, so `throw;`, std::current_exception() and
 //     std::uncaught_exceptions() see only what happened on their own stack.
-//   - The saved state of a running fiber is empty: what is restored is moved, not copied.
-//     Otherwise a fiber that parked in a handler, and later parks outside of one, would find a
-//     dead exception again.
+//   - The saved state of a running fiber is empty: what is restored is moved, not copied. Otherwise
+//     a fiber that parked in a handler, and later parks outside of one, would find a dead exception
+//     again.
 //   - Nearly every switch happens with no exception anywhere; it costs one test.
 //
 // Comes from: fiber.hpp, beside every switch of arch/context.hpp.   Goes to: the C++ runtime.

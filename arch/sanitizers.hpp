@@ -6,8 +6,8 @@
 //     function that entered on one fiber must not leave on another. The function around the switch
 //     is COIR_UNINSTRUMENTED for the same reason; the entry function too, because it runs before
 //     note_arrive() told AddressSanitizer where it is.
-//   - What is always inlined into an uninstrumented function is uninstrumented as well:
-//     g++ would keep the poison of its temporaries there, and nobody would lift it.
+//   - What is always inlined into an uninstrumented function is uninstrumented as well: g++ would
+//     keep the poison of its temporaries there, and nobody would lift it.
 //   - note_leave() comes right before the switch, note_arrive() right after it, and it is also the
 //     first thing an entry function does.
 //   - A stack given to note_stack() carries no poison of its previous tenant.

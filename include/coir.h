@@ -62,7 +62,7 @@ typedef struct coir_spawn_options {
                            coir_spawn and what parks answer EPERM, and it must not block. */
 } coir_spawn_options;
 
-/* -- runtime: plain threads only (EDEADLK on a fiber of any runtime) ------------------------ */
+/* -- runtime: plain threads only (EDEADLK on a fiber of any runtime) */
 
 /* All of them: EINVAL for a null runtime, EOWNERDEAD for one that was inherited by fork. */
 
@@ -89,7 +89,7 @@ COIR_C_API int coir_runtime_run(coir_runtime* runtime, coir_body body, void* arg
 COIR_C_API int coir_run(const coir_config* config, coir_body body, void* argument,
                         intptr_t* answer);
 
-/* -- fibers ----------------------------------------------------------------------------------- */
+/* -- fibers */
 
 /* Starts body(argument) on a fiber of the caller's runtime; waits for room. `options` and `out` may
  * be null (null `out` detaches). On a negative return nothing happened, and `argument` is still
@@ -122,7 +122,7 @@ COIR_C_API int coir_cancelled(void);
 /* Nanoseconds of the clock that deadlines are in. */
 COIR_C_API int64_t coir_now(void);
 
-/* -- I/O: fibers only (EPERM on a plain thread), unless it says otherwise ---------------------- */
+/* -- I/O: fibers only (EPERM on a plain thread), unless it says otherwise */
 
 /* Counts are returned. EFAULT for a null buffer with bytes > 0, EINVAL for bytes over SSIZE_MAX and
  * for a negative offset; ECANCELED; and what the system call of the same name answers. Buffers are

@@ -183,13 +183,17 @@ void arena::give(std::uint32_t index) noexcept {
   shared_->free.push(one);
 }
 
-void arena::flush(record_cache& cache) noexcept {
+std::uint32_t arena::flush(record_cache& cache) noexcept {
   // Fresh cells become ordinary ones: this touches them, but a flush is rare and they are few.
   chain fresh;
   while (cache.fresh_end_ > cache.fresh_next_) put_first(fresh, --cache.fresh_end_);
-  for (chain* const each : {&fresh, &cache.spare_, &cache.loaded_})
+  std::uint32_t flushed = 0;
+  for (chain* const each : {&fresh, &cache.spare_, &cache.loaded_}) {
+    flushed += each->count;
     if (each->count != 0) shared_->free.push(*each);
+  }
   cache = record_cache{};
+  return flushed;
 }
 
 std::uint32_t arena::index_of(const void* record) const noexcept {

@@ -221,7 +221,7 @@ class arena {
   void give(std::uint32_t index) noexcept;
 
   /// Gives all of the cache to the shared stack: its worker ends, or somebody else starves.
-  void flush(record_cache& cache) noexcept;
+  std::uint32_t flush(record_cache& cache) noexcept;
 
   void* at(std::uint32_t index) const noexcept {
     COIR_ASSERT(index < capacity_);

@@ -3,16 +3,19 @@
 // Always true:
 //   - Every result passes through classify(); no other place looks at errno values of completions.
 //   - EINTR is never shown to a user. EAGAIN is shown only for operations whose descriptor cannot
-//   be waited for.
+//     be waited for.
 //
 // Comes from: flight (completions).   Goes to: perform.
 #include "runtime/backend.hpp"
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <cerrno>
 
 namespace coir::detail {
+
+void backend::discard(int fd) noexcept { ::close(fd); }
 
 unsigned readiness_of(std::uint8_t opcode) noexcept {
   switch (opcode) {
@@ -33,10 +36,17 @@ unsigned readiness_of(std::uint8_t opcode) noexcept {
   }
 }
 
+bool interrupted(std::int32_t res) noexcept {
+  // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND and ERESTART_RESTARTBLOCK are the kernel's inner
+  // forms of EINTR. System calls hide them; splice through a ring has been seen to let them out.
+  return res == -EINTR || (res <= -512 && res >= -516 && res != -515);
+}
+
 verdict classify(std::uint8_t opcode, std::int32_t res) noexcept {
   if (res >= 0) return verdict::deliver;
-  switch (-res) {
+  switch (interrupted(res) ? EINTR : -res) {
     case EINTR:
+      if (COIR_MUTANT(eintr_delivered)) return verdict::deliver;
       // close(2) and connect(2) are not to be repeated after EINTR: the first has closed, the
       // second goes on by itself.
       return opcode == IORING_OP_CLOSE || opcode == IORING_OP_CONNECT ? verdict::deliver

@@ -4,10 +4,10 @@
 // Always true:
 //   - One backend per worker. Everything but wake() is called by that worker alone, after attach().
 //   - submit copies the entry; what the entry points to stays lent until the token's last
-//   completion was reaped.
+//     completion was reaped.
 //   - Every accepted token gets exactly one completion without `more`, cancelled or not.
 //   - Nothing outside the seam reads a clock; wait() returns when a completion is there, wake() was
-//   called, or `until` came.
+//     called, or `until` came.
 //
 // Comes from: flight, worker.   Goes to: uring (the kernel), sim (a script).
 #pragma once
@@ -67,6 +67,8 @@ class backend {
   virtual bool ready() const noexcept = 0;
   /// Ends a wait(), now or the next one. Any thread.
   virtual void wake() noexcept = 0;
+  /// Closes a descriptor that a completion brought for nobody.
+  virtual void discard(int fd) noexcept;
   virtual std::int64_t now_ns() const noexcept = 0;
   virtual const backend_counts& counts() const noexcept = 0;
   virtual const char* name() const noexcept = 0;
@@ -81,6 +83,8 @@ class backend {
 /// (outcome.cpp's tests name each row).
 enum class verdict : std::uint8_t { deliver, retry, wait_ready, fatal };
 verdict classify(std::uint8_t opcode, std::int32_t res) noexcept;
+/// True when a signal, or the cancel of an operation that a kernel thread runs, ended it.
+bool interrupted(std::int32_t res) noexcept;
 /// The poll events that `opcode` waits for when its descriptor is non-blocking; 0: it cannot be
 /// waited for.
 unsigned readiness_of(std::uint8_t opcode) noexcept;

@@ -3,9 +3,9 @@
 //
 // Always true:
 //   - COIR_ASSERT stays on in every build: it is for our own mistakes and stops the process at the
-//   place it happened.
+//     place it happened.
 //   - A mutant is off unless the build names it, so `if (COIR_MUTANT(x))` costs nothing and a
-//   shipped library has none.
+//     shipped library has none.
 //
 // Comes from: every room.   Goes to: nothing above it.
 #pragma once

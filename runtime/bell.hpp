@@ -6,8 +6,7 @@
 //
 // Always true:
 //   - Between the store of each side and its load stands a sequentially consistent fence, so at
-//   least one of them sees
-//     the other: no message is left behind in front of a worker that sleeps.
+//     least one of them sees the other: no message is left behind in front of a worker that sleeps.
 //   - Of all senders that meet one announcement exactly one rings.
 //
 // Comes from: whoever published work for a worker.   Goes to: backend::wake.

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A call that was taken by a thread is waited for, whatever the deadline and a cancel say: its
-//   captures live on our stack.
+//     captures live on our stack.
 //
 // Comes from: coir::blocking.   Goes to: offload.
 #include "coir/blocking.hpp"

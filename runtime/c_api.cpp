@@ -146,7 +146,7 @@ bool on_fiber() noexcept { return this_fiber::id() != fiber_id{}; }
 /// stop the worker.
 bool on_loop() noexcept { return !on_fiber() && this_fiber::worker() != UINT_MAX; }
 
-// -- what C passes -------------------------------------------------------------------------------
+// -- what C passes
 
 /// Copies a struct that begins with its own size: fields it does not have keep their defaults,
 /// bytes that this library does not know must be zero. False for a size that no version has.
@@ -179,7 +179,7 @@ int refuse_runtime(const coir_runtime* r) noexcept {
   return r->epoch != c_handles::epoch() ? -EOWNERDEAD : 0;
 }
 
-// -- fibers --------------------------------------------------------------------------------------
+// -- fibers
 
 /// A typed handle whose right went to the table: it must not be given back here.
 union kept_handle {
@@ -245,7 +245,7 @@ int join_c(const coir_fiber& handle, intptr_t* answer, deadline until) {
   return answer_of(visit.fiber(), answer);
 }
 
-// -- runtimes ------------------------------------------------------------------------------------
+// -- runtimes
 
 int create_c(const coir_config* config, coir_runtime** out) {
   *out = nullptr;
@@ -293,7 +293,7 @@ int destroy_c(coir_runtime* r) {
 
 using namespace coir::detail;
 
-// -- runtime -------------------------------------------------------------------------------------
+// -- runtime
 
 int coir_runtime_create(const coir_config* config, coir_runtime** out) {
   if (out == nullptr) return -EINVAL;
@@ -332,7 +332,7 @@ int coir_run(const coir_config* config, coir_body body, void* argument, intptr_t
   return ran != 0 ? ran : ended;
 }
 
-// -- fibers --------------------------------------------------------------------------------------
+// -- fibers
 
 int coir_spawn(coir_body body, void* argument, const coir_spawn_options* options, coir_fiber* out) {
   return guarded([&] { return spawn_c(nullptr, body, argument, options, out); });

@@ -3,13 +3,13 @@
 //
 // Always true:
 //   - `stopping` is set once and never cleared. New work is refused from then on; what starts for
-//   the first time ends cancelled.
+//     the first time ends cancelled.
 //   - A stripe's queue holds the joiners from other workers and threads of every record that hashes
-//   to it. A finished record is not
-//     touched to wake them: they are found by record and generation, because its slot may be in use
-//     again.
-//   - Whoever waits for room raises `starving` and rings every worker; each worker that sees it
-//   gives back what it hoards.
+//     to it. A finished record is not touched to wake them: they are found by record and
+//     generation, because its slot may be in use again.
+//   - Whoever waits for a record raises `starving` and rings every worker; each worker that sees it
+//     gives back what it hoards. A waiter is woken once for each record or place that was given
+//     back, never to look for one in vain.
 //
 // Comes from: runtime::create.   Goes to: worker, join, spawn.
 #pragma once
@@ -66,7 +66,10 @@ struct commons {
 /// ended already, offer to the next one.
 bool wake_waiter(waiter& w) noexcept;
 
-/// Somebody waits for room: let up to `count` try again.
+/// Lets the first `count` of who waits in `room` try again.
+void wake_some(wait_queue& room, unsigned count) noexcept;
+
+/// Somebody waits for a record: let up to `count` try again.
 void wake_for_room(commons& all, unsigned count) noexcept;
 
 }  // namespace coir::detail

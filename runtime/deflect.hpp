@@ -3,15 +3,17 @@
 //
 // Always true:
 //   - Only unstarted work is ever moved, and only when the gain is plain: the target has less than
-//   half of what we have.
+//     half of what we have.
 //   - Ties go to the first candidate after `self`, so equals share evenly instead of all choosing
-//   worker 0.
+//     worker 0.
 //
 // Comes from: worker::launch, net::serve.   Goes to: a mailbox, or nowhere.
 #pragma once
 
 #include <cstdint>
 #include <span>
+
+#include "runtime/base.hpp"
 
 namespace coir::detail {
 
@@ -28,7 +30,7 @@ constexpr unsigned deflect_target(unsigned self, std::span<const load> loads,
   const std::uint32_t mine = loads[self].unstarted;
   if (mine < threshold) return self;
   unsigned best = self;
-  std::uint32_t least = mine / 2;
+  std::uint32_t least = COIR_MUTANT(deflect_without_gain) ? mine : mine / 2;
   for (unsigned step = 1; step < loads.size(); ++step) {
     const unsigned i = (self + step) % static_cast<unsigned>(loads.size());
     if (loads[i].unstarted >= least) continue;

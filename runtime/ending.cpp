@@ -23,7 +23,8 @@ void worker::end_of(record& fiber) noexcept {
   // acq_rel: release publishes the answer to whoever joins; acquire sees what was done before the
   // handle was let go.
   const std::uint32_t before = fiber.join.exchange(join_done, std::memory_order_acq_rel);
-  if ((before & join_waiters) != 0) wake_joiners(fiber, generation);
+  if ((before & join_waiters) != 0 && !COIR_MUTANT(joiners_forgotten))
+    wake_joiners(fiber, generation);
   if ((before & join_detached) != 0) {
     // Let go between finish()'s look and now: nobody else knows the record.
     if (fiber.held != holds::nothing) fiber.ops->drop(fiber);
@@ -50,21 +51,20 @@ void worker::wake_joiners(record& fiber, std::uint64_t generation) noexcept {
 void recycle(record& fiber) noexcept {
   if (!may_recycle(fiber)) return;
   commons& shared = *fiber.shared;
-  fiber.at = stage::free;
   fiber.ops = nullptr;
   fiber.scope = nullptr;
   fiber.home.store(no_home, std::memory_order_relaxed);
   // release: pairs with the acquire in wait(fiber_id): whoever still sees the old generation sees
   // the old join word, too.
-  fiber.generation.fetch_add(1, std::memory_order_release);
+  if (!COIR_MUTANT(generation_reused)) fiber.generation.fetch_add(1, std::memory_order_release);
   worker* const here = worker::current();
-  if (here != nullptr && &here->shared() == &shared) {
-    shared.records.give(here->records(), fiber.slot);
-  } else {
-    shared.records.give(fiber.slot);
-  }
+  if (here != nullptr && &here->shared() == &shared) return here->give_back(fiber.slot);
+  shared.records.give(fiber.slot);
+  // seq_cst: orders the gift before the look; partner: whoever raises `starving` and then tries to
+  // take. One of the two sees the other.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   if (shared.starving.load(std::memory_order_relaxed) != 0) [[unlikely]]
-    if (here == nullptr) wake_for_room(shared, 1);
+    wake_for_room(shared, 1);
 }
 
 bool wake_waiter(waiter& w) noexcept {
@@ -78,7 +78,8 @@ bool wake_waiter(waiter& w) noexcept {
   record& fiber = *w.fiber;
   worker* const here = worker::current();
   if (here != nullptr && &here->shared() == fiber.shared &&
-      fiber.home.load(std::memory_order_relaxed) == here->index()) {
+      (fiber.home.load(std::memory_order_relaxed) == here->index() ||
+       COIR_MUTANT(readied_by_a_stranger))) {
     if (!claim_at_home(fiber, w.epoch)) return false;
     here->make_ready(fiber);
     return true;
@@ -95,10 +96,12 @@ bool wake_waiter(waiter& w) noexcept {
   return false;
 }
 
-void wake_for_room(commons& all, unsigned count) noexcept {
-  const word_lock held(all.room.lock);
+void wake_for_room(commons& all, unsigned count) noexcept { wake_some(all.room, count); }
+
+void wake_some(wait_queue& room, unsigned count) noexcept {
+  const word_lock held(room.lock);
   while (count != 0) {
-    waiter* const w = dequeue(all.room);
+    waiter* const w = dequeue(room);
     if (w == nullptr) return;
     if (wake_waiter(*w)) --count;
   }

@@ -3,13 +3,12 @@
 //
 // Always true:
 //   - One atomic word per number: bit w is set before worker w's first operation on it is started,
-//   `closing` by the one closer.
-//     Both are read-modify-writes of the same word, so either the worker sees `closing`, or the
-//     closer sees the worker.
+//     `closing` by the one closer. Both are read-modify-writes of the same word, so either the
+//     worker sees `closing`, or the closer sees the worker.
 //   - The number is given back to the system only after every worker in the word has reported its
-//   last completion.
+//     last completion.
 //   - A worker remembers that its bit is set (fd_counts::marked), so the shared word is touched
-//   once per worker and number.
+//     once per worker and number.
 //
 // Comes from: perform, io::close.   Goes to: flight::close_begin on each worker that has the
 // number.

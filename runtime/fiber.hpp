@@ -3,18 +3,17 @@
 //
 // Who may touch what:
 //   - The owner is the worker `home` names. Before launch it is the spawner; while the record is in
-//   a mailbox, nobody.
+//     a mailbox, nobody.
 //   - `home`, `join` and `wake` are the atomic words; each has one protocol, written beside it.
-//   Everything else belongs
-//     to the owner, but `slot`, `generation`, `name` and the spawn site, which stay still while the
-//     record is in use.
+//     Everything else belongs to the owner, but `slot`, `generation`, `name` and the spawn site,
+//     which stay still while the record is in use.
 //   - The answer (task::storage, held) belongs to the fiber until `join` says done, then to the
-//   holder of the handle.
+//     holder of the handle.
 //
 // Always true:
 //   - A record that has a stack is running or parked on the worker `home` names, and stays there.
 //   - A record is recycled by the last of three: the end of the fiber, the end of its handle, the
-//   arrival of its wake link.
+//     arrival of its wake link.
 //   - `generation` grows at each recycling and is never reset, so an old id finds nobody.
 //
 // Comes from: spawn.   Goes to: waits, timers, worker.
@@ -44,7 +43,7 @@ struct wake_link {
   wake_link* next = nullptr;
 };
 
-enum class stage : std::uint8_t { free, unstarted, ready, running, parked, finished };
+enum class stage : std::uint8_t { unstarted, ready, running, parked, finished };
 enum class woken : std::uint8_t { by_item, by_deadline, by_cancel };
 
 /// How a park is ended from outside by a deadline or a cancel. Lives on the parked fiber's stack;
@@ -72,6 +71,8 @@ struct local_joiner : park_site {
 /// What a record tells the scope that spawned it; the rest is scope.cpp's own.
 struct scope_state {
   void (*ended)(scope_state& self, record& child) noexcept = nullptr;
+  /// Before the answer of a child without a handle is dropped: the scope keeps its error.
+  void (*answered)(scope_state& self, record& child) noexcept = nullptr;
 };
 
 // wake: the current park's epoch, and what is on its way to the owner. The protocol is in
@@ -98,7 +99,7 @@ struct queue_node : list_node {};  // among the unstarted of a worker
 struct scope_node : list_node {};  // among the children of a scope
 
 struct record : task, queue_node, scope_node, wake_link {
-  stage at = stage::free;
+  stage at = stage::finished;
   bool has_exceptions = false;  // the stack head holds a state that is not empty
   std::uint8_t stack_class = 0;
   int saved_errno = 0;

@@ -8,7 +8,6 @@
 #include "runtime/flight.hpp"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <new>
@@ -28,11 +27,11 @@ int flight::start(pending& p) noexcept {
   if (uses_fd(*p.entry)) {
     std::uint32_t* const word = fds_.at(p.entry->fd);
     if (word == nullptr) return -EBADF;
-    if ((*word & fd_counts::closing) != 0) return -EBADF;
+    if ((*word & fd_counts::closing) != 0 && !COIR_MUTANT(closing_admits)) return -EBADF;
     ++*word;
     p.fd = p.entry->fd;
   }
-  if (!line_.empty() || !launch(p)) {
+  if ((!line_.empty() && !COIR_MUTANT(line_overtaken)) || !launch(p)) {
     line_.push_back(p);
     ++in_line_;
   }
@@ -71,14 +70,16 @@ record* flight::end(pending& p, std::int32_t res) noexcept {
   } else {
     --in_line_;
   }
-  if (p.fd >= 0) {
-    std::uint32_t& word = *fds_.at(p.fd);
-    COIR_ASSERT((word & fd_counts::count_mask) != 0);
-    --word;
-    if ((word & fd_counts::closing) != 0 && (word & fd_counts::count_mask) == 0)
-      on_drained(drained_context, p.fd);
-  }
+  if (p.fd >= 0) let_go(p.fd);
   return p.fiber;
+}
+
+void flight::let_go(int fd) noexcept {
+  std::uint32_t& word = *fds_.at(fd);
+  COIR_ASSERT((word & fd_counts::count_mask) != 0);
+  --word;
+  if ((word & fd_counts::closing) != 0 && (word & fd_counts::count_mask) == 0)
+    on_drained(drained_context, fd);
 }
 
 void flight::cancel(pending& p) noexcept {
@@ -86,12 +87,15 @@ void flight::cancel(pending& p) noexcept {
   p.cancel_wanted = true;
   if (!p.in_flight) return;  // in line: turn() ends it
   ++cancels_sent_;
-  if (!cancels_.empty() || !outside_.cancel(p.name)) cancels_.push_back(p);
+  const bool now = cancels_.empty() && cancels_left_ != 0 && outside_.cancel(p.name);
+  if (now) --cancels_left_;
+  if (!now && !COIR_MUTANT(cancel_tried_once)) cancels_.push_back(p);
 }
 
 void flight::dispose(const completion& c) noexcept {
   ++stale_;
-  if (c.to.kind() == token_kind::descriptor && c.res >= 0) ::close(c.res);
+  if (COIR_MUTANT(stale_fd_leaked)) return;
+  if (c.to.kind() == token_kind::descriptor && c.res >= 0) outside_.discard(c.res);
 }
 
 record* flight::complete(const completion& c) noexcept {

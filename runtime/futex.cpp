@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A waiter of a word lock gives its time slice away after a short spin, so a holder that lost
-//   its processor gets one.
+//     its processor gets one.
 //
 // Comes from: futex.hpp.   Goes to: futex(2), sched_yield(2).
 #include "runtime/futex.hpp"

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - wait returns at once when the word is not `expected`; a spurious return is allowed, so
-//   callers loop.
+//     callers loop.
 //   - Deadlines are absolute nanoseconds of CLOCK_MONOTONIC; INT64_MAX never comes.
 //
 // Comes from: waits, runtime, offload.   Goes to: futex(2).

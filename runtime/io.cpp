@@ -3,7 +3,7 @@
 // Always true:
 //   - A count above 0x7ffff000 is cut to it, as read(2) does: `len` and `res` have 32 bits.
 //   - A descriptor that an open or accept made for a fiber that no longer wants it is delivered all
-//   the same: success wins.
+//     the same: success wins.
 //
 // Comes from: coir/io.hpp.   Goes to: perform.
 #include "coir/io.hpp"
@@ -107,12 +107,17 @@ result<std::size_t> read_exact(int fd, std::span<std::byte> into, deadline until
 }
 
 result<std::size_t> write_all(int fd, std::span<const std::byte> from, deadline until) {
+  // Linux up to 6.18 at least leaves a regular file's position where it was when the ring cuts a
+  // write short (found with a full tmpfs), so the next one would overwrite the first.
+  const off_t begin = ::lseek(fd, 0, SEEK_CUR);
   std::size_t done = 0;
   while (done < from.size()) {
     const auto n = write(fd, from.subspan(done), until);
     if (!n) return n;
     if (*n == 0) return fail(std::errc::io_error);  // a device that takes nothing and says nothing
     done += *n;
+    if (begin >= 0 && done < from.size() && ::lseek(fd, 0, SEEK_CUR) == begin)
+      ::lseek(fd, begin + static_cast<off_t>(done), SEEK_SET);
   }
   return done;
 }

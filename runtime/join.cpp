@@ -2,10 +2,9 @@
 //
 // Always true:
 //   - Fibers of the target's own worker wait in the record (local_joiners), without atomics;
-//   everybody else in the join stripe.
+//     everybody else in the join stripe.
 //   - A joiner in the stripe is there before it looks at the join word for the last time, and the
-//   end sets done before it looks into
-//     the stripe: one of them sees the other.
+//     end sets done before it looks into the stripe: one of them sees the other.
 //   - Self-join is refused; join of an unstarted fiber of this worker starts it at once.
 //
 // Comes from: handle, coir::wait.   Goes to: worker::park_for, ending.cpp.
@@ -38,7 +37,8 @@ std::error_code join_local(worker& here, record& r, std::int64_t until_ns) noexc
   me.target = &r;
   me.next = r.local_joiners;
   r.local_joiners = &me;
-  return error_of(here.park_for(here.holds_unstarted(r) ? &r : nullptr, me, until_ns, true));
+  const bool starts_now = here.holds_unstarted(r) && !COIR_MUTANT(join_not_started_at_once);
+  return error_of(here.park_for(starts_now ? &r : nullptr, me, until_ns, true));
 }
 
 bool is_done(const record& r) noexcept {
@@ -72,7 +72,8 @@ bool lives_here(worker* here, const record& r) noexcept {
 std::error_code join(task& t, deadline until) noexcept {
   auto& r = static_cast<record&>(t);
   worker* const here = worker::current();
-  if (here != nullptr && here->self() == &r) return make_error_code(errc::deadlock);
+  if (here != nullptr && here->self() == &r && !COIR_MUTANT(self_join_waits))
+    return make_error_code(errc::deadlock);
   if (static_cast<runtime_core&>(*r.shared).inherited())
     return make_error_code(errc::foreign_runtime);
   while (!is_done(r)) {
@@ -147,6 +148,8 @@ result<> wait(fiber_id id, deadline until) {
   auto& r = *static_cast<record*>(core->records.at(id.slot));
   if (r.generation.load(std::memory_order_acquire) != id.generation || id.generation == 0)
     return fail(errc::stale_handle);
+  // The generation that a free record will have next can be guessed; it names nobody yet.
+  if (r.home.load(std::memory_order_acquire) == no_home) return fail(errc::stale_handle);
   if (current_fiber() == &r) return fail(errc::deadlock);
   if (const std::error_code why = join_from_afar(*core, r, id.generation, ns_of(until)))
     return fail(why);

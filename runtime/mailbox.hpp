@@ -4,7 +4,7 @@
 // Always true:
 //   - Slot i may be written when its turn == position, and read when its turn == position + 1.
 //   - A full mailbox refuses; it never grows, never drops and never waits. The sender decides what
-//   to do next.
+//     to do next.
 //   - A mailed record belongs to nobody between send and take.
 //
 // The scheme of turns per slot is Dmitry Vyukov's bounded queue.

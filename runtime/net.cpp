@@ -3,7 +3,7 @@
 // Always true:
 //   - Sockets are blocking ones (no O_NONBLOCK): the ring waits for readiness itself.
 //   - serve keeps count of its handlers and returns only when the last has ended; a connection that
-//   found no fiber is closed.
+//     found no fiber is closed.
 //
 // Comes from: coir/net.hpp.   Goes to: io, spawn.
 #include "coir/net.hpp"
@@ -134,7 +134,8 @@ result<tcp_stream> tcp_listener::accept(deadline until) {
 }
 
 result<> tcp_listener::close() {
-  return fd_ ? io::close(fd_.release()) : result<>(fail(std::errc::bad_file_descriptor));
+  const int fd = fd_.release();
+  return fd >= 0 ? io::close(fd) : result<>(fail(std::errc::bad_file_descriptor));
 }
 
 namespace {

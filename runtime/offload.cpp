@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - The waiter of a call is woken under its queue's lock, after run() returned; the call is not
-//   touched afterwards.
+//     touched afterwards.
 //
 // Comes from: offload.hpp.   Goes to: commons (wake_waiter).
 #include "runtime/offload.hpp"
@@ -29,7 +29,7 @@ unsigned offload_pool::threads() const {
 
 bool offload_pool::submit(offload_call& call) {
   const std::lock_guard held(mutex_);
-  if (waiting_ >= queue_max_) return false;
+  if (waiting_ >= queue_max_ && !COIR_MUTANT(offload_unbounded)) return false;
   if (idle_ <= waiting_ && threads_.size() < threads_max_) {
     sigset_t all{};
     sigset_t before{};

@@ -2,9 +2,9 @@
 //
 // Always true:
 //   - At most `threads_max` threads, started when needed, and at most `queue_max` calls that wait;
-//   one more is refused.
+//     one more is refused.
 //   - A call that a thread has taken runs to its end, and its fiber waits for it; only a waiting
-//   call can be withdrawn.
+//     call can be withdrawn.
 //   - Threads block every signal, and end in the destructor, after the queue is empty.
 //
 // Comes from: coir::blocking.   Goes to: the caller's function, then the fiber's waiter.

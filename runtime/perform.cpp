@@ -6,6 +6,8 @@
 // Comes from: perform.hpp.   Goes to: flight, worker::park.
 #include "runtime/perform.hpp"
 
+#include <sys/socket.h>
+
 #include <cerrno>
 
 #include "coir/effects.hpp"
@@ -20,16 +22,23 @@ void nop::fill(io_uring_sqe& sqe) const noexcept {
 namespace detail {
 namespace {
 
+/// What would be the death of the performer's memory: going on before the last completion.
+constexpr bool frees_early(woken why) noexcept {
+  return COIR_MUTANT(return_before_completion) ||
+         (COIR_MUTANT(deadline_frees_early) && why == woken::by_deadline);
+}
+
 /// A park that ends by the last completion only; a deadline or a cancel asks the kernel to hurry.
 struct operation_park : park_site {
   explicit operation_park(pending& p) noexcept : what(p) { stop = &hurry; }
   pending& what;
 
  private:
-  static void hurry(park_site& self, record&, woken why) noexcept {
+  static void hurry(park_site& self, record& fiber, woken why) noexcept {
     auto& me = static_cast<operation_park&>(self);
     if (me.what.ended) return;
     if (me.why == woken::by_item) me.why = why;  // the first reason is the one that is told
+    if (frees_early(why)) return worker::current()->make_ready(fiber);
     worker::current()->operations().cancel(me.what);
   }
 };
@@ -37,7 +46,6 @@ struct operation_park : park_site {
 /// Marks this worker as a user of the descriptor, once. False: it is being closed.
 bool enter_descriptor(worker& here, int fd) noexcept {
   std::uint32_t* const word = here.operations().fd_word(fd);
-  if (word == nullptr) return true;  // no such number: the kernel says so
   if ((*word & (fd_counts::marked | fd_counts::closing)) == fd_counts::marked) [[likely]]
     return true;
   for (;;) {
@@ -55,20 +63,65 @@ bool enter_descriptor(worker& here, int fd) noexcept {
   }
 }
 
+/// An effect may be several operations (the second after EINTR, or after waiting for readiness). A
+/// close waits until the whole effect has left, so the later ones never meet the next owner of the
+/// number.
+class effect_on_descriptor {
+ public:
+  effect_on_descriptor(worker& here, const io_uring_sqe& entry) noexcept
+      : operations_(here.operations()) {
+    if (!uses_fd(entry)) return;
+    refused_ = operations_.fd_word(entry.fd) == nullptr || !enter_descriptor(here, entry.fd);
+    if (refused_) return;
+    fd_ = entry.fd;
+    operations_.hold(fd_);
+  }
+  ~effect_on_descriptor() {
+    if (fd_ >= 0) operations_.let_go(fd_);
+  }
+  effect_on_descriptor(const effect_on_descriptor&) = delete;
+  effect_on_descriptor& operator=(const effect_on_descriptor&) = delete;
+  bool refused() const noexcept { return refused_; }
+
+ private:
+  flight& operations_;
+  int fd_ = -1;
+  bool refused_ = false;
+};
+
+/// MSG_DONTWAIT of the caller: EAGAIN is the answer that was asked for.
+bool asked_not_to_wait(const io_uring_sqe& entry) noexcept {
+  switch (entry.opcode) {
+    case IORING_OP_RECV:
+    case IORING_OP_SEND:
+    case IORING_OP_RECVMSG:
+    case IORING_OP_SENDMSG:
+      return (entry.msg_flags & MSG_DONTWAIT) != 0;
+    default:
+      return false;
+  }
+}
+
+bool stopped(worker& here, bool heed_cancel) noexcept {
+  return heed_cancel && is_cancelled(*here.self()) && !COIR_MUTANT(cancelled_fiber_performs);
+}
+
 std::int32_t once(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,
                   bool heed_cancel) noexcept {
-  record& me = *here.self();
-  if (heed_cancel && is_cancelled(me)) return -ECANCELED;
-  if (uses_fd(entry) && !enter_descriptor(here, entry.fd)) return -EBADF;
+  if (stopped(here, heed_cancel)) return -ECANCELED;
   pending p;
-  p.fiber = &me;
+  p.fiber = here.self();
   p.entry = &entry;
-  if (const int refused = here.operations().start(p); refused < 0) return refused;
+  // Refused: a close began between two operations of this effect.
+  if (here.operations().start(p) < 0) return -ECANCELED;
   operation_park site(p);
   const woken why = here.park(site, until_ns, heed_cancel);
-  COIR_ASSERT(p.ended || COIR_MUTANT(return_before_completion));
-  if (p.res == -ECANCELED && why == woken::by_deadline) return -ETIMEDOUT;
-  return p.res;
+  COIR_ASSERT(p.ended || frees_early(why));
+  if (COIR_MUTANT(success_loses_to_cancel) && why != woken::by_item) return -ECANCELED;
+  // EINTR is how the kernel's own threads answer to the cancel of an operation that they run.
+  const bool ended_early = p.res == -ECANCELED || (interrupted(p.res) && why != woken::by_item);
+  if (!ended_early) return p.res;
+  return why == woken::by_deadline ? -ETIMEDOUT : -ECANCELED;
 }
 
 std::int32_t wait_until_ready(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,
@@ -84,6 +137,9 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
   worker* const here = worker::current();
   if (here == nullptr || here->self() == nullptr)
     return -(io_own_base + static_cast<int>(errc::not_in_fiber));
+  if (stopped(*here, heed_cancel)) return -ECANCELED;
+  const effect_on_descriptor effect(*here, entry);
+  if (effect.refused()) return -EBADF;
   for (;;) {
     const std::int32_t res = once(*here, entry, until_ns, heed_cancel);
     switch (classify(entry.opcode, res)) {
@@ -92,6 +148,7 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
       case verdict::retry:
         break;
       case verdict::wait_ready:
+        if (asked_not_to_wait(entry)) return res;
         if (const std::int32_t waited = wait_until_ready(*here, entry, until_ns, heed_cancel);
             waited < 0 && waited != -EINTR)
           return waited;

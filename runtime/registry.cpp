@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - In the child of a fork the list's mutex is made anew: a thread that held it in the parent
-//   does not exist here.
+//     does not exist here.
 //
 // Comes from: registry.hpp.   Goes to: runtime.
 #include "runtime/registry.hpp"

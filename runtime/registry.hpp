@@ -3,7 +3,7 @@
 // Always true:
 //   - A runtime is listed from the end of its creation to the beginning of its destruction.
 //   - The fork generation grows in the child of every fork, so a runtime can tell that it was
-//   inherited.
+//     inherited.
 //
 // Comes from: runtime_setup, runtime.   Goes to: wait(fiber_id), close on plain threads.
 #pragma once

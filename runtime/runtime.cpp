@@ -3,11 +3,11 @@
 //
 // Always true:
 //   - A worker thread blocks all signals but the fatal ones, has a guarded signal stack, and
-//   refuses pthread_cancel.
+//     refuses pthread_cancel.
 //   - shutdown: refuse new work, cancel everybody once, wait, end the threads; what survives is
-//   named and keeps its memory.
+//     named and keeps its memory.
 //   - "Deadlock" is answered only when no thread but ours exists in the process: another one could
-//   still wake somebody.
+//     still wake somebody.
 //
 // Comes from: coir::runtime.   Goes to: worker::run.
 #include "runtime/runtime.hpp"
@@ -132,8 +132,12 @@ void runtime_core::on_worker_idle(commons& self) noexcept {
   if (core.here_) {
     if (!core.all_ended()) {
       if (!core.at(0).outside().exhausted()) return;
-      if (!std::exchange(core.deadlocked_, true))
+      if (!std::exchange(core.deadlocked_, true)) {
+        core.log(
+            log_record::level::error,
+            "deadlock: nothing is under way, and these fibers wait: " + core.describe_survivors());
         return core.request_stop();  // ends what can be ended, then looks again
+      }
     }
     return core.at(0).quit();
   }
@@ -183,10 +187,9 @@ void runtime_core::end_threads() noexcept {
 
 result<> runtime_core::shutdown(std::int64_t until_ns) {
   if (inherited()) return fail(errc::foreign_runtime);
-  if (current_core() == this) return fail(errc::deadlock);
+  if (current_core() == this && !COIR_MUTANT(shutdown_inside)) return fail(errc::deadlock);
   const std::lock_guard held(life_);
   if (state_.load() == state::ended) return {};
-  if (state_.load() == state::abandoned && !all_ended()) return fail(errc::survivors);
   const bool queued_only = state_.load() == state::created;
   stopping.store(true, std::memory_order_seq_cst);
   if (queued_only && !all_ended()) {
@@ -199,9 +202,7 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
   if (wait_until_ended(until_ns, false)) {
     log(log_record::level::error,
         "shutdown: still alive, their memory is kept: " + describe_survivors());
-    for (std::thread& t : threads_)
-      if (t.joinable()) t.detach();
-    threads_.clear();
+    // The threads stay joinable: when the survivors end after all, a later shutdown joins them.
     state_.store(state::abandoned);
     return fail(errc::survivors);
   }
@@ -212,11 +213,13 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
 
 std::string runtime_core::describe_survivors() const {
   std::string text;
+  if (COIR_MUTANT(survivors_unnamed)) return text;
   unsigned named = 0;
   unsigned more = 0;
   for (std::uint32_t i = 0; i < records.touched(); ++i) {
     const auto& r = *static_cast<const record*>(records.at(i));
-    if (r.home.load(std::memory_order_acquire) == no_home ||
+    // A slot that was never used is zero memory: it has no runtime, but seems to live on worker 0.
+    if (r.shared == nullptr || r.home.load(std::memory_order_acquire) == no_home ||
         (r.join.load(std::memory_order_acquire) & join_done) != 0)
       continue;
     if (named == 10) {

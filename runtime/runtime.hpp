@@ -3,10 +3,10 @@
 //
 // Always true:
 //   - created -> started -> stopping -> ended, each once. Nothing is freed before `ended`; with
-//   survivors it never comes,
-//     and everything stays (leaked on purpose: the kernel and parked fibers may still use it).
+//     survivors it never comes, and everything stays (leaked on purpose: the kernel and parked
+//     fibers may still use it).
 //   - sum(finished) read before sum(spawned) and equal to it means that nobody was alive in
-//   between.
+//     between.
 //   - After fork the child finds the fork generation to be another one and answers foreign_runtime.
 //
 // Comes from: coir::runtime, coir.h.   Goes to: worker.
@@ -67,6 +67,7 @@ class runtime_core : public commons {
     return turn_.fetch_add(1, std::memory_order_relaxed) % workers();
   }
   bool all_ended() const noexcept;
+  bool abandoned() const noexcept { return state_.load() == state::abandoned; }
 
  private:
   enum class state : std::uint32_t { created, started, stopping, ended, abandoned };

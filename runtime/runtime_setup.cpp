@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Every option out of range is refused with one line that names it and its range; nothing is
-//   clamped.
+//     clamped.
 //   - A failure leaves nothing behind: no thread, no descriptor, no mapping.
 //
 // Comes from: runtime::create.   Goes to: runtime_core.
@@ -77,13 +77,22 @@ result<> check(const options& o) {
       {"idle_spin", static_cast<std::uint64_t>(o.idle_spin.count()), 0, 1'000'000},
   };
   for (const range& r : ranges) {
-    if (r.value >= r.least && r.value <= r.most) continue;
+    if ((r.value >= r.least && r.value <= r.most) || COIR_MUTANT(options_unchecked)) continue;
     o.log({log_record::level::error,
            "options::" + std::string(r.name) + " is " + std::to_string(r.value) +
                ": it goes from " + std::to_string(r.least) + " to " + std::to_string(r.most)});
     return fail(std::errc::invalid_argument);
   }
   return {};
+}
+
+/// One for every live fiber, and what the workers keep besides: the bound on fibers is that of the
+/// records. Were stacks as few, one that a worker keeps would be missing where it is needed.
+std::uint32_t stacks_for(const options& o) noexcept {
+  const std::uint32_t left_last = 1;
+  const std::uint32_t warm_max = stack_settings().warm_max;
+  const bool keeps_warm_ones = o.fibers_max + o.workers * left_last >= warm_max;
+  return o.fibers_max + o.workers * (left_last + (keeps_warm_ones ? warm_max * stack_classes : 0));
 }
 
 /// COIR_BACKEND decides for `automatic`.
@@ -126,7 +135,9 @@ runtime_core::runtime_core(options o)
   send_wake = &send_wake_home;
 }
 
-bool runtime_core::inherited() const noexcept { return fork_generation_ != fork_generation(); }
+bool runtime_core::inherited() const noexcept {
+  return fork_generation_ != fork_generation() && !COIR_MUTANT(fork_unnoticed);
+}
 
 result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make) try {
   if (!o.log) o.log = &log_to_stderr;
@@ -142,7 +153,7 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   if (!records) return fail(records.error());
   core->records = std::move(*records);
   stack_settings wish{.guards = chosen.guards,
-                      .stacks_max = chosen.fibers_max,
+                      .stacks_max = stacks_for(chosen),
                       .scrub = chosen.scrub_on_exit,
                       .log = chosen.log};
   wish.returned = [all = core.get()] {
@@ -221,7 +232,9 @@ std::error_code runtime::wait_for_all(fiber_id) noexcept { return core_->wait_fo
 void runtime::end_of_core::operator()(detail::runtime_core* core) const noexcept {
   if (core->inherited())
     return;  // its threads are the parent's; freeing would touch what they hold
-  if (core->shutdown(detail::ns_of(in(std::chrono::seconds(5))))) delete core;
+  // Whoever was told of survivors has waited already.
+  const deadline until = core->abandoned() ? no_wait : in(std::chrono::seconds(5));
+  if (core->shutdown(detail::ns_of(until))) delete core;
   // Survivors: everything stays, on purpose.
 }
 

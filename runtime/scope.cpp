@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A child is in the list from before its launch until it has ended; it leaves the list itself,
-//   under the lock.
+//     under the lock.
 //   - While the lock is held a listed child's record is in use, so cancelling it is safe.
 //   - The first error is kept until somebody takes it; an exception is kept as it is.
 //
@@ -38,6 +38,12 @@ void keep_error(scope_room& room, const record& child) noexcept {
   if (child.held == holds::answer) error = child.ops->failure(const_cast<record&>(child));
   // That a cancelled child says so is no error of its own.
   if (!room.cancelled || error != std::errc::operation_canceled) room.error = error;
+}
+
+void child_answered(scope_state& self, record& child) noexcept {
+  scope_room& room = scope_room::of(self);
+  const word_lock held(room.empty.lock);
+  keep_error(room, child);
 }
 
 void child_ended(scope_state& self, record& child) noexcept {
@@ -81,6 +87,7 @@ using namespace detail;
 scope::scope() : state_(new scope_room) {
   auto& room = scope_room::of(*state_);
   room.ended = &child_ended;
+  room.answered = &child_answered;
   room.unwinding = std::uncaught_exceptions();
 }
 

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A signal number belongs to at most one object; the table of write ends is read by the
-//   handler, so its entries are atomic.
+//     handler, so its entries are atomic.
 //   - The handler is async-signal-safe: one load, one write(2), errno kept.
 //
 // Comes from: coir/signals.hpp.   Goes to: io::read.

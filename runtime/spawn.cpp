@@ -2,11 +2,11 @@
 //
 // Always true:
 //   - A record is filled by its spawner alone; `home` is written last, with release, and launch
-//   hands it over.
+//     hands it over.
 //   - A full mailbox has one order of answers: another worker, else home; only work for a worker by
-//   name waits or is refused.
+//     name waits or is refused.
 //   - Every record that was launched was counted as spawned before, so the sums never say "all
-//   ended" too early.
+//     ended" too early.
 //
 // Comes from: coir::spawn, runtime::spawn, scope::spawn.   Goes to: worker::enqueue, mailbox.
 #include <algorithm>
@@ -23,8 +23,8 @@ std::error_code wait_for_room(runtime_core& core, deadline until, record* (*agai
                               record*& got) {
   core.starving.fetch_add(1, std::memory_order_seq_cst);
   core.starved.fetch_add(1, std::memory_order_seq_cst);
-  // Whoever is awake sees the call in its next turn; whoever sleeps or goes to sleep is rung, or sees
-  // it in its last look.
+  // Whoever is awake sees the call in its next turn; whoever sleeps or goes to sleep is rung, or
+  // sees it in its last look.
   for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
   waiter w;
   const woken why = wait_in(core.room, w, ns_of(until), true, [&] {
@@ -100,7 +100,8 @@ task* new_task(runtime_core* core, const spawn_options& options, const site& whe
   const std::size_t length = std::min(options.name.size(), sizeof r->name - 1);
   if (length != 0) std::memcpy(r->name, options.name.data(), length);
   r->name[length] = '\0';
-  r->join.store(0, std::memory_order_relaxed);
+  // release: pairs with the acquire of whoever asks for an older life of this slot.
+  r->join.store(0, std::memory_order_release);
   // A new life begins without a request to stop; the epoch goes on, so claims of earlier parks
   // miss.
   const std::uint64_t word = r->wake.load(std::memory_order_relaxed);

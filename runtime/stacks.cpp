@@ -2,10 +2,9 @@
 //
 // Always true:
 //   - A slot is touched only at its guard before its first use: a stack nobody ran on costs no
-//   page.
+//     page.
 //   - A region that is used up has the same flags as its neighbours, so the kernel merges them;
-//   only
-//     the part not yet cut is kept out of core dumps, which costs one mapping per class.
+//     only the part not yet cut is kept out of core dumps, which costs one mapping per class.
 //   - The log and `returned` are called without the mutex.
 //
 // Comes from: stacks.hpp.   Goes to: mmap(2), madvise(2), mprotect(2).

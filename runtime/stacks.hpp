@@ -5,8 +5,7 @@
 //   - A slot is, from low to high: guard room, usable bytes, colour, a header of 64 bytes. No two
 //     slots overlap, whatever the page size; no record shares a mapping with them.
 //   - With guard::every no stack is handed out before its guard was installed; dropping the pages
-//   of
-//     a stack or clearing it never removes the guard.
+//     of a stack or clearing it never removes the guard.
 //   - A stack is in exactly one place: bound to a fiber, in one worker's cache, or in the shared
 //     pool. Bound and cached ones together never exceed stack_settings::stacks_max.
 //   - A refusal is an empty stack and at most one log line per cause; nothing throws after make().

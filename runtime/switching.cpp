@@ -2,11 +2,11 @@
 //
 // Always true:
 //   - hop() is the one place where a fiber leaves its stack to come back, finish() the one where it
-//   leaves for good.
+//     leaves for good.
 //   - What belongs to the fiber and not to the thread changes hands at every hop: errno's value,
-//   the C++ exception state.
+//     the C++ exception state.
 //   - A record is not touched after its join word said done, unless it was detached and so belongs
-//   to nobody else.
+//     to nobody else.
 //
 // Comes from: worker.hpp.   Goes to: arch/context.hpp.
 #include <cerrno>
@@ -22,7 +22,6 @@ constexpr unsigned unstarted_every = 8;
 }  // namespace
 
 // -- choosing
-// ---------------------------------------------------------------------------------------------------
 
 record* worker::choose() noexcept {
   if (first_ != nullptr) [[unlikely]] {
@@ -31,13 +30,16 @@ record* worker::choose() noexcept {
     load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
     return wanted;
   }
-  if (--budget_ <= 0) return nullptr;
-  if (budget_ % picks_per_clock == 0 && outside_->now_ns() >= turn_ends_ns_) {
+  if (--budget_ <= 0 && !COIR_MUTANT(budget_ignored)) return nullptr;
+  if (budget_ % picks_per_clock == 0 && outside_->now_ns() >= turn_ends_ns_ &&
+      !COIR_MUTANT(turn_never_ends)) {
     budget_ = 0;
     return nullptr;
   }
   const bool new_ones = !unstarted_.empty() && !no_stack_;
-  if (!ready_.empty() && !(new_ones && ++picks_ % unstarted_every == 0)) {
+  const bool their_turn =
+      new_ones && ++picks_ % unstarted_every == 0 && !COIR_MUTANT(unstarted_starved);
+  if (!ready_.empty() && !their_turn) {
     record* const next = ready_.pop_front();
     if (record* const after = ready_.front()) __builtin_prefetch(&after->context);
     return next;
@@ -102,7 +104,6 @@ void worker::fail_oldest_unstarted() noexcept {
 }
 
 // -- hopping
-// ------------------------------------------------------------------------------------------------------
 
 void worker::exchange_exceptions(record* from, record* to) noexcept {
   // One test when nobody is inside a catch or unwinding, which is nearly always.
@@ -136,7 +137,7 @@ void worker::exchange_exceptions(record* from, record* to) noexcept {
     arch::switch_to(from.context, loop_);
   }
   arch::note_arrive(from.head().notes);
-  *errno_ = from.saved_errno;
+  if (!COIR_MUTANT(errno_not_saved)) *errno_ = from.saved_errno;
 }
 
 COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
@@ -194,7 +195,6 @@ void worker::yield() noexcept {
 }
 
 // -- the life of a fiber
-// ----------------------------------------------------------------------------------------------
 
 COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
   auto* fiber = static_cast<record*>(first);
@@ -202,7 +202,8 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
   worker& w = *current();
   for (;;) {
     *w.errno_ = 0;
-    if (is_cancelled(*fiber) || w.shared_.stopping.load(std::memory_order_relaxed)) {
+    const bool unwanted = is_cancelled(*fiber) && !COIR_MUTANT(cancel_unheeded_before_run);
+    if (unwanted || w.shared_.stopping.load(std::memory_order_relaxed)) {
       fiber->ops->drop(*fiber);
       fiber->fail_with(std::make_error_code(std::errc::operation_canceled));
     } else {
@@ -216,7 +217,10 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
 record* worker::finish(record& fiber) noexcept {
   COIR_ASSERT(live_exceptions_->any() == 0);
   // acquire: pairs with release(): what the last holder did to the answer's owner is done.
-  if ((fiber.join.load(std::memory_order_acquire) & join_detached) != 0) fiber.ops->drop(fiber);
+  if ((fiber.join.load(std::memory_order_acquire) & join_detached) != 0) {
+    if (fiber.scope != nullptr) fiber.scope->answered(*fiber.scope, fiber);
+    fiber.ops->drop(fiber);
+  }
   const stack left = fiber.where;
   end_of(fiber);
   --started_;

@@ -7,7 +7,7 @@
 // Always true:
 //   - state_ is 2 while the queue is not empty and the mutex is held.
 //   - An event's flag changes under its queue's lock, so a waiter that saw it closed is in the
-//   queue before it can open.
+//     queue before it can open.
 //
 // Comes from: coir/sync.hpp.   Goes to: waiting.
 #include "coir/sync.hpp"
@@ -19,7 +19,6 @@ namespace coir {
 using namespace detail;
 
 // -- mutex
-// ------------------------------------------------------------------------------------------------------
 
 bool mutex::try_lock() noexcept {
   std::uint32_t free = 0;
@@ -61,7 +60,6 @@ void mutex::unlock() noexcept {
 }
 
 // -- condition_variable
-// -----------------------------------------------------------------------------------------
 
 result<> condition_variable::wait(std::unique_lock<mutex>& held, deadline until) noexcept {
   waiter me;
@@ -87,7 +85,6 @@ void condition_variable::notify_all() noexcept {
 }
 
 // -- event
-// --------------------------------------------------------------------------------------------------------
 
 bool event::is_set() const noexcept { return set_.load(std::memory_order_acquire); }
 

@@ -3,11 +3,10 @@
 //
 // Always true:
 //   - A token is {slot 24, generation 32, kind 8}, never a pointer: a stale, unknown or forged one
-//   is refused by comparison.
+//     is refused by comparison.
 //   - It is open from before its submission entry is visible until its last completion; only then
-//   is the slot used again,
-//     under the next generation. So the wrap of a generation is harmless: no two uses of a slot
-//     overlap.
+//     is the slot used again, under the next generation. So the wrap of a generation is harmless:
+//     no two uses of a slot overlap.
 //   - Generation 0 is never given out: a zeroed user_data names nothing.
 //
 // Comes from: flight.   Goes to: the submission queue and back by the completion.

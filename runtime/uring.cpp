@@ -2,9 +2,9 @@
 //
 // Always true:
 //   - EINTR, EAGAIN and EBUSY of an enter are not errors: what was not taken stays queued and goes
-//   with the next one.
+//     with the next one.
 //   - EBADR means that the kernel lost a completion; a fiber would wait for ever, so the process
-//   stops.
+//     stops.
 //
 // Comes from: uring.hpp.   Goes to: the kernel.
 #include "runtime/uring.hpp"
@@ -37,7 +37,9 @@ int uring::attach() noexcept {
 }
 
 io_uring_sqe* uring::entry(bool urgent) noexcept {
-  if (!urgent && io_uring_sq_space_left(&ring_) <= kept_for_cancels_) return nullptr;
+  if ((!urgent || COIR_MUTANT(cancels_have_no_reserve)) &&
+      io_uring_sq_space_left(&ring_) <= kept_for_cancels_)
+    return nullptr;
   io_uring_sqe* const e = io_uring_get_sqe(&ring_);
   if (e != nullptr) ++counts_.sqes;
   return e;
@@ -47,7 +49,8 @@ bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
   io_uring_sqe* const e = entry(urgent);
   if (e == nullptr) return false;
   std::memcpy(e, &from, sizeof *e);
-  e->flags &= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_ASYNC;
+  if (!COIR_MUTANT(users_flags_kept))
+    e->flags &= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_ASYNC;
   e->personality = 0;
   e->user_data = t.raw;
   return true;
@@ -84,7 +87,8 @@ unsigned uring::flags_of_queue() const noexcept {
 
 bool uring::ready() const noexcept {
   return io_uring_cq_ready(&ring_) != 0 ||
-         (flags_of_queue() & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+         (!COIR_MUTANT(taskrun_unwatched) &&
+          (flags_of_queue() & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0);
 }
 
 bool uring::pending() const noexcept { return io_uring_sq_ready(&ring_) != 0 || ready(); }

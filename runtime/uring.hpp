@@ -3,11 +3,11 @@
 //
 // Always true:
 //   - The ring belongs to its worker's thread (SINGLE_ISSUER, created disabled, enabled by attach)
-//   and is entered nowhere else.
+//     and is entered nowhere else.
 //   - With DEFER_TASKRUN completions become visible only by entering, so pending() watches the
-//   taskrun and overflow flags.
+//     taskrun and overflow flags.
 //   - A few submission entries are kept for cancels: a full queue never keeps a deadline from being
-//   heard.
+//     heard.
 //   - user_data is written on every entry, and links, CQE_SKIP and personality are never set.
 //
 // Comes from: flight, worker.   Goes to: io_uring_enter(2).

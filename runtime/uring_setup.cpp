@@ -2,12 +2,12 @@
 //
 // Always true:
 //   - A ring is made with SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG, SUBMIT_ALL, R_DISABLED and a
-//   completion queue of four times
-//     the submission queue; all of them exist since Linux 6.1, which is what we ask for.
+//     completion queue of four times the submission queue; all of them exist since Linux 6.1, which
+//     is what we ask for.
 //   - Tearing a ring down is asynchronous in the kernel, so ENOMEM is tried again for a second
-//   before memlock is blamed.
+//     before memlock is blamed.
 //   - The line names one cause among sysctl, seccomp, kernel, memlock and file descriptors, and
-//   what to do.
+//     what to do.
 //
 // Comes from: runtime::create.   Goes to: uring.hpp.
 #include <fcntl.h>

@@ -2,10 +2,9 @@
 //
 // Always true:
 //   - `blocked` is asked under the queue's lock, so nothing is missed between the look and the
-//   wait.
+//     wait.
 //   - The lock is taken once more after the wait: when wait_in returns, whoever woke us has let go
-//   of the queue, and the object that holds
-//     it may be destroyed.
+//     of the queue, and the object that holds it may be destroyed.
 //
 // Comes from: sync, spawn, join, offload, fds.   Goes to: worker::park, futex.
 #pragma once

@@ -3,22 +3,22 @@
 // The word `record::wake` is {epoch, orphan, cancelled, claimed, queued}. A park that others can
 // end is named by its epoch:
 //   - claim_from_afar (another thread): one CAS from {epoch, not claimed} to claimed | queued. The
-//   winner, and only it, pushes the
-//     record's one wake link, unless a cancel already has it on its way.
+//     winner, and only it, pushes the record's one wake link, unless a cancel already has it on its
+//     way.
 //   - claim_at_home (the owner: an item offered on the same worker, a timer, a cancel): one CAS to
-//   epoch + 1.
+//     epoch + 1.
 //   - take_link (the owner, when the link arrives): clears queued and claimed; a claimed park's
-//   epoch ends here.
+//     epoch ends here.
 //
 // Always true:
 //   - Of all who want to end a park exactly one succeeds; the others learn that they lost and go on
-//   to the next waiter.
+//     to the next waiter.
 //   - A fiber whose park was claimed from afar stays parked until the link arrives, so the claimer
-//   may still read it.
+//     may still read it.
 //   - A waiter is linked in at most one queue; it is unlinked under that queue's lock, before its
-//   stack frame ends.
+//     stack frame ends.
 //   - A claim is made under the lock of the queue that the waiter was popped from; the waiter is
-//   not touched after unlock.
+//     not touched after unlock.
 //
 // Comes from: sync, scope, worker (join), offload.   Goes to: the owner's inbox, a thread's futex.
 #pragma once
@@ -42,7 +42,6 @@ struct waiter {
 };
 
 // -- the wake word
-// ------------------------------------------------------------------------------------------
 
 constexpr std::uint64_t epoch_of(std::uint64_t word) noexcept { return word / wake_epoch; }
 
@@ -65,7 +64,8 @@ inline claim claim_from_afar(record& fiber, std::uint64_t epoch) noexcept {
     // which takes the link with acquire.
   } while (!fiber.wake.compare_exchange_weak(seen, seen | wake_claimed | wake_queued,
                                              std::memory_order_acq_rel, std::memory_order_relaxed));
-  return (seen & wake_queued) != 0 ? claim::won : claim::won_and_push;
+  const bool on_its_way = (seen & wake_queued) != 0 && !COIR_MUTANT(link_pushed_twice);
+  return on_its_way ? claim::won : claim::won_and_push;
 }
 
 /// Ends the park `epoch` on the fiber's own worker. True: the caller makes it ready.
@@ -121,7 +121,6 @@ inline bool may_recycle(record& fiber) noexcept {
 }
 
 // -- the inbox
-// ----------------------------------------------------------------------------------------------
 
 /// Something to be done by a worker that is not waking a fiber: closing a descriptor, cancelling
 /// everything.
@@ -181,7 +180,6 @@ class wake_inbox {
 };
 
 // -- the waiters of a queue; all of these under its lock
-// ----------------------------------------------------------
 
 inline void enqueue(wait_queue& q, waiter& w) noexcept {
   COIR_ASSERT(!w.linked);

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - One turn: mail and wake links, ready fibers until the budget is used up, due timers, then one
-//   visit to the backend.
+//     visit to the backend.
 //   - Before a worker sleeps it announces it, and then looks once more into every inbox (bell.hpp).
 //
 // Comes from: runtime's threads.   Goes to: switching.cpp (run a fiber), flight, backend.
@@ -45,6 +45,7 @@ int worker::run(const std::function<void(int)>& told) noexcept {
   while (!quit_.load(std::memory_order_acquire)) {
     take_mail();
     take_wakes();
+    no_stack_ = false;  // one that was given back elsewhere rang us: ask again
     run_ready();
     fire_timers();
     sleep_or_poll();
@@ -61,9 +62,8 @@ int worker::run(const std::function<void(int)>& told) noexcept {
 }
 
 void worker::leave_thread() noexcept {
-  if (dead_) retire(std::exchange(dead_, {}));
+  give_stacks_back();
   shared_.records.flush(records_);
-  stacks_.flush();
   this_worker = nullptr;
 }
 
@@ -73,7 +73,6 @@ void worker::quit() noexcept {
 }
 
 // -- what comes in
-// ----------------------------------------------------------------------------------------------
 
 void worker::enqueue(record& fiber) noexcept {
   fiber.at = stage::unstarted;
@@ -84,20 +83,38 @@ void worker::enqueue(record& fiber) noexcept {
 }
 
 void worker::take_mail() noexcept {
+  unsigned taken = 0;
   while (record* const fiber = mail_.take()) {
     enqueue(*fiber);
-    ++counts_.deflected_in;
+    ++taken;
+  }
+  if (taken != 0) {
+    counts_.deflected_in += taken;
+    // seq_cst: orders the places that became free before the look; partner: launch_at(), which
+    // raises `starving` and then tries to send. One of the two sees the other.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (shared_.starving.load(std::memory_order_relaxed) != 0 && !COIR_MUTANT(room_never_given))
+      wake_some(mail_room, taken);
   }
   serve_starving();
 }
 
+void worker::give_back(std::uint32_t slot) noexcept {
+  // relaxed: who starves from now on calls every worker, and serve_starving() flushes what we keep.
+  if (shared_.starving.load(std::memory_order_relaxed) == 0) [[likely]]
+    return shared_.records.give(records_, slot);
+  shared_.records.give(slot);
+  ++freed_;
+}
+
 void worker::serve_starving() noexcept {
   const std::uint32_t calls = shared_.starved.load(std::memory_order_relaxed);
-  if (shared_.starving.load(std::memory_order_relaxed) == 0 && calls == served_) [[likely]]
+  if (freed_ == 0 && calls == served_) [[likely]]
     return;
-  served_ = calls;
-  shared_.records.flush(records_);
-  wake_for_room(shared_, 64);
+  if (COIR_MUTANT(room_never_given)) return;
+  std::uint32_t room = std::exchange(freed_, 0);
+  if (std::exchange(served_, calls) != calls) room += shared_.records.flush(records_);
+  if (room != 0) wake_for_room(shared_, room);
 }
 
 void worker::take_wakes() noexcept {
@@ -135,8 +152,13 @@ void worker::stop_parked(record& fiber, woken why) noexcept {
 
 void worker::cancel_all() noexcept {
   const std::uint32_t touched = shared_.records.touched();
-  for (std::uint32_t i = 0; i < touched; ++i) {
+  // The youngest first: the kernel looks for an operation in one of 256 lists, newest first, and a
+  // million that are sought oldest first take minutes instead of a second.
+  for (std::uint32_t i = touched; i-- != 0;) {
     auto& fiber = *static_cast<record*>(shared_.records.at(i));
+    // The join word first: 0 of an earlier life comes with its home, which a recycling has cleared
+    // before the word of the next life was set. acquire: pairs with the release in new_task.
+    if ((fiber.join.load(std::memory_order_acquire) & join_done) != 0) continue;
     if (fiber.home.load(std::memory_order_acquire) != settings_.index) continue;
     if (fiber.at != stage::ready && fiber.at != stage::parked && fiber.at != stage::running)
       continue;
@@ -155,11 +177,12 @@ void worker::fire_timers() noexcept {
 }
 
 // -- waiting
-// ------------------------------------------------------------------------------------------------------
 
 bool worker::anything_to_do() const noexcept {
   return !ready_.empty() || (!unstarted_.empty() && !no_stack_) || !mail_.empty() ||
-         !wakes_.empty() || quit_.load(std::memory_order_relaxed) || flight_.waiting_for_room();
+         !wakes_.empty() ||
+         (quit_.load(std::memory_order_relaxed) && !COIR_MUTANT(stop_not_rechecked)) ||
+         flight_.waiting_for_room();
 }
 
 void worker::sleep_or_poll() noexcept {
@@ -168,13 +191,17 @@ void worker::sleep_or_poll() noexcept {
     if (outside_->pending()) outside_->wait(no_wait_ns);
     return;
   }
-  if (no_stack_ && !unstarted_.empty() && started_ == 0) return fail_oldest_unstarted();
+  if (shared_.pool->starved()) [[unlikely]]
+    give_stacks_back();
+  if (no_stack_ && !unstarted_.empty() && started_ == 0 && shared_.pool->stats().bound == 0)
+    return fail_oldest_unstarted();
   serve_starving();
   if (spin()) return;
   bell_.announce();
   // Again, after the announcement: mail, wakes, stop, somebody who starves, somebody who waits for
   // the end.
-  if (!anything_to_do() && shared_.starved.load(std::memory_order_relaxed) == served_) {
+  if (COIR_MUTANT(no_second_look) ||
+      (!anything_to_do() && shared_.starved.load(std::memory_order_relaxed) == served_)) {
     const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
     rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_seq_cst);
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
@@ -192,6 +219,11 @@ void worker::sleep_or_poll() noexcept {
   rest_.store(rest::awake, std::memory_order_relaxed);
   bell_.withdraw();
   if (outside_->exhausted()) shared_.on_idle(shared_);
+}
+
+void worker::give_stacks_back() noexcept {
+  if (dead_) retire(std::exchange(dead_, {}));
+  stacks_.flush();
 }
 
 bool worker::spin() noexcept {
@@ -213,7 +245,7 @@ bool worker::spin() noexcept {
 }
 
 bool worker::send(record& fiber) noexcept {
-  if (!mail_.send(fiber)) return false;
+  if (!mail_.send(fiber)) return COIR_MUTANT(full_mailbox_drops);
   ring();
   return true;
 }
@@ -235,7 +267,6 @@ void worker::ring() noexcept {
 }
 
 // -- what others may know
-// ---------------------------------------------------------------------------------------------
 
 load worker::published_load() const noexcept {
   const std::uint32_t mailed = mail_.depth();

@@ -7,10 +7,9 @@
 //
 // Always true:
 //   - Only this worker's thread makes its fibers ready and switches to them, so no fiber is resumed
-//   before it was parked.
+//     before it was parked.
 //   - A fiber runs until it parks; a park hops straight into the next fiber. The loop is visited
-//   when nothing is ready, or after
-//     run_budget switches or 200 us, whichever comes first.
+//     when nothing is ready, or after run_budget switches or 200 us, whichever comes first.
 //   - The stack of a fiber that ended is given back only from another stack (dead_).
 //   - A worker never waits for a mailbox, a lock held across a park, or another worker.
 //
@@ -82,14 +81,12 @@ class worker {
   static worker* current() noexcept;
 
   // -- the loop; on the worker's thread
-  // ------------------------------------------------------------------
   /// Serves until quit() was heard. A negative errno when the backend could not be attached.
   /// `attached` is told the same once, before the first turn.
   int run(const std::function<void(int)>& attached) noexcept;
   void quit() noexcept;  // any thread
 
   // -- for the fiber that runs here
-  // ------------------------------------------------------------------------
   record* self() noexcept { return current_; }
   /// Parks the running fiber until something ends the park; `site.stop` says how a deadline or a
   /// cancel does. Returns why it ended.
@@ -100,7 +97,6 @@ class worker {
   void yield() noexcept;
 
   // -- for whoever runs on this thread
-  // -------------------------------------------------------------------------
   /// A parked fiber of this worker goes on.
   void make_ready(record& fiber) noexcept;
   /// A new fiber of this worker waits for its first run.
@@ -112,9 +108,10 @@ class worker {
   /// Cancels every fiber whose home is here.
   void cancel_all() noexcept;
   void take_mail() noexcept;
+  /// A record of this runtime is free again.
+  void give_back(std::uint32_t slot) noexcept;
 
   // -- for any thread
-  // ----------------------------------------------------------------------------------------
   bool send(record& fiber) noexcept;       // false: the mailbox is full
   void send_wake(record& fiber) noexcept;  // the caller won the claim or latched the cancel
   void send_errand(errand& what) noexcept;
@@ -137,6 +134,8 @@ class worker {
   std::atomic<std::uint64_t> spawned{0};
   std::atomic<std::uint64_t> finished{0};
 
+  wait_queue mail_room;  // who waits for a place in this worker's mailbox
+
  private:
   static void fiber_main(void* first) noexcept;
   void hop(record& from) noexcept;
@@ -158,6 +157,7 @@ class worker {
   bool anything_to_do() const noexcept;
   bool spin() noexcept;
   void fail_oldest_unstarted() noexcept;
+  void give_stacks_back() noexcept;
   void publish_counts() noexcept;
   void leave_thread() noexcept;
 
@@ -188,6 +188,7 @@ class worker {
   bool no_stack_ = false;      // the last bind failed; cleared when a stack comes back
   std::int64_t spin_ns_ = 0;
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered
+  std::uint32_t freed_ = 0;   // records given back for those who wait, who were not told yet
 
   worker_counters counts_;
   alignas(cache_line_bytes) std::atomic<std::uint32_t> load_unstarted_{0};

@@ -18,7 +18,10 @@ workers=2
 connections=64
 
 for need in "$kv" "$kill_test" curl wrk; do
-  command -v "$need" > /dev/null || { echo "demo: $need is missing; ./dev demo builds it" >&2; exit 1; }
+  if ! command -v "$need" > /dev/null; then
+    echo "demo: $need is missing; ./dev demo builds or installs it" >&2
+    exit 1
+  fi
 done
 
 work=$(mktemp -d)
@@ -133,8 +136,9 @@ server=
 printf '  exit code %s\n' "$code"
 
 title "SIGKILL under write load, restart, and every acknowledged write asked for"
+kept=yes
 crash=$("$kill_test" --kv "$kv" --once --dir "$data" --workers $workers --json \
-  --connections $connections --seconds-min 2 --seconds-max 3 --seed "$RANDOM") && kept=yes || kept=no
+  --connections $connections --seconds-min 2 --seconds-max 3 --seed "$RANDOM") || kept=no
 acked=$(plain_number acked <<< "$crash")
 recovered=$(plain_number recovered <<< "$crash")
 lost=$(plain_number lost <<< "$crash")

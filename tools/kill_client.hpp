@@ -16,9 +16,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <functional>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <string_view>

@@ -1,8 +1,10 @@
 // kill_test.cpp: kills a kv server with SIGKILL at a random moment under load, starts it again, and
 // asks for every write that it had acknowledged.
 //
-//   kill_test --kv PATH [--runs N] [--seconds-max S] [--seconds-min S] [--seed N] [--workers N]
-//             [--connections N] [--once --dir DIR] [--json]
+//   kill_test [--kv PATH] [--runs N] [--seconds-max S] [--seconds-min S] [--seed N] [--workers N]
+//             [--connections N] [--once --dir DIR] [--json] [--forget]
+//
+// --forget removes the data after the kill: the control that must report every write as lost.
 //
 // Always true:
 //   - A write counts as acknowledged when its whole answer was read, also after the kill.
@@ -32,7 +34,7 @@ struct settings {
   unsigned runs = 1, workers = 2, connections = 32;
   double seconds_min = 0.001, seconds_max = 0.2;
   std::uint64_t seed = 1;
-  bool json = false;
+  bool json = false, forget = false;
 };
 
 struct tally {
@@ -54,10 +56,17 @@ struct tally {
 
 [[noreturn]] void usage() {
   std::fprintf(stderr,
-               "usage: kill_test --kv PATH [--runs N] [--seconds-max S] [--seconds-min S]\n"
+               "usage: kill_test [--kv PATH] [--runs N] [--seconds-max S] [--seconds-min S]\n"
                "                 [--seed N] [--workers N] [--connections N]\n"
-               "                 [--once --dir DIR] [--json]\n");
+               "                 [--once --dir DIR] [--json] [--forget]\n");
   std::exit(2);
+}
+
+/// The server that was built together with this program.
+std::string kv_beside_us() {
+  std::error_code unknown;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", unknown);
+  return (self.parent_path().parent_path() / "samples" / "kv").string();
 }
 
 settings read_settings(int argc, char** argv) {
@@ -71,8 +80,10 @@ settings read_settings(int argc, char** argv) {
                                  {"seconds-max", required_argument, nullptr, 'M'},
                                  {"seed", required_argument, nullptr, 's'},
                                  {"json", no_argument, nullptr, 'j'},
+                                 {"forget", no_argument, nullptr, 'f'},
                                  {nullptr, 0, nullptr, 0}};
   settings s;
+  s.kv = kv_beside_us();
   const auto count = [](const char* text) {
     return static_cast<unsigned>(std::strtoul(text, nullptr, 10));
   };
@@ -108,11 +119,14 @@ settings read_settings(int argc, char** argv) {
       case 'j':
         s.json = true;
         break;
+      case 'f':
+        s.forget = true;
+        break;
       default:
         usage();
     }
   }
-  if (s.kv.empty() || s.runs == 0 || s.connections == 0 || optind != argc) usage();
+  if (s.runs == 0 || s.connections == 0 || optind != argc) usage();
   s.seconds_max = std::max(s.seconds_max, s.seconds_min);
   return s;
 }
@@ -182,6 +196,7 @@ tally run_once(const settings& s, std::uint64_t run, std::mt19937_64& random) {
   t.acked = w.acked.size();
   for (const auto& c : w.counters) t.acked += c.acked > 0 ? 1 : 0;
 
+  if (s.forget) std::filesystem::remove_all(data.path());
   kill_test::server again(s.kv, data.path(), s.workers);
   const kill_test::asker ask(again.port());
   check(ask, w, t);

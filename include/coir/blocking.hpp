@@ -3,8 +3,8 @@
 //
 // Always true:
 //   - The callable runs to its end, cancelled or not: what it captured by reference stays valid,
-//   because the fiber
-//     waits for it. The deadline and a cancel only apply while it waits for a free thread.
+//     because the fiber waits for it. The deadline and a cancel only apply while it waits for a
+//     free thread.
 //
 // Comes from: the user.   Goes to: runtime/offload.hpp.
 #pragma once

@@ -3,9 +3,9 @@
 //
 // Always true:
 //   - Deadlines are absolute and monotonic (CLOCK_MONOTONIC): setting the wall clock moves none of
-//   them.
+//     them.
 //   - On a fiber, now() is what the worker's backend says, so simulated time is simply another
-//   backend.
+//     backend.
 //
 // Comes from: the callers of everything that may park.   Goes to: runtime/timers.hpp.
 #pragma once

@@ -2,12 +2,11 @@
 //
 // Always true:
 //   - perform parks the fiber until the operation's last completion: what the operation lends to
-//   the kernel (buffers,
-//     addresses) is untouched by the kernel after perform returned, cancelled or not.
+//     the kernel (buffers, addresses) is untouched by the kernel after perform returned, cancelled
+//     or not.
 //   - Success wins: a completion that beats its cancel or its deadline is delivered.
 //   - From a user's submission entry the runtime takes opcode, fd, addr, len, off and the
-//   operation's flags;
-//     user_data, links, CQE_SKIP and personality are its own.
+//     operation's flags; user_data, links, CQE_SKIP and personality are its own.
 //
 // Comes from: coir/io.hpp, coir/net.hpp, users' own operations.   Goes to: runtime/perform.hpp.
 #pragma once

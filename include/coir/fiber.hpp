@@ -3,7 +3,7 @@
 // Always true:
 //   - A handle gives its answer away once. Dropping it detaches the fiber, which runs on.
 //   - A cancelled fiber sees std::errc::operation_canceled at its park points; its stack is never
-//   unwound from outside.
+//     unwound from outside.
 //
 // Comes from: the user.   Goes to: coir/detail/task.hpp, runtime/worker.hpp.
 #pragma once

@@ -2,11 +2,10 @@
 //
 // Always true:
 //   - Buffers are lent until the call returns, whatever it returns; end of file is a read of 0
-//   bytes.
+//     bytes.
 //   - close waits for the last completion of every operation on that descriptor, on whichever
-//   worker it was started,
-//     before the number can name anything else. Operations that it meets end with
-//     operation_canceled.
+//     worker it was started, before the number can name anything else. Operations that it meets end
+//     with operation_canceled.
 //   - A plain int owns nothing: use unique_fd to close by scope.
 //
 // Comes from: the user.   Goes to: coir/effects.hpp.
@@ -15,10 +14,10 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <utility>
 
 #include "coir/clock.hpp"
 #include "coir/result.hpp"
@@ -33,7 +32,9 @@ namespace coir::io {
 // name. More than 2 GiB at once is cut to 0x7ffff000 bytes as the kernel does; read_exact and
 // write_all loop.
 
-/// read(2) and write(2) at the file's own position. Return the count; a write may be short.
+/// read(2) and write(2) at the file's own position. Return the count; a write may be short. After a
+/// short one on a regular file (the disk is full) Linux may leave the position where it was: go on
+/// with pwrite, or use write_all, which minds it.
 [[nodiscard]] COIR_API result<std::size_t> read(int fd, std::span<std::byte> into,
                                                 deadline until = never);
 [[nodiscard]] COIR_API result<std::size_t> write(int fd, std::span<const std::byte> from,
@@ -90,22 +91,24 @@ class unique_fd {
  public:
   unique_fd() = default;
   explicit unique_fd(int fd) noexcept : fd_(fd) {}
-  unique_fd(unique_fd&& from) noexcept : fd_(std::exchange(from.fd_, -1)) {}
+  unique_fd(unique_fd&& from) noexcept : fd_(from.release()) {}
   unique_fd& operator=(unique_fd&& from) noexcept {
-    if (this != &from) reset(std::exchange(from.fd_, -1));
+    if (this != &from) reset(from.release());
     return *this;
   }
   ~unique_fd() { reset(); }
-  int get() const noexcept { return fd_; }
-  int release() noexcept { return std::exchange(fd_, -1); }
-  explicit operator bool() const noexcept { return fd_ >= 0; }
+  // relaxed: close may come from another fiber or thread than the one that reads; the number alone
+  // is what both need, and what it names is guarded by io::close itself.
+  int get() const noexcept { return fd_.load(std::memory_order_relaxed); }
+  int release() noexcept { return fd_.exchange(-1, std::memory_order_relaxed); }
+  explicit operator bool() const noexcept { return get() >= 0; }
   void reset(int fd = -1) noexcept {
-    const int old = std::exchange(fd_, fd);
+    const int old = fd_.exchange(fd, std::memory_order_relaxed);
     if (old >= 0) (void)io::close(old);
   }
 
  private:
-  int fd_ = -1;
+  std::atomic<int> fd_{-1};
 };
 
 }  // namespace coir::io

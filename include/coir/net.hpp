@@ -2,9 +2,9 @@
 //
 // Always true:
 //   - A stream may be used by several fibers of any workers at once; close ends all of them with
-//   operation_canceled.
+//     operation_canceled.
 //   - serve places each connection by live fibers, so connections that come one by one spread over
-//   all workers.
+//     all workers.
 //
 // Comes from: the user.   Goes to: coir/io.hpp.
 #pragma once
@@ -49,7 +49,8 @@ class COIR_API tcp_stream {
   }
   /// Ends the operations of every fiber on this stream, waits for them, closes. Any thread.
   result<> close() {
-    return fd_ ? io::close(fd_.release()) : result<>(fail(std::errc::bad_file_descriptor));
+    const int fd = fd_.release();
+    return fd >= 0 ? io::close(fd) : result<>(fail(std::errc::bad_file_descriptor));
   }
 
   int fd() const noexcept { return fd_.get(); }

@@ -3,8 +3,7 @@
 // Always true:
 //   - Each bound has one written outcome when it is reached (docs/design.md, section 3).
 //   - A value out of range is refused by runtime::create with std::errc::invalid_argument and one
-//   log line that
-//     names the field; nothing is clamped silently.
+//     log line that names the field; nothing is clamped silently.
 //
 // Comes from: runtime::create.   Goes to: every room that has a bound.
 #pragma once

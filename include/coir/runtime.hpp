@@ -3,11 +3,11 @@
 //
 // Always true:
 //   - Any number of runtimes per process; each can be created, used and shut down from any plain
-//   thread.
+//     thread.
 //   - shutdown frees nothing that is still in use: it names the survivors and keeps their stacks
-//   and rings.
+//     and rings.
 //   - A runtime inherited across fork answers with errc::foreign_runtime; the child may create its
-//   own.
+//     own.
 //
 // Comes from: main().   Goes to: runtime/runtime.hpp, one worker per core.
 #pragma once
@@ -58,7 +58,8 @@ class COIR_API runtime {
   void request_stop() noexcept;
   /// Stops: cancels every fiber, waits until all have ended, ends the threads. errc::survivors when
   /// `until` came first: the log names them, and what they use stays. errc::deadlock inside a fiber
-  /// of this runtime. Again: same answer.
+  /// of this runtime. Again: waits again; success
+  /// once the survivors have ended after all.
   [[nodiscard]] result<> shutdown(deadline until = never);
 
   /// Starts if needed, runs `root` on a fiber and waits for it and for every other fiber. Plain

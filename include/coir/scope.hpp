@@ -2,9 +2,9 @@
 //
 // Always true:
 //   - A scope is left only when every fiber it spawned has ended, on every path, exceptions
-//   included.
+//     included.
 //   - The first error of a child is kept: join returns it (or rethrows it); the destructor logs one
-//   nobody took.
+//     nobody took.
 //
 // Comes from: the user.   Goes to: runtime/scope.cpp.
 #pragma once

@@ -2,11 +2,10 @@
 //
 // Always true:
 //   - While the object lives, its signals are delivered to it and to nothing else, whatever thread
-//   the kernel picks; when it ends, the
-//     previous dispositions are back.
+//     the kernel picks; when it ends, the previous dispositions are back.
 //   - The handler only writes one byte to a pipe. signalfd(2) is not used: it sees a signal only
-//   when every thread of
-//     the process blocks it, and coir does not own the threads it did not start.
+//     when every thread of the process blocks it, and coir does not own the threads it did not
+//     start.
 //
 // Comes from: the user.   Goes to: coir/io.hpp.
 #pragma once

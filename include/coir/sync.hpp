@@ -3,11 +3,11 @@
 //
 // Always true:
 //   - Waiters are served first in, first out; a mutex is handed to the next waiter, never raced
-//   for.
+//     for.
 //   - A fiber parks, a plain thread sleeps on a futex; neither spins for a lock that is held across
-//   a park.
+//     a park.
 //   - A waiter that gave up (deadline, cancel) is skipped, and what it was offered goes to the next
-//   one.
+//     one.
 //
 // Comes from: the user.   Goes to: coir/detail/wait_queue.hpp, runtime/waits.hpp.
 #pragma once

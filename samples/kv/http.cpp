@@ -117,9 +117,9 @@ void http_server::converse(coir::net::tcp_stream stream) {
   if (!here.admitted()) return refuse(c, 503, "too many connections");
   try {
     talk(c);
-  } catch (const std::exception& e) {
-    c.out.clear();
-    refuse(c, 500, e.what());
+  } catch (const std::exception&) {
+    // What it says is ours to know; the answers before it are still the peer's.
+    refuse(c, 500, "internal error");
   }
 }
 
@@ -187,8 +187,9 @@ bool http_server::send(conversation& c) {
     counters_.requests += c.unsent;
   }
   c.unsent = 0;
-  const std::string out = std::exchange(c.out, {});
-  return static_cast<bool>(c.stream.write_all(out, coir::in(limits_.write_time)));
+  const auto sent = c.stream.write_all(c.out, coir::in(limits_.write_time));
+  c.out.clear();
+  return sent.has_value();
 }
 
 void http_server::refuse(conversation& c, unsigned status, std::string_view reason) {

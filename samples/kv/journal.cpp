@@ -9,7 +9,7 @@
 namespace kv {
 
 namespace {
-constexpr std::size_t replay_bytes = std::size_t{1} << 20;
+constexpr std::size_t replay_bytes = 128 << 10;
 }
 
 journal::journal(std::unique_ptr<journal_file> file, journal_listener& listener, journal_options o)

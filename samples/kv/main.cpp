@@ -46,7 +46,8 @@ Number number(const char* text) {
   Number value = 0;
   const char* end = text + std::strlen(text);
   const auto [after, error] = std::from_chars(text, end, value);
-  if (error != std::errc() || after != end) usage("not a number in range");
+  if (error != std::errc() || after != end)
+    usage((std::string("not a number in range: ") + text).c_str());
   return value;
 }
 
@@ -106,6 +107,11 @@ int run_server(const settings& s) {
 
   const auto began = coir::clock::now();
   auto store = kv::store::open(s.data);
+  if (!store && store.error() == std::errc::device_or_resource_busy) {
+    std::fprintf(stderr, "kv: %s: another server has this folder; give this one its own --data\n",
+                 s.data.c_str());
+    return 1;
+  }
   if (!store) return failed(s.data.c_str(), store.error());
   const auto recovery_time = coir::clock::now() - began;
   const kv::recovery& found = (*store)->log().recovered();

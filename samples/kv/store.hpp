@@ -77,7 +77,7 @@ class store final : private journal_listener {
     mutable std::mutex mutex;
     std::unordered_map<std::string, std::int64_t, text_hash, std::equal_to<>> values;
   };
-  static constexpr std::size_t shards_count = 64;
+  static constexpr std::size_t shards_count = 16;  // a reset holds all of them at once
 
   explicit store(const store_options& o) : memory_max_(o.memory_max) {}
   coir::result<> start(std::unique_ptr<journal_file> file, const store_options& o);

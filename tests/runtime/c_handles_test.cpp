@@ -43,9 +43,10 @@ TEST_CASE("c_handles: a handle that was used up is stale, also when its place is
     for (int round = 0; round < 100; ++round) {
       const coir_fiber fiber = spawned();
       CHECK(refusal_of(fiber) == 0);
-      REQUIRE(coir_join(fiber, nullptr) == 0);
-      old.push_back(fiber);
       for (const coir_fiber& each : old) CHECK(refusal_of(each) == ESTALE);
+      REQUIRE(coir_join(fiber, nullptr) == 0);
+      CHECK(refusal_of(fiber) == ESTALE);
+      old.push_back(fiber);
     }
     std::set<std::uint64_t> places, generations;
     for (const coir_fiber& each : old) {

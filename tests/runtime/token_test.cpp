@@ -28,8 +28,8 @@ template struct reach<&table::chunks_>;
 TEST_CASE("token: its three parts come back as they were put in, at both ends of their ranges") {
   for (const std::uint32_t slot : {0u, 1u, 0xabcdefu, (1u << 24) - 1})
     for (const std::uint32_t generation : {0u, 1u, 0x12345678u, UINT32_MAX})
-      for (const token_kind kind : {token_kind::operation, token_kind::cancel, token_kind::bell,
-                                    token_kind::descriptor}) {
+      for (const token_kind kind :
+           {token_kind::operation, token_kind::cancel, token_kind::bell, token_kind::descriptor}) {
         const token t = token::make(slot, generation, kind);
         CHECK(t.slot() == slot);
         CHECK(t.generation() == generation);

@@ -2,12 +2,11 @@
 //
 // Always true:
 //   - `storage` holds exactly one thing at a time, named by `held`: the closure, then the answer
-//   (or why there is none).
+//     (or why there is none).
 //   - The closure is moved onto the fiber's own stack before it runs, so its answer may take its
-//   place.
+//     place.
 //   - Whoever writes `held` owns the task at that moment: the spawner before launch, the fiber
-//   while it runs, the holder
-//     of the handle after the join word says done.
+//     while it runs, the holder of the handle after the join word says done.
 //
 // Comes from: coir/fiber.hpp, coir/runtime.hpp, coir/scope.hpp.   Goes to: runtime/fiber.hpp
 // (record derives from task).

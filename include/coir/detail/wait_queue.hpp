@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Constant-initialised and trivially destroyed empty: a static mutex needs no constructor at
-//   run time.
+//     run time.
 //   - `lock` guards the list; it is held for a few instructions and never across a park.
 //
 // Comes from: coir/sync.hpp.   Goes to: runtime/waits.hpp, which alone knows what a waiter is.

@@ -1,0 +1,282 @@
+// sim.cpp: when things happen: hand over, do, show, cancel.
+//
+// Always true:
+//   - Only finish() ends an operation, and only reap() forgets one.
+//   - After the power cut nothing is executed.
+//
+// Comes from: sim.hpp.   Goes to: sim_execute.cpp, sim_world.
+#include "runtime/sim.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+
+namespace coir::detail {
+
+sim::sim(sim_world& outside) : world_(outside), now_ns_(outside.settings_.start_ns) {}
+
+sim::~sim() { world_.memory.forget(); }
+
+void sim::note(sim_event::kind what, token name, std::uint8_t opcode, std::int32_t res) noexcept {
+  world_.note(what, name, opcode, res, now_ns_);
+}
+
+// -- in
+
+bool sim::full(bool urgent) const noexcept {
+  const unsigned room = world_.settings_.entries;
+  const unsigned kept_for_cancels = urgent ? 0 : room >= 64 ? 8 : room / 4;
+  return requests_.size() + kept_for_cancels >= room;
+}
+
+bool sim::submit(const io_uring_sqe& entry, token t, bool urgent) noexcept {
+  if (world_.refuses_submission() || full(urgent)) {
+    note(sim_event::kind::refused, t, entry.opcode, 0);
+    return false;
+  }
+  requests_.push_back({request::kind::operation, t, entry.fd, entry_copy(entry)});
+  ++counts_.sqes;
+  return true;
+}
+
+bool sim::cancel(token target) noexcept {
+  if (world_.refuses_cancel() || full(true)) {
+    note(sim_event::kind::refused, target, IORING_OP_ASYNC_CANCEL, 0);
+    return false;
+  }
+  requests_.push_back({request::kind::cancel_token, target, -1, {}});
+  ++counts_.sqes;
+  return true;
+}
+
+bool sim::cancel_fd(int fd) noexcept {
+  if (world_.refuses_cancel() || full(true)) {
+    note(sim_event::kind::refused, {}, IORING_OP_ASYNC_CANCEL, 0);
+    return false;
+  }
+  requests_.push_back({request::kind::cancel_fd, {}, fd, {}});
+  ++counts_.sqes;
+  return true;
+}
+
+void sim::hand_over() noexcept {
+  while (!requests_.empty()) {
+    const request r = requests_.front();
+    requests_.pop_front();
+    if (r.is == request::kind::operation) {
+      launch(r);
+    } else {
+      answer_cancel(r, cancel_matching(r));
+    }
+  }
+}
+
+void sim::launch(const request& r) noexcept {
+  const std::uint64_t number = ++numbers_;
+  COIR_ASSERT(!by_token_.contains(r.name.raw));
+  by_token_[r.name.raw] = number;
+  flying& f = flights_[number];
+  f.number = number;
+  f.entry = r.entry;
+  f.name = r.name;
+  f.on = world_.at(r.fd);
+  if (world_.crashed()) return finish(f, -ECANCELED);
+  f.fate = world_.fate(*r.entry);
+  world_.memory.lend(number, *r.entry);
+  prepare(f);
+  const sim_settings& s = world_.settings_;
+  const std::int64_t takes =
+      f.fate.delay_ns ? *f.fate.delay_ns : world_.dice_.between(s.delay_min_ns, s.delay_max_ns);
+  plan(now_ns_ + takes, {.number = number});
+  note(sim_event::kind::handed_over, f.name, f.entry->opcode, 0);
+}
+
+void sim::plan(std::int64_t at_ns, const happening& what) noexcept {
+  const std::uint64_t rank = world_.settings_.shuffle ? world_.dice_.next() : 0;
+  calendar_.emplace(moment{at_ns, rank, ++order_}, what);
+}
+
+void sim::take_injected() noexcept {
+  for (const auto& i : world_.injected_)
+    plan(std::max(i.at_ns, now_ns_), {.is_completion = true, .what = i.what});
+  world_.injected_.clear();
+}
+
+// -- time
+
+bool sim::pending() const noexcept {
+  return !requests_.empty() || !visible_.empty() || !world_.injected_.empty() ||
+         (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns_);
+}
+
+void sim::wait(std::int64_t until_ns) noexcept {
+  ++counts_.enters;
+  exhausted_ = false;
+  take_injected();
+  hand_over();
+  world_.memory.scribble();
+  retry_blocked();  // the test may have done something meanwhile
+  happen_until(now_ns_);
+  if (until_ns == no_wait_ns) return;
+  while (visible_.empty()) {
+    if (std::exchange(woken_, false)) return;
+    const std::int64_t next = calendar_.empty() ? never_ns : calendar_.begin()->first.at_ns;
+    if (next == never_ns && until_ns == never_ns) {
+      exhausted_ = true;
+      return;
+    }
+    now_ns_ = std::max(now_ns_, std::min(next, until_ns));
+    if (next > until_ns) return;
+    world_.memory.scribble();
+    happen_until(now_ns_);
+  }
+}
+
+void sim::happen_until(std::int64_t now) noexcept {
+  while (!calendar_.empty() && calendar_.begin()->first.at_ns <= now && !world_.crashed()) {
+    const happening h = calendar_.extract(calendar_.begin()).mapped();
+    if (h.is_completion) {
+      show(h.what);
+      continue;
+    }
+    const auto found = flights_.find(h.number);
+    if (found == flights_.end() || found->second.done) continue;
+    attempt(found->second);
+    if (changed_) retry_blocked();
+  }
+  if (world_.crashed()) lose_power();
+}
+
+void sim::retry_blocked() noexcept {
+  do {
+    changed_ = false;
+    const std::set<std::uint64_t> now = blocked_;
+    for (const std::uint64_t number : now) {
+      const auto found = flights_.find(number);
+      if (found == flights_.end() || found->second.done || found->second.fate.until_cancelled)
+        continue;
+      if (!world_.crashed()) attempt(found->second);
+    }
+  } while (changed_);
+}
+
+void sim::attempt(flying& f) noexcept {
+  const bool scripted = f.fate.result && !f.fate.bytes_max;
+  std::int32_t res = would_block;
+  if (f.fate.until_cancelled) {
+    // Only a cancel ends it.
+  } else if (scripted) {
+    res = *f.fate.result;
+    if (res < 0) fail_on_disk(f);
+  } else {
+    res = execute(f);
+    if (res != would_block && f.fate.result) res = *f.fate.result;
+  }
+  if (res == would_block) {
+    if (f.cancelled_late) return finish(f, -ECANCELED);
+    blocked_.insert(f.number);
+    return;
+  }
+  finish(f, res);
+}
+
+void sim::finish(flying& f, std::int32_t res) noexcept {
+  COIR_ASSERT(!f.done);
+  f.done = true;
+  changed_ = true;
+  blocked_.erase(f.number);
+  if (f.write_name != 0) f.on->file->write_ends(f.write_name);
+  const completion last{f.name, res, 0};
+  const std::int64_t visible_at = now_ns_ + f.fate.hold_ns;
+  const happening seen{.number = f.number, .is_completion = true, .what = last};
+  if (f.fate.hold_ns == 0) {
+    show(last);
+  } else {
+    plan(visible_at, seen);
+  }
+  for (unsigned i = 0; i < f.fate.duplicates; ++i)
+    plan(visible_at, {.is_completion = true, .what = last});
+  if (f.fate.late_ns) plan(visible_at + *f.fate.late_ns, {.is_completion = true, .what = last});
+  note(sim_event::kind::done, f.name, f.entry->opcode, res);
+}
+
+void sim::lose_power() noexcept {
+  for (const auto& [when, h] : calendar_)
+    if (h.is_completion && h.number != 0) show(h.what);
+  calendar_.clear();
+  for (auto& [number, f] : flights_) {
+    if (f.done) continue;
+    f.fate = {};
+    finish(f, -ECANCELED);
+  }
+}
+
+// -- cancel
+
+std::int32_t sim::cancel_matching(const request& r) noexcept {
+  if (r.is == request::kind::cancel_token) {
+    const auto found = by_token_.find(r.name.raw);
+    if (found == by_token_.end()) return -ENOENT;
+    flying& f = flights_.at(found->second);
+    if (f.done) return -ENOENT;
+    if (f.fate.cancel_first && f.fate.cancel_answer == 0) {
+      answer_cancel(r, 0);
+      cancel_one(f);
+      return answered_before;
+    }
+    const std::int32_t answer = f.fate.cancel_answer;
+    cancel_one(f);
+    return answer;
+  }
+  const auto target = world_.at(r.fd);
+  std::int32_t count = 0;
+  for (auto& [number, f] : flights_) {
+    if (f.done || f.entry->fd != r.fd || f.on != target || !uses_fd(*f.entry)) continue;
+    cancel_one(f);
+    ++count;
+  }
+  return count == 0 ? -ENOENT : count;
+}
+
+void sim::cancel_one(flying& f) noexcept {
+  if (f.fate.cancel_answer == 0) return finish(f, -ECANCELED);
+  f.cancelled_late = true;
+  if (blocked_.contains(f.number) || f.fate.until_cancelled)
+    plan(now_ns_ + f.fate.delay_ns.value_or(0), {.number = f.number});
+}
+
+void sim::answer_cancel(const request& r, std::int32_t res) noexcept {
+  if (res == answered_before) return;
+  const token name = token::make(r.name.slot(), r.name.generation(), token_kind::cancel);
+  show({name, res, 0});
+  note(sim_event::kind::cancel_asked, r.name, IORING_OP_ASYNC_CANCEL, res);
+}
+
+// -- out
+
+void sim::show(const completion& c) noexcept { visible_.push_back(c); }
+
+unsigned sim::reap(completion_sink sink) noexcept {
+  unsigned taken = 0;
+  while (!visible_.empty()) {
+    const completion c = visible_.front();
+    visible_.pop_front();
+    ++taken;
+    std::uint8_t opcode = IORING_OP_NOP;
+    if (const auto found = by_token_.find(c.to.raw); found != by_token_.end() && !c.more()) {
+      const auto f = flights_.find(found->second);
+      if (f->second.done) {  // else somebody injected it while the operation is under way
+        opcode = f->second.entry->opcode;
+        world_.memory.give_back(f->first);
+        flights_.erase(f);
+        by_token_.erase(found);
+      }
+    }
+    note(sim_event::kind::seen, c.to, opcode, c.res);
+    sink.deliver(sink.context, c);
+  }
+  counts_.cqes += taken;
+  return taken;
+}
+
+}  // namespace coir::detail

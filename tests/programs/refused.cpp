@@ -1,0 +1,127 @@
+// refused.cpp: makes the system refuse io_uring in one way, and looks at what the program is told
+// and at what is left behind.
+//
+// Always true:
+//   - One cause per process: limits and filters cannot be taken back.
+//   - Ends with 0 when the code and the text fit the cause and no descriptor and no thread is left,
+//   with 77 when the cause cannot be made here.
+//
+// Comes from: tests/programs/refused.sh.   Goes to: coir::runtime::create.
+#include <dirent.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "coir/coir.hpp"
+
+namespace {
+
+long entries_of(const char* folder) {
+  long count = 0;
+  DIR* const all = ::opendir(folder);
+  if (all == nullptr) return -1;
+  while (::readdir(all) != nullptr) ++count;
+  ::closedir(all);
+  return count;
+}
+
+bool limit(int what, rlim_t to) {
+  const rlimit both{to, to};
+  return ::setrlimit(static_cast<__rlimit_resource>(what), &both) == 0;
+}
+
+/// io_uring_setup(2) answers `error` from now on, as in a container whose profile leaves it out.
+bool forbid_by_seccomp(int error) {
+  const std::array<sock_filter, 4> steps{{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  }};
+  const sock_fprog program{steps.size(), const_cast<sock_filter*>(steps.data())};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/// As nobody, whose locked memory counts: 64 KiB hold no ring of 4,096 entries.
+bool starve_memlock() {
+  constexpr unsigned nobody = 65534;
+  return limit(RLIMIT_MEMLOCK, 64 << 10) && (::getuid() != 0 || ::setuid(nobody) == 0);
+}
+
+struct cause {
+  const char* name;
+  bool (*make)();
+  int code;
+  std::vector<const char*> words;  // what a person must find in the line
+};
+
+const std::vector<cause>& causes() {
+  static const std::vector<cause> all{
+      {"seccomp", [] { return forbid_by_seccomp(EPERM); }, EPERM, {"EPERM", "seccomp", "profile"}},
+      {"kernel", [] { return forbid_by_seccomp(ENOSYS); }, ENOSYS, {"ENOSYS", "Linux 6.1"}},
+      {"old_kernel", [] { return forbid_by_seccomp(EINVAL); }, EINVAL, {"EINVAL", "Linux 6.1"}},
+      {"memlock", &starve_memlock, ENOMEM, {"ENOMEM", "memlock", "64 KiB", "ulimit -l"}},
+      {"descriptors",
+       [] { return limit(RLIMIT_NOFILE, static_cast<rlim_t>(entries_of("/proc/self/fd") - 2)); },
+       EMFILE,
+       {"EMFILE", "ulimit -n"}},
+  };
+  return all;
+}
+
+/// Two workers: what the first was given has to be given back when the second is refused.
+coir::result<std::unique_ptr<coir::runtime>> attempt(std::vector<std::string>& lines) {
+  coir::options o{.workers = 2, .ring_entries = 4096};
+  o.log = [&lines](const coir::log_record& r) { lines.emplace_back(r.text); };
+  return coir::runtime::create(std::move(o));
+}
+
+bool told(const std::vector<std::string>& lines, const cause& why) {
+  if (lines.size() != 1) return false;
+  for (const char* const word : why.words)
+    if (lines[0].find(word) == std::string::npos) return false;
+  return true;
+}
+
+int check(const cause& why) {
+  if (!why.make()) return 77;
+  // The descriptor limit also keeps us from looking into /proc, so it is counted by its effect.
+  const bool counts = std::strcmp(why.name, "descriptors") != 0;
+  const long fds = counts ? entries_of("/proc/self/fd") : ::dup(0);
+  const long threads = counts ? entries_of("/proc/self/task") : 0;
+  if (!counts && fds >= 0) ::close(static_cast<int>(fds));
+  std::vector<std::string> lines;
+  const auto made = attempt(lines);
+  for (const std::string& line : lines) std::printf("%s\n", line.c_str());
+  if (made) return std::printf("%s: not refused\n", why.name), 1;
+  if (made.error() != std::error_code(why.code, std::generic_category()))
+    return std::printf("%s: code %s\n", why.name, made.error().message().c_str()), 1;
+  if (!told(lines, why)) return std::printf("%s: the line lacks a word\n", why.name), 1;
+  if (counts && entries_of("/proc/self/fd") != fds) return std::printf("a descriptor is left\n"), 1;
+  if (counts && entries_of("/proc/self/task") != threads)
+    return std::printf("a thread is left\n"), 1;
+  if (!counts && ::dup(0) != fds) return std::printf("a descriptor is left\n"), 1;
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  for (const cause& c : causes())
+    if (argc == 2 && std::strcmp(argv[1], c.name) == 0) return check(c);
+  std::printf("refused: one of seccomp, kernel, old_kernel, memlock, descriptors\n");
+  return 2;
+}

@@ -1,0 +1,236 @@
+// worker_test.cpp: one core: whose turn it is, for how long, what belongs to a fiber, and what a
+// worker looks at before it sleeps.
+//
+// Always true:
+//   - Where time or order matters the backend is the test's own, so both are exact.
+//
+// Comes from: runtime/worker.hpp.   Goes to: ctest.
+#include "runtime/worker.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "coir/coir.hpp"
+#include "runtime/perform.hpp"
+#include "scripted_backend.hpp"
+
+using namespace coir::detail;
+using scripted::script;
+
+namespace {
+
+void perform_nop() {
+  io_uring_sqe e{};
+  e.opcode = IORING_OP_NOP;
+  e.fd = -1;
+  CHECK(perform_entry(e, never_ns) == 0);
+}
+
+/// How often a fiber can yield while another one's NOP is with the backend; at most 10,000.
+unsigned yields_during_a_nop(script& s, coir::options o) {
+  s.answer_all(0);
+  unsigned yields = 0;
+  CHECK_FALSE(scripted::run(
+      s,
+      [&] {
+        bool done = false;
+        auto a = coir::spawn([&] {
+          perform_nop();
+          done = true;
+        });
+        while (!done && yields < 10'000) {
+          coir::this_fiber::yield();
+          ++yields;
+        }
+        CHECK(a.join().has_value());
+      },
+      std::move(o)));
+  return yields;
+}
+
+}  // namespace
+
+TEST_CASE("worker: errno's value is the fiber's own across every park") {
+  script s;
+  s.answer_all(0);
+  unsigned wrong = 0;
+  CHECK_FALSE(scripted::run(s, [&] {
+    std::vector<coir::handle<void>> all;
+    for (int mine = 1; mine <= 16; ++mine)
+      all.push_back(coir::spawn([&, mine] {
+        for (int i = 0; i < 50; ++i) {
+          errno = mine;
+          coir::this_fiber::yield();
+          if (errno != mine) ++wrong;
+          errno = mine;
+          perform_nop();
+          if (errno != mine) ++wrong;
+        }
+      }));
+    errno = 99;
+    for (auto& h : all) CHECK(h.join().has_value());
+    CHECK(errno == 99);
+  }));
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("worker: ready fibers run first in, first out") {
+  script s;
+  std::string order;
+  CHECK_FALSE(scripted::run(s, [&] {
+    std::vector<coir::handle<void>> all;
+    coir::event gate;
+    unsigned waiting = 0;
+    for (const char name : {'a', 'b', 'c'})
+      all.push_back(coir::spawn([&, name] {
+        ++waiting;
+        CHECK(gate.wait().has_value());
+        for (int i = 0; i < 3; ++i) {
+          order += name;
+          coir::this_fiber::yield();
+        }
+      }));
+    while (waiting != 3) coir::this_fiber::yield();
+    gate.set();
+    for (auto& h : all) CHECK(h.join().has_value());
+  }));
+  CHECK(order == "abcabcabc");
+}
+
+TEST_CASE("worker: unstarted fibers get at least every eighth pick, however busy the others are") {
+  script s;
+  unsigned yields = 0;
+  CHECK_FALSE(scripted::run(s, [&] {
+    bool started = false;
+    auto h = coir::spawn([&] { started = true; });
+    for (; !started && yields < 1'000; ++yields) coir::this_fiber::yield();
+    CHECK(h.join().has_value());
+  }));
+  CHECK(yields <= 8);
+}
+
+TEST_CASE("worker: join of an unstarted fiber starts it at once, before those that came earlier") {
+  script s;
+  std::string order;
+  CHECK_FALSE(scripted::run(s, [&] {
+    auto a = coir::spawn([&] { order += 'a'; });
+    auto b = coir::spawn([&] { order += 'b'; });
+    auto c = coir::spawn([&] { order += 'c'; });
+    CHECK(c.join().has_value());
+    CHECK(a.join().has_value());
+    CHECK(b.join().has_value());
+  }));
+  CHECK(order == "cab");
+}
+
+TEST_CASE("worker: after run_budget switches the loop is visited, and completions are heard") {
+  script s;
+  CHECK(yields_during_a_nop(s, {.run_budget = 32}) <= 3 * 32);
+}
+
+TEST_CASE("worker: after 200 us the loop is visited, whatever the budget") {
+  script s;
+  s.tick_ns = 50'000;
+  CHECK(yields_during_a_nop(s, {.run_budget = 65'536}) <= 10 * 32);
+}
+
+TEST_CASE("worker: a wake-up that comes while a worker goes to sleep keeps it awake") {
+  script s;
+  coir::event opened;
+  bool sent = false;
+  s.on_ready = [&] {
+    if (std::exchange(sent, true)) return;
+    // Between the first look and the announcement: the sender sees a worker that is awake.
+    std::thread([&] { opened.set(); }).join();
+  };
+  CHECK_FALSE(scripted::run(s, [&] { CHECK(opened.wait().has_value()); }));
+  CHECK(sent);
+  CHECK(s.slept_for_ever == 0);
+}
+
+TEST_CASE("worker: mail that comes while a worker goes to sleep keeps it awake") {
+  script s;
+  auto core = scripted::make_core(s);
+  REQUIRE(core != nullptr);
+  coir::event opened;
+  bool sent = false;
+  s.on_ready = [&] {
+    if (std::exchange(sent, true)) return;
+    std::thread([&] { (void)scripted::spawn_on(*core, [&] { opened.set(); }); }).join();
+  };
+  bool got = false;
+  {
+    auto root = scripted::spawn_on(*core, [&] { got = opened.wait().has_value(); });
+    CHECK_FALSE(core->run_here());
+  }
+  CHECK(got);
+  CHECK(s.slept_for_ever == 0);
+}
+
+TEST_CASE("worker: a stop that comes while a worker goes to sleep is not slept through") {
+  script s;
+  auto core = scripted::make_core(s);
+  REQUIRE(core != nullptr);
+  s.on_ready = [&] { std::thread([&] { core->at(0).quit(); }).join(); };
+  auto root = scripted::spawn_on(
+      *core, [] { CHECK_FALSE(coir::this_fiber::sleep_until(coir::never).has_value()); });
+  (void)core->run_here();
+  CHECK(s.slept_for_ever == 0);
+  root.detach();
+}
+
+TEST_CASE("worker: a fiber that was cancelled before its first run never runs, and is destroyed") {
+  script s;
+  const auto kept = std::make_shared<int>(1);
+  bool ran = false;
+  CHECK_FALSE(scripted::run(s, [&] {
+    auto h = coir::spawn([&ran, kept] { ran = true; });
+    CHECK(kept.use_count() == 2);
+    h.cancel();
+    CHECK(h.join().error() == std::errc::operation_canceled);
+    CHECK(kept.use_count() == 1);
+  }));
+  CHECK_FALSE(ran);
+}
+
+TEST_CASE("worker: a fiber that joins itself is told so instead of waiting") {
+  script s;
+  CHECK_FALSE(scripted::run(s, [&] {
+    coir::handle<void> self;
+    self = coir::spawn([&] {
+      CHECK(self.join(coir::in(std::chrono::seconds(1))).error() == coir::errc::deadlock);
+    });
+    while (!self.done()) coir::this_fiber::yield();
+  }));
+}
+
+TEST_CASE("worker: a fiber that has started stays on its worker, whoever wakes it") {
+  constexpr int rounds = COIR_TSAN ? 50 : 500;
+  const auto done = coir::run(
+      [] {
+        std::array<coir::event, 2> turn;
+        std::vector<coir::handle<void>> all;
+        for (unsigned w = 0; w < 2; ++w)
+          all.push_back(coir::spawn(
+              [&turn, w] {
+                const auto thread = std::this_thread::get_id();
+                for (int i = 0; i < rounds; ++i) {
+                  REQUIRE(turn[w].wait().has_value());
+                  turn[w].reset();
+                  REQUIRE(coir::this_fiber::worker() == w);
+                  REQUIRE(std::this_thread::get_id() == thread);
+                  turn[1 - w].set();
+                }
+              },
+              {.worker = w}));
+        turn[0].set();
+        for (auto& h : all) CHECK(h.join().has_value());
+      },
+      {.workers = 2});
+  CHECK(done.has_value());
+}
