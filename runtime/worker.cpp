@@ -126,8 +126,12 @@ void worker::take_wakes() noexcept {
           // mailer's release of `home`.
           return shared_.send_wake(shared_, fiber);
         }
+        // Asked while the queued link still keeps the record from being recycled: once it is
+        // taken, a finished one may become somebody else's. A live one is ours and stays so.
+        const bool ended = fiber.at == stage::finished;
         const taken_link news = take_link(fiber);
         if (news.orphan) return recycle(fiber);
+        if (ended) return;
         if (news.claimed) return make_ready(fiber);
         if (news.cancelled) stop_parked(fiber, woken::by_cancel);
       },

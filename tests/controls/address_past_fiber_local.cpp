@@ -15,7 +15,8 @@ int main() {
           volatile int few[4] = {};
           volatile unsigned at = 4;
           coir::this_fiber::yield();
-          few[at] = 1;
+          volatile int* const first = few;  // past what the bounds of an array can tell
+          first[at] = 1;
           return static_cast<int>(few[0]);
         });
         std::printf("%d\n", fiber.join().value());
