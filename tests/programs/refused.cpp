@@ -25,7 +25,6 @@
 #include <vector>
 
 #include "coir/coir.hpp"
-#include "runtime/base.hpp"
 
 namespace {
 
@@ -101,7 +100,9 @@ int check(const cause& why) {
   if (!why.make()) return 77;
   // The descriptor limit also keeps us from looking into /proc, so it is counted by its effect.
   const bool counts = std::strcmp(why.name, "descriptors") != 0;
-  if (!counts && COIR_ASAN) return 77;  // the sanitizer opens a pipe to look at memory
+#if defined(__SANITIZE_ADDRESS__)
+  if (!counts) return 77;  // the sanitizer opens a pipe to look at memory
+#endif
   const long fds = counts ? entries_of("/proc/self/fd") : ::dup(0);
   const long threads = counts ? entries_of("/proc/self/task") : 0;
   if (!counts && fds >= 0) ::close(static_cast<int>(fds));
