@@ -1,10 +1,9 @@
 // crash_test.cpp: no acknowledged write is lost by a power cut at any moment, and the check sees
-// the losses of journals that break their promise.
+// the losses of journals that break their promise. In simulated time, so the disk may be slow.
 #include "crash_disk.hpp"
-#include "on_fibers.hpp"
+#include "../sim/in_sim.hpp"
 
 using kv_test::crash_tally;
-using kv_test::on_fibers;
 
 namespace {
 
@@ -12,12 +11,12 @@ constexpr std::size_t points_wanted = 2000;
 
 crash_tally cut_everywhere(kv::journal_twin twin) {
   crash_tally t;
-  on_fibers(
-      [&t, twin] {
-        for (std::uint64_t seed = 1; seed <= 60 && t.points < points_wanted; ++seed)
-          kv_test::crash_everywhere(seed, twin, t);
-      },
-      1);
+  coir::detail::sim_world outside;
+  const auto ended = sim_test::run_in_sim(outside, [&t, twin] {
+    for (std::uint64_t seed = 1; seed <= 60 && t.points < points_wanted; ++seed)
+      kv_test::crash_everywhere(seed, twin, t);
+  });
+  CHECK(ended.has_value());
   CHECK(t.points >= points_wanted);
   CHECK(t.acked > t.points);
   CHECK(t.wiped > 0);
