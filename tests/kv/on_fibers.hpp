@@ -10,12 +10,14 @@
 #include <string>
 #include <utility>
 
+#include "../test_options.hpp"
+
 namespace kv_test {
 
 /// An exception of the body, such as that of a failed REQUIRE, comes out here.
 template <class F>
 void on_fibers(F body, unsigned workers = 2) {
-  const auto ended = coir::run(std::move(body), {.workers = workers});
+  const auto ended = coir::run(std::move(body), test::tested({.workers = workers}));
   REQUIRE_MESSAGE(ended.has_value(), ended.error().message());
 }
 
