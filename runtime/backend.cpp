@@ -76,6 +76,11 @@ bool uses_fd(const io_uring_sqe& entry) noexcept {
     case IORING_OP_MADVISE:
     case IORING_OP_MSG_RING:
     case IORING_OP_CLOSE:
+    case IORING_OP_SOCKET:  // a domain
+    case 50:                // IORING_OP_WAITID, Linux 6.7: a process
+    case 51:                // IORING_OP_FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAITV: flags
+    case 52:
+    case 53:
       return false;
     default:
       return true;

@@ -110,6 +110,8 @@ void drain(runtime_core& core, int fd, std::uint64_t users) {
 
 namespace {
 
+int close_now(int fd) noexcept { return ::close(fd) == 0 ? 0 : -errno; }
+
 /// False: somebody else is closing it.
 bool quiesce(runtime_core& core, int fd) {
   fd_users& users = core.descriptors();
@@ -137,13 +139,14 @@ bool quiesce(runtime_core& core, int fd) {
 
 int close_everywhere(runtime_core& core, int fd) noexcept {
   fd_users& users = core.descriptors();
-  if (!users.knows(fd)) return -EBADF;
+  if (!users.knows(fd)) return close_now(fd);  // beyond what any ring of ours was told
   if (!quiesce(core, fd)) return -EBADF;
   users.release(fd);
   io_uring_sqe entry{};
   entry.opcode = IORING_OP_CLOSE;
   entry.fd = fd;
-  const std::int32_t res = perform_to_the_end(entry);
+  // A closure that is destroyed on the worker's loop has no fiber to park.
+  const std::int32_t res = current_fiber() != nullptr ? perform_to_the_end(entry) : close_now(fd);
   users.close_end(fd);
   return res;
 }
@@ -151,18 +154,17 @@ int close_everywhere(runtime_core& core, int fd) noexcept {
 int close_from_thread(int fd) noexcept {
   bool refused = false;
   for_each_core([&](runtime_core& core) {
-    if (!core.descriptors().knows(fd)) return;
-    if (!quiesce(core, fd)) refused = true;
+    // A runtime that does not run has no operation anywhere; one of the parent's is not ours.
+    if (!core.serves() || !core.descriptors().knows(fd)) return;
+    if (!quiesce(core, fd)) {
+      refused = true;
+      return;
+    }
+    // Nothing of this runtime uses the number now; what begins later meets the kernel's EBADF.
+    core.descriptors().release(fd);
+    core.descriptors().close_end(fd);
   });
-  if (refused) return -EBADF;
-  for_each_core([&](runtime_core& core) {
-    if (core.descriptors().knows(fd)) core.descriptors().release(fd);
-  });
-  const int closed = ::close(fd) == 0 ? 0 : -errno;
-  for_each_core([&](runtime_core& core) {
-    if (core.descriptors().knows(fd)) core.descriptors().close_end(fd);
-  });
-  return closed;
+  return refused ? -EBADF : close_now(fd);
 }
 
 }  // namespace coir::detail

@@ -56,8 +56,17 @@ void set_flag(int fd, int level, int name) noexcept {
   ::setsockopt(fd, level, name, &on, sizeof on);
 }
 
-bool table_is_full(const std::error_code& e) noexcept {
-  return e == std::errc::too_many_files_open || e == std::errc::too_many_files_open_in_system;
+/// Passes when something is given back: descriptors or memory.
+bool is_scarcity(const std::error_code& e) noexcept {
+  return e == std::errc::too_many_files_open || e == std::errc::too_many_files_open_in_system ||
+         e == std::errc::no_buffer_space || e == std::errc::not_enough_memory;
+}
+
+/// What accept(2) tells of one connection that failed while it waited; the next one may be good.
+bool is_of_the_peer(const std::error_code& e) noexcept {
+  return e == std::errc::connection_aborted || e == std::errc::protocol_error ||
+         e == std::errc::network_down || e == std::errc::network_unreachable ||
+         e == std::errc::host_unreachable;
 }
 
 }  // namespace
@@ -119,8 +128,8 @@ result<tcp_stream> tcp_listener::accept(deadline until) {
       if (no_delay_) set_flag(*fd, IPPROTO_TCP, TCP_NODELAY);
       return tcp_stream(*fd);
     }
-    if (fd.error() == std::errc::connection_aborted) continue;  // the peer left while it waited
-    if (!table_is_full(fd.error())) return fail(fd.error());
+    if (is_of_the_peer(fd.error())) continue;
+    if (!is_scarcity(fd.error())) return fail(fd.error());
     if (!std::exchange(told, true))
       detail::current_core()->log(
           log_record::level::warning,

@@ -73,9 +73,10 @@ void offload_pool::work() noexcept {
     {
       const word_lock waking(call->done.lock);
       call->ended = true;
-      busy_.fetch_sub(1, std::memory_order_relaxed);
       if (waiter* const w = dequeue(call->done)) (void)wake_waiter(*w);
     }
+    // After the wake-up: while it is on its way the pool is still what could end a wait.
+    busy_.fetch_sub(1, std::memory_order_release);
     held.lock();
   }
 }

@@ -52,9 +52,12 @@ void register_core(runtime_core& core) {
 }
 
 void unregister_core(runtime_core& core) noexcept {
-  book& b = the_book();
-  const std::lock_guard held(b.mutex);
-  b.cores.erase(std::remove(b.cores.begin(), b.cores.end(), &core), b.cores.end());
+  {
+    book& b = the_book();
+    const std::lock_guard held(b.mutex);
+    b.cores.erase(std::remove(b.cores.begin(), b.cores.end(), &core), b.cores.end());
+  }
+  while (core.visitors.load(std::memory_order_seq_cst) != 0) std::this_thread::yield();
 }
 
 runtime_core* find_core(std::uint32_t serial) noexcept {
@@ -73,10 +76,13 @@ void for_each_core(const std::function<void(runtime_core&)>& visit) {
     book& b = the_book();
     const std::lock_guard held(b.mutex);
     all = b.cores;
+    // Under the lock that unregister takes: whoever is listed here is not destroyed meanwhile.
+    for (runtime_core* const core : all) core->visitors.fetch_add(1, std::memory_order_seq_cst);
   }
-  // Outside the lock, because a visit may wait: the caller keeps the runtimes it uses alive, as for
-  // every other call.
-  for (runtime_core* const core : all) visit(*core);
+  for (runtime_core* const core : all) {
+    visit(*core);
+    core->visitors.fetch_sub(1, std::memory_order_seq_cst);
+  }
 }
 
 }  // namespace coir::detail

@@ -66,6 +66,9 @@ void runtime_core::work(unsigned index) noexcept {
     if (error < 0) attach_error_.store(error, std::memory_order_relaxed);
     attached_.fetch_add(1, std::memory_order_acq_rel);
     futex_wake(attached_, 1);
+    // Nobody runs a fiber before everybody can.
+    while (gate_.load(std::memory_order_acquire) == 0) futex_wait(gate_, 0, INT64_MAX);
+    return error >= 0 && gate_.load(std::memory_order_acquire) == 1;
   });
   (void)attached;
 }
@@ -87,9 +90,12 @@ result<> runtime_core::start() {
     futex_wait(attached_, seen, INT64_MAX);
   if (const int error = attach_error_.load(std::memory_order_relaxed); error < 0)
     why = system_error(error);
+  gate_.store(why ? 2 : 1, std::memory_order_release);
+  futex_wake(gate_, INT32_MAX);
   if (!why) return {};
+  stopping.store(true, std::memory_order_seq_cst);
   end_threads();
-  state_.store(state::ended);
+  refuse_queued(why);
   return fail(why);
 }
 
@@ -106,12 +112,20 @@ void runtime_core::request_stop() noexcept {
   wake_for_room(*this, UINT32_MAX);
 }
 
+void runtime_core::uncount_foreign_spawn() noexcept {
+  foreign_spawned_.fetch_sub(1, std::memory_order_seq_cst);
+  if (!settling.load(std::memory_order_seq_cst)) return;
+  // Whoever waits for the end may have counted this one, and no worker will go idle for it.
+  idle_word_.fetch_add(1, std::memory_order_acq_rel);
+  futex_wake(idle_word_, INT32_MAX);
+}
+
 bool runtime_core::all_ended() const noexcept {
   // Finished before spawned: see the top of runtime.hpp. acquire: pairs with the release of each
   // count.
   std::uint64_t finished = 0;
   for (const auto& w : workers_) finished += w->finished.load(std::memory_order_acquire);
-  std::uint64_t spawned = foreign_spawned_.load(std::memory_order_acquire);
+  std::uint64_t spawned = foreign_spawned_.load(std::memory_order_seq_cst);
   for (const auto& w : workers_) spawned += w->spawned.load(std::memory_order_acquire);
   return finished == spawned;
 }
@@ -124,7 +138,7 @@ bool runtime_core::stuck() const noexcept {
   };
   if (!resting() || offload_.busy() != 0) return false;
   if (threads_of_process() != workers_.size() + offload_.threads() + 1) return false;
-  return resting() && !all_ended();
+  return resting() && offload_.busy() == 0 && resting() && !all_ended();
 }
 
 void runtime_core::on_worker_idle(commons& self) noexcept {
@@ -172,7 +186,7 @@ std::error_code runtime_core::run_here() noexcept {
   here_ = true;
   settling.store(true, std::memory_order_relaxed);
   state_.store(state::started);
-  const int attached = at(0).run([](int) {});
+  const int attached = at(0).run([](int error) { return error >= 0; });
   state_.store(state::ended);
   if (attached < 0) return system_error(attached);
   return deadlocked_ ? make_error_code(errc::deadlock) : std::error_code();
@@ -190,13 +204,10 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
   if (current_core() == this && !COIR_MUTANT(shutdown_inside)) return fail(errc::deadlock);
   const std::lock_guard held(life_);
   if (state_.load() == state::ended) return {};
-  const bool queued_only = state_.load() == state::created;
   stopping.store(true, std::memory_order_seq_cst);
-  if (queued_only && !all_ended()) {
-    // Never started: workers run once so that every queued fiber ends cancelled and its closure is
-    // destroyed.
-    state_.store(state::started);
-    for (unsigned i = 0; i < workers(); ++i) threads_.emplace_back([this, i] { work(i); });
+  if (state_.load() == state::created) {  // never started: nothing ever ran
+    refuse_queued(std::make_error_code(std::errc::operation_canceled));
+    return {};
   }
   request_stop();
   if (wait_until_ended(until_ns, false)) {
@@ -207,8 +218,26 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
     return fail(errc::survivors);
   }
   end_threads();
-  state_.store(state::ended);
+  state_.store(state::ended, std::memory_order_seq_cst);
+  serve_visitors();
   return {};
+}
+
+void runtime_core::refuse_queued(std::error_code why) noexcept {
+  // No thread serves: what was queued ends here with the error, and its closure is destroyed.
+  do {
+    for (const auto& w : workers_) w->refuse_unstarted(why);
+  } while (!all_ended());
+  state_.store(state::ended, std::memory_order_seq_cst);
+  serve_visitors();
+}
+
+void runtime_core::serve_visitors() noexcept {
+  // Somebody who came before `ended` may have sent an errand that no worker took.
+  while (visitors.load(std::memory_order_seq_cst) != 0) {
+    for (const auto& w : workers_) w->run_left_errands();
+    std::this_thread::yield();
+  }
 }
 
 std::string runtime_core::describe_survivors() const {

@@ -58,16 +58,21 @@ class runtime_core : public commons {
   stats snapshot() const;
   bool inherited() const noexcept;
   bool started() const noexcept { return state_.load(std::memory_order_acquire) != state::created; }
-  void count_foreign_spawn() noexcept { foreign_spawned_.fetch_add(1, std::memory_order_relaxed); }
-  void uncount_foreign_spawn() noexcept {
-    foreign_spawned_.fetch_sub(1, std::memory_order_relaxed);
-  }
+  void count_foreign_spawn() noexcept { foreign_spawned_.fetch_add(1, std::memory_order_seq_cst); }
+  void uncount_foreign_spawn() noexcept;
   std::string describe_survivors() const;
   unsigned next_worker() noexcept {
     return turn_.fetch_add(1, std::memory_order_relaxed) % workers();
   }
   bool all_ended() const noexcept;
+  /// True while its workers serve errands: after start, until its threads have ended.
+  bool serves() const noexcept {
+    const state s = state_.load(std::memory_order_seq_cst);
+    return !inherited() && (s == state::started || s == state::abandoned);
+  }
   bool abandoned() const noexcept { return state_.load() == state::abandoned; }
+
+  std::atomic<std::uint32_t> visitors{0};  // threads inside for_each_core
 
  private:
   enum class state : std::uint32_t { created, started, stopping, ended, abandoned };
@@ -77,6 +82,8 @@ class runtime_core : public commons {
   static void on_worker_idle(commons& self) noexcept;
   static void send_wake_home(commons& self, record& fiber) noexcept;
   void end_threads() noexcept;
+  void refuse_queued(std::error_code why) noexcept;
+  void serve_visitors() noexcept;
   std::error_code wait_until_ended(std::int64_t until_ns, bool detect_deadlock) noexcept;
   bool stuck() const noexcept;
 
@@ -89,7 +96,8 @@ class runtime_core : public commons {
   std::atomic<std::uint32_t> idle_word_{0};  // grows whenever a worker was idle while settling
   std::atomic<std::uint32_t> turn_{0};
   std::atomic<int> attach_error_{0};
-  std::mutex life_;  // start and shutdown, one at a time
+  std::mutex life_;                     // start and shutdown, one at a time
+  std::atomic<std::uint32_t> gate_{0};  // 0 closed, 1 serve, 2 give up: told to attached workers
   unsigned fork_generation_;
   std::unique_ptr<errand[]> stop_errands_;  // one per worker, sent once
   bool stop_sent_ = false;                  // guarded by stop_lock_

@@ -15,6 +15,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <thread>
 
 namespace coir {
 namespace {
@@ -25,14 +26,19 @@ constexpr int numbers_max = 65;
 constinit std::array<std::atomic<int>, numbers_max> write_ends{};
 std::array<struct sigaction, numbers_max> earlier;  // written by the owner of the number
 
+std::atomic<int> inside{0};  // handlers between their look at the table and the end of their write
+
 void on_signal(int number) {
   const int saved = errno;
+  // seq_cst: counted before the look; partner: restore() clears the table before it counts.
+  inside.fetch_add(1, std::memory_order_seq_cst);
   const auto byte = static_cast<unsigned char>(number);
   // acquire: pairs with create(); the pipe exists.
   const int fd = write_ends[static_cast<std::size_t>(number)].load(std::memory_order_acquire) - 1;
   // A full pipe already holds what wakes the reader.
   if (fd >= 0) [[maybe_unused]]
     const auto written = ::write(fd, &byte, 1);
+  inside.fetch_sub(1, std::memory_order_release);
   errno = saved;
 }
 
@@ -80,9 +86,11 @@ result<int> signals::next(deadline until) {
 void signals::restore() noexcept {
   for (const int n : numbers_) {
     ::sigaction(n, &earlier[static_cast<std::size_t>(n)], nullptr);
-    write_ends[static_cast<std::size_t>(n)].store(0, std::memory_order_release);
+    write_ends[static_cast<std::size_t>(n)].store(0, std::memory_order_seq_cst);
   }
   numbers_.clear();
+  // A handler on another thread may hold the number: it must not be somebody else's yet.
+  while (inside.load(std::memory_order_seq_cst) != 0) std::this_thread::yield();
   if (write_end_ >= 0) ::close(std::exchange(write_end_, -1));
 }
 

@@ -176,7 +176,12 @@ std::error_code launch(task& t, const spawn_options& options, bool wait) noexcep
     here->spawned.store(here->spawned.load(std::memory_order_relaxed) + 1,
                         std::memory_order_release);
   } else {
+    // Counted first, then asked: a shutdown that does not see the count is seen here.
     core.count_foreign_spawn();
+    if (core.stopping.load(std::memory_order_seq_cst)) {
+      core.uncount_foreign_spawn();
+      return make_error_code(errc::shutting_down);
+    }
   }
   std::error_code why;
   if (ours && (!options.worker || *options.worker == here->index())) {

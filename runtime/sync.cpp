@@ -48,15 +48,20 @@ std::error_code mutex::lock_slow(deadline until, bool heed_cancel) noexcept {
 }
 
 void mutex::unlock() noexcept {
-  std::uint32_t held = 1;
-  // release: pairs with the next lock's acquire.
-  if (state_.compare_exchange_strong(held, 0, std::memory_order_release, std::memory_order_relaxed))
-    return;
-  const word_lock queue(waiters_.lock);
-  while (waiter* const next = dequeue(waiters_)) {
-    if (wake_waiter(*next)) return;  // still 2, and now theirs
+  for (;;) {
+    std::uint32_t held = 1;
+    // release: pairs with the next lock's acquire. The last touch of the mutex: whoever gets it now
+    // may destroy it.
+    if (state_.compare_exchange_strong(held, 0, std::memory_order_release,
+                                       std::memory_order_relaxed))
+      return;
+    const word_lock queue(waiters_.lock);
+    while (waiter* const next = dequeue(waiters_)) {
+      if (wake_waiter(*next)) return;  // still 2, and now theirs
+    }
+    // Nobody waits any more. Freed only by the exchange above, outside the queue's lock.
+    state_.store(1, std::memory_order_relaxed);
   }
-  state_.store(0, std::memory_order_release);
 }
 
 // -- condition_variable

@@ -86,12 +86,17 @@ unsigned uring::flags_of_queue() const noexcept {
 }
 
 bool uring::ready() const noexcept {
-  return io_uring_cq_ready(&ring_) != 0 ||
-         (!COIR_MUTANT(taskrun_unwatched) &&
-          (flags_of_queue() & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0);
+  if (io_uring_cq_ready(&ring_) != 0) return true;
+  const unsigned flags = flags_of_queue();
+  if ((flags & IORING_SQ_CQ_OVERFLOW) != 0) return true;
+  return (flags & IORING_SQ_TASKRUN) != 0 && !stale_taskrun_ && !COIR_MUTANT(taskrun_unwatched);
 }
 
-bool uring::pending() const noexcept { return io_uring_sq_ready(&ring_) != 0 || ready(); }
+bool uring::pending() const noexcept {
+  if (io_uring_sq_ready(&ring_) != 0 || ready()) return true;
+  // A stale flag may hide a fresh one, so a worker that never sleeps looks now and then.
+  return stale_taskrun_ && (flags_of_queue() & IORING_SQ_TASKRUN) != 0 && ++stale_looks_ % 16 == 0;
+}
 
 void uring::wait(std::int64_t until_ns) noexcept {
   if (!bell_armed_) arm_bell();
@@ -116,7 +121,11 @@ void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
       n = io_uring_submit_and_wait_timeout(&ring_, &first, wanted, &limit, nullptr);
     }
   }
-  if ((flags_of_queue() & IORING_SQ_CQ_OVERFLOW) != 0) ++counts_.overflows;
+  const unsigned flags = flags_of_queue();
+  if ((flags & IORING_SQ_CQ_OVERFLOW) != 0) ++counts_.overflows;
+  // The kernel may set the flag after it has taken the work that the flag announced, and an enter
+  // that finds no work does not clear it (seen on Linux 6.18): then it announces nothing.
+  stale_taskrun_ = (flags & IORING_SQ_TASKRUN) != 0 && io_uring_cq_ready(&ring_) == 0;
   COIR_ASSERT(n != -EBADR);
   COIR_ASSERT(n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -ETIME || n == -ENOMEM);
 }

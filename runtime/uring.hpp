@@ -53,6 +53,8 @@ class uring final : public backend {
   io_uring ring_;
   int bell_fd_;
   bool bell_armed_ = false;
+  bool stale_taskrun_ = false;  // the last enter left the flag and brought nothing
+  mutable unsigned stale_looks_ = 0;
   std::uint64_t bell_value_ = 0;  // the kernel writes it when the bell rings
   unsigned kept_for_cancels_;
   backend_counts counts_;

@@ -31,14 +31,13 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
 
 worker::~worker() = default;
 
-int worker::run(const std::function<void(int)>& told) noexcept {
+int worker::run(const std::function<bool(int)>& told) noexcept {
   this_worker = this;
   errno_ = &errno;
   live_exceptions_ = arch::thread_exception_state();
   arch::note_thread(loop_notes_);
   const int attached = outside_->attach();
-  told(attached);
-  if (attached < 0) {
+  if (!told(attached)) {
     leave_thread();
     return attached;
   }
@@ -71,6 +70,19 @@ void worker::quit() noexcept {
   quit_.store(true, std::memory_order_release);
   ring();
 }
+
+void worker::refuse_unstarted(std::error_code why) noexcept {
+  while (record* const fiber = mail_.take()) enqueue(*fiber);
+  while (record* const fiber = unstarted_.pop_front()) {
+    load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
+    fiber->ops->drop(*fiber);
+    fiber->fail_with(why);
+    end_of(*fiber);
+  }
+  run_left_errands();
+}
+
+void worker::run_left_errands() noexcept { take_wakes(); }
 
 // -- what comes in
 

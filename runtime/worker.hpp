@@ -82,9 +82,13 @@ class worker {
 
   // -- the loop; on the worker's thread
   /// Serves until quit() was heard. A negative errno when the backend could not be attached.
-  /// `attached` is told the same once, before the first turn.
-  int run(const std::function<void(int)>& attached) noexcept;
+  /// `attached` is told the same once, before the first turn, and says whether there shall be one.
+  int run(const std::function<bool(int)>& attached) noexcept;
   void quit() noexcept;  // any thread
+
+  // -- without a thread of its own: before the first turn, or after the last
+  void refuse_unstarted(std::error_code why) noexcept;
+  void run_left_errands() noexcept;
 
   // -- for the fiber that runs here
   record* self() noexcept { return current_; }

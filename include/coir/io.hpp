@@ -62,9 +62,9 @@ namespace coir::io {
 /// closed, not lost.
 [[nodiscard]] COIR_API result<int> open(const char* path, int flags, unsigned mode = 0,
                                         deadline until = never);
-/// Ends every operation on `fd` (they answer operation_canceled), waits for their last completions,
-/// then closes. A second close that comes meanwhile answers bad_file_descriptor. Also on plain
-/// threads, where it blocks.
+/// Ends every operation of this runtime on `fd` (they answer operation_canceled), waits for their
+/// last completions, then closes. A second close that comes meanwhile answers bad_file_descriptor.
+/// Also on plain threads, where it blocks.
 [[nodiscard]] COIR_API result<> close(int fd);
 /// statx(2).
 [[nodiscard]] COIR_API result<> statx(int dirfd, const char* path, int flags, unsigned mask,
