@@ -66,8 +66,9 @@ typedef struct coir_spawn_options {
 
 /* All of them: EINVAL for a null runtime, EOWNERDEAD for one that was inherited by fork. */
 
-/* Creates a runtime; `config` may be null. Errors: EINVAL (null `out`, bad size or range), ENOSYS
- * (io_uring was refused; a log line names the cause and the remedy), ENOMEM. */
+/* Creates a runtime; `config` may be null. Errors: EINVAL (null `out`, bad size or range, or a
+ * kernel before 6.1), EPERM, ENOSYS, ENOMEM, EMFILE (io_uring was refused; a log line names the
+ * cause and the remedy). */
 COIR_C_API int coir_runtime_create(const coir_config* config, coir_runtime** out);
 /* Starts the workers. What coir_spawn_on queued before runs now. EALREADY when started before,
  * ESHUTDOWN after coir_runtime_shutdown. */

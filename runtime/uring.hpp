@@ -61,11 +61,12 @@ class uring final : public backend {
 };
 
 /// The line for errno `error` of io_uring_setup(2): cause and remedy.
-std::string refusal_text(int error, unsigned entries);
+/// `sysctl` is kernel.io_uring_disabled; below 0: read from /proc.
+std::string refusal_text(int error, unsigned entries, long sysctl = -1);
 
 /// Makes one disabled ring, or says why the kernel refuses: one line naming the cause (sysctl,
 /// seccomp, kernel, memlock, file descriptors) and the remedy goes to `log`, and
-/// errc::backend_refused or the errno is returned. Nothing is left behind.
+/// the errno is returned. Nothing is left behind.
 result<std::unique_ptr<backend>> make_uring(unsigned entries,
                                             const std::function<void(const log_record&)>& log);
 

@@ -53,13 +53,14 @@ std::string descriptors_text() {
 
 }  // namespace
 
-std::string refusal_text(int error, unsigned entries) {
+std::string refusal_text(int error, unsigned entries, long sysctl) {
   utsname system{};
   ::uname(&system);
   const std::string head = "io_uring_setup: ";
   switch (error) {
     case EPERM: {
-      const long disabled = read_number("/proc/sys/kernel/io_uring_disabled");
+      const long disabled =
+          sysctl >= 0 ? sysctl : read_number("/proc/sys/kernel/io_uring_disabled");
       if (disabled > 0)
         return head + "EPERM (sysctl kernel.io_uring_disabled=" + std::to_string(disabled) +
                "): ask the administrator for kernel.io_uring_disabled=0" +

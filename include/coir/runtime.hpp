@@ -45,9 +45,10 @@ struct stats {
 class COIR_API runtime {
  public:
   /// Checks the options, opens every worker's backend and reserves memory; starts nothing yet.
-  /// Plain threads only. Errors: invalid_argument (a log line names the field),
-  /// errc::backend_refused (a log line names the cause among sysctl, seccomp, kernel, memlock and
-  /// file descriptors, and the remedy), not_enough_memory.
+  /// Plain threads only. Errors: invalid_argument (a log line names the field); when io_uring is
+  /// refused the errno of io_uring_setup(2): EPERM, ENOSYS, EINVAL, ENOMEM or EMFILE (a log line
+  /// names the cause among sysctl, seccomp, kernel, memlock and file descriptors, and the remedy);
+  /// not_enough_memory.
   static result<std::unique_ptr<runtime>> create(options o = {});
 
   /// Starts the workers. What was spawned before runs now. Errors: errc::already_started,

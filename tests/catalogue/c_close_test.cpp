@@ -136,17 +136,17 @@ std::array<int, 2> stream_pair(int kind = 0) {
 }  // namespace
 
 TEST_CASE(
-    "c_close: a read parked on one worker ends when another worker closes, and its number is "
+    "c_close: C10 a read parked on one worker ends when another worker closes, and its number is "
     "reused without a foreign byte") {
   close_across_workers(0, at_full_speed(100'000L, 2'000L));
 }
 
-TEST_CASE("c_close: the same for descriptors that their user made non-blocking") {
+TEST_CASE("c_close: C10 the same for descriptors that their user made non-blocking") {
   close_across_workers(SOCK_NONBLOCK, at_full_speed(20'000L, 2'000L));
 }
 
 TEST_CASE(
-    "c_close: a receive that begins while the close is under way ends, and the peer is told") {
+    "c_close: C10 a receive that begins while the close is under way ends, and the peer is told") {
   const auto done = coir::run(
       [] {
         const auto ends = stream_pair();
@@ -198,7 +198,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "c_close: an operation that waits for readiness does not go on with the next owner of its "
+    "c_close: C10 an operation that waits for readiness does not go on with the next owner of its "
     "number") {
   const auto done = coir::run(
       [] {
@@ -246,7 +246,7 @@ TEST_CASE(
   CHECK(done.has_value());
 }
 
-TEST_CASE("c_close: the next owner of a number closes it while the last close is being told") {
+TEST_CASE("c_close: C10 the next owner of a number closes it while the last close is being told") {
   const long before = open_descriptors();
   const auto done = coir::run(
       [] {

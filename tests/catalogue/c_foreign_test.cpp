@@ -36,7 +36,7 @@ bool refused(const coir::result<T>& answer) {
 
 }  // namespace
 
-TEST_CASE("c_foreign: on a plain thread every call that would park on the ring is refused") {
+TEST_CASE("c_foreign: C11 on a plain thread every call that would park on the ring is refused") {
   auto made = coir::runtime::create(tested({.workers = 1}));
   REQUIRE(made.has_value());
   REQUIRE((*made)->start().has_value());
@@ -76,7 +76,7 @@ TEST_CASE("c_foreign: on a plain thread every call that would park on the ring i
   CHECK(listener->close().has_value());
 }
 
-TEST_CASE("c_foreign: on a plain thread the calls that need no ring work") {
+TEST_CASE("c_foreign: C11 on a plain thread the calls that need no ring work") {
   auto made = coir::runtime::create(tested({.workers = 1}));
   REQUIRE(made.has_value());
   coir::runtime& rt = **made;

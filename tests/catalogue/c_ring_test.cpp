@@ -65,7 +65,7 @@ answered burst(int bursts, int each, int bad_every) {
 
 }  // namespace
 
-TEST_CASE("c_ring: four entries carry bursts of a thousand, each with one answer") {
+TEST_CASE("c_ring: C2 four entries carry bursts of a thousand, each with one answer") {
   const auto seen = coir::run([] { return burst(10, 1000, 0); },
                               tested({.workers = 1, .ring_entries = 4}, {.fibers = 1002}));
   REQUIRE(seen.has_value());
@@ -73,7 +73,7 @@ TEST_CASE("c_ring: four entries carry bursts of a thousand, each with one answer
   CHECK(seen->other == 0);
 }
 
-TEST_CASE("c_ring: an entry that the kernel refuses fails alone, not those behind it") {
+TEST_CASE("c_ring: C2 an entry that the kernel refuses fails alone, not those behind it") {
   const auto seen = coir::run([] { return burst(100, 8, 8); }, tested({.workers = 1}));
   REQUIRE(seen.has_value());
   CHECK(seen->good == 700);
@@ -81,7 +81,7 @@ TEST_CASE("c_ring: an entry that the kernel refuses fails alone, not those behin
   CHECK(seen->other == 0);
 }
 
-TEST_CASE("c_ring: no answer is lost when the completion queue overflows") {
+TEST_CASE("c_ring: C5 no answer is lost when the completion queue overflows") {
   constexpr static int bursts = at_full_speed(100, 5);
   coir::stats counted;
   const auto seen = coir::run(
@@ -153,7 +153,8 @@ void race_one(int fd, std::span<std::byte> memory, std::int64_t after_us, races&
 }  // namespace
 
 TEST_CASE(
-    "c_ring: a read that a kernel thread runs is waited for when it is cancelled, and its buffer "
+    "c_ring: C1 a read that a kernel thread runs is waited for when it is cancelled, and its "
+    "buffer "
     "is never written afterwards") {
   constexpr static std::size_t bytes = 16 << 20;
   const int fd = large_file(bytes);
@@ -194,7 +195,7 @@ struct blocking_splice {
 
 }  // namespace
 
-TEST_CASE("c_ring: an operation that the kernel interrupts for its deadline answers timed_out") {
+TEST_CASE("c_ring: C9 an operation that the kernel interrupts for its deadline answers timed_out") {
   const auto done = coir::run(
       [] {
         std::array<int, 2> from{}, to{};
@@ -220,7 +221,7 @@ TEST_CASE("c_ring: an operation that the kernel interrupts for its deadline answ
   CHECK(done.has_value());
 }
 
-TEST_CASE("c_ring: no user ever sees EINTR while a thousand signals a second arrive") {
+TEST_CASE("c_ring: C3 no user ever sees EINTR while a thousand signals a second arrive") {
   struct sigaction quiet {};
   struct sigaction before {};
   quiet.sa_handler = [](int) {};
@@ -262,7 +263,8 @@ TEST_CASE("c_ring: no user ever sees EINTR while a thousand signals a second arr
   CHECK(wrong.value() == 0);
 }
 
-TEST_CASE("c_ring: vectors and the address of a peer are read and written while they are lent") {
+TEST_CASE(
+    "c_ring: C19 vectors and the address of a peer are read and written while they are lent") {
   const auto done = coir::run(
       [] {
         auto listener = coir::net::tcp_listener::listen();

@@ -35,7 +35,7 @@ std::byte pattern(std::size_t position) {
 
 }  // namespace
 
-TEST_CASE("c_short_io: eight mebibytes arrive whole through a send buffer of two kibibytes") {
+TEST_CASE("c_short_io: C4 eight mebibytes arrive whole through a send buffer of two kibibytes") {
   constexpr static std::size_t bytes = at_full_speed(8u << 20, 1u << 20);
   const auto wrong = coir::run(
       [] {
@@ -71,7 +71,7 @@ TEST_CASE("c_short_io: eight mebibytes arrive whole through a send buffer of two
   CHECK(wrong.value() == 0);
 }
 
-TEST_CASE("c_short_io: a descriptor that its owner made non-blocking parks all the same") {
+TEST_CASE("c_short_io: C4 a descriptor that its owner made non-blocking parks all the same") {
   const auto done = coir::run(
       [] {
         const int counter = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -93,7 +93,7 @@ TEST_CASE("c_short_io: a descriptor that its owner made non-blocking parks all t
   CHECK(done.has_value());
 }
 
-TEST_CASE("c_short_io: a full file system answers with the count that fitted, then ENOSPC") {
+TEST_CASE("c_short_io: C4 a full file system answers with the count that fitted, then ENOSPC") {
   char place[] = "/tmp/coir_full_XXXXXX";
   REQUIRE(::mkdtemp(place) != nullptr);
   if (::mount("coir", place, "tmpfs", 0, "size=64k") != 0) {
@@ -124,7 +124,8 @@ TEST_CASE("c_short_io: a full file system answers with the count that fitted, th
   ::rmdir(place);
 }
 
-TEST_CASE("c_short_io: five gibibytes are written whole although one write takes less than two") {
+TEST_CASE(
+    "c_short_io: C21 five gibibytes are written whole although one write takes less than two") {
   constexpr std::size_t bytes = std::size_t{5} << 30;
   void* const zeros =
       ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -141,7 +142,7 @@ TEST_CASE("c_short_io: five gibibytes are written whole although one write takes
   ::munmap(zeros, bytes);
 }
 
-TEST_CASE("c_short_io: a peer that has gone is an error, not the end of the process") {
+TEST_CASE("c_short_io: E4 a peer that has gone is an error, not the end of the process") {
   REQUIRE((::signal(SIGPIPE, SIG_DFL) != SIG_ERR));
   const auto done = coir::run(
       [] {
@@ -167,7 +168,7 @@ TEST_CASE("c_short_io: a peer that has gone is an error, not the end of the proc
   CHECK(done.has_value());
 }
 
-TEST_CASE("c_short_io: who asks not to wait is told that there is nothing") {
+TEST_CASE("c_short_io: C4 who asks not to wait is told that there is nothing") {
   const auto done = coir::run(
       [] {
         std::array<int, 2> ends{};

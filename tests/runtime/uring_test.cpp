@@ -274,6 +274,10 @@ TEST_CASE("uring: a refusal names one cause and a remedy for each errno") {
     CHECK((text.find(r.remedy) != std::string::npos || (r.error == EPERM && sysctl)));
     CHECK(text.find('\n') == std::string::npos);
   }
+  // C15: the administrator's switch and a container's filter give the same errno.
+  CHECK(refusal_text(EPERM, 8, 0).find("seccomp") != std::string::npos);
+  CHECK(refusal_text(EPERM, 8, 1).find("io_uring_group") != std::string::npos);
+  CHECK(refusal_text(EPERM, 8, 2).find("sysctl kernel.io_uring_disabled=2") != std::string::npos);
   CHECK(refusal_text(EIO, 8).find("kernel ") != std::string::npos);
   CHECK(refusal_text(ENOMEM, 1024) != refusal_text(ENOMEM, 32768));
 }
