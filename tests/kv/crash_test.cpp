@@ -1,7 +1,7 @@
 // crash_test.cpp: no acknowledged write is lost by a power cut at any moment, and the check sees
 // the losses of journals that break their promise. In simulated time, so the disk may be slow.
-#include "crash_disk.hpp"
 #include "../sim/in_sim.hpp"
+#include "crash_disk.hpp"
 
 using kv_test::crash_tally;
 
