@@ -106,10 +106,6 @@ void drain(runtime_core& core, int fd, std::uint64_t users) {
                 [&] { return whole.missing.load(std::memory_order_acquire) != 0; });
 }
 
-}  // namespace
-
-namespace {
-
 int close_now(int fd) noexcept { return ::close(fd) == 0 ? 0 : -errno; }
 
 /// False: somebody else is closing it.

@@ -25,12 +25,12 @@ namespace coir {
 /// What one worker did since it started; read while it runs, so sums of fields are approximate.
 struct worker_stats {
   std::uint64_t spawned = 0, finished = 0, switches = 0, parks = 0;
-  std::uint64_t live = 0, ready = 0, unstarted = 0;
+  std::uint64_t live = 0, unstarted = 0;
   std::uint64_t deflected_out = 0, deflected_in = 0, mailbox_refused = 0;
   std::uint64_t wakes_sent = 0, wakes_taken = 0, bells_rung = 0, sleeps = 0, turns = 0;
   std::uint64_t spins_won = 0, spins_lost = 0;
   std::uint64_t sqes = 0, cqes = 0, enters = 0, stale_tokens = 0, cancels = 0, overflows = 0;
-  std::uint64_t operations_open = 0, timers = 0, stacks_bound = 0, stacks_warm = 0;
+  std::uint64_t operations_open = 0, timers = 0, stacks_warm = 0;
 };
 
 struct stats {
@@ -59,7 +59,7 @@ class COIR_API runtime {
   void request_stop() noexcept;
   /// Stops: cancels every fiber, waits until all have ended, ends the threads. errc::survivors when
   /// `until` came first: the log names them, and what they use stays. errc::deadlock inside a fiber
-  /// of this runtime. Again: waits again; success
+  /// of this runtime. Called again, it waits again: success
   /// once the survivors have ended after all.
   [[nodiscard]] result<> shutdown(deadline until = never);
 
