@@ -150,7 +150,13 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   std::unique_ptr<runtime_core> core(new runtime_core(std::move(o)));
   const options& chosen = core->chosen;
   auto records = arena::make(chosen.fibers_max, record_bytes, offsetof(task, storage));
-  if (!records) return fail(records.error());
+  if (!records) {
+    chosen.log({log_record::level::error,
+                "records: " + records.error().message() + " while reserving " +
+                    std::to_string(chosen.fibers_max) + " of " + std::to_string(record_bytes) +
+                    " bytes: raise `ulimit -v`, or lower options::fibers_max"});
+    return fail(records.error());
+  }
   core->records = std::move(*records);
   stack_settings wish{.guards = chosen.guards,
                       .stacks_max = stacks_for(chosen),

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -122,6 +123,26 @@ unsigned long mappings_max() noexcept {
   return 65530;  // the kernel's default
 }
 
+/// The guards are probed with a pipe and a few pages; without them nothing can be promised.
+void say_no_probe(const stack_settings& settings, int error) noexcept {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const auto files = static_cast<unsigned long long>(limit.rlim_cur);
+  char text[160];
+  if (error == EMFILE) {
+    std::snprintf(text, sizeof text,
+                  "stacks: EMFILE (file descriptors, limit %llu) while probing "
+                  "the guards: raise `ulimit -n`",
+                  files);
+  } else {
+    std::snprintf(text, sizeof text,
+                  "stacks: %s while probing the guards: a pipe and three pages "
+                  "are needed",
+                  std::strerror(error));
+  }
+  say(settings, log_record::level::error, text);
+}
+
 /// What COIR_GUARD or the setting asks for; EINVAL for a word that means nothing.
 result<std::optional<guard_way>> asked_way(const stack_settings& settings) {
   const char* text = std::getenv("COIR_GUARD");
@@ -180,7 +201,10 @@ result<std::unique_ptr<stacks>> stacks::make(stack_settings settings) {
   if (settings.page_bytes == 0) settings.page_bytes = real_page_bytes();
   if (!have_meaning(settings)) return fail(std::errc::invalid_argument);
   probe by_effect(settings.page_bytes);
-  if (by_effect.error != 0) return fail(system_error(-by_effect.error));
+  if (by_effect.error != 0) {
+    say_no_probe(settings, by_effect.error);
+    return fail(system_error(-by_effect.error));
+  }
   const bool locked = by_effect.memory_is_locked();
   const auto way = choose_way(settings, by_effect);
   if (!way) return fail(way.error());

@@ -6,7 +6,9 @@
 # Comes from: catalogue C14, C15.   Goes to: refused.cpp.
 set -u
 failed=0
-for cause in seccomp kernel old_kernel memlock descriptors; do
+made=0
+for cause in seccomp kernel old_kernel memlock \
+  descriptors_0 descriptors_1 descriptors_2 descriptors_3 address_space; do
   "$BUILD_DIR/tests/refused" "$cause"
   code=$?
   if [ "$code" -eq 77 ]; then
@@ -14,6 +16,9 @@ for cause in seccomp kernel old_kernel memlock descriptors; do
   elif [ "$code" -ne 0 ]; then
     echo "$cause: failed ($code)"
     failed=1
+  else
+    made=$((made + 1))
   fi
 done
+[ "$failed" -ne 0 ] || [ "$made" -ne 0 ] || exit 77
 exit "$failed"
