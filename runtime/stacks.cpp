@@ -13,14 +13,12 @@
 #include <fcntl.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string_view>
 #include <utility>
 
 #if COIR_ASAN
@@ -31,8 +29,6 @@ namespace coir::detail {
 
 namespace {
 
-constexpr int advice_guard_install =
-    102;  // MADV_GUARD_INSTALL, newer than the headers we build with
 constexpr std::size_t page_table_bytes = std::size_t{2} << 20;  // what one table of 4 KiB covers
 constexpr std::size_t scrub_in_place_bytes = std::size_t{32} << 10;
 constexpr unsigned grouped = 16;
@@ -40,19 +36,6 @@ constexpr unsigned grouped = 16;
 // The bound of all slots of the largest class fits into a size, so no product of a count and a slot
 // size can wrap.
 static_assert(UINT32_MAX <= SIZE_MAX / stack_largest_bytes);
-
-/// Makes [at, at + bytes) a guard; 0 or the errno.
-int install_guard(guard_way way, std::byte* at, std::size_t bytes) noexcept {
-  const int answer = way == guard_way::madvise ? madvise(at, bytes, advice_guard_install)
-                                               : mprotect(at, bytes, PROT_NONE);
-  return answer == 0 ? 0 : errno;
-}
-
-std::byte* map_pages(void* hint, std::size_t bytes) noexcept {
-  void* base = mmap(hint, bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  return base == MAP_FAILED ? nullptr : static_cast<std::byte*>(base);
-}
 
 /// At `hint` if that is free, and at a multiple of what a page table covers; null: errno tells.
 std::byte* map_aligned(std::byte* hint, std::size_t bytes) noexcept {
@@ -69,40 +52,6 @@ std::byte* map_aligned(std::byte* hint, std::size_t bytes) noexcept {
   munmap(wide + before + bytes, page_table_bytes - before);
   return wide + before;
 }
-
-/// A few pages and a pipe to learn what this kernel does, instead of what it says it does.
-struct probe {
-  explicit probe(std::size_t page) noexcept : page_bytes(page) {
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0 ||
-        (base = map_pages(nullptr, 3 * page)) == nullptr)
-      error = errno;
-  }
-  ~probe() {
-    if (base != nullptr) munmap(base, 3 * page_bytes);
-    for (const int end : ends) end >= 0 ? close(end) : 0;
-  }
-  probe(const probe&) = delete;
-  probe& operator=(const probe&) = delete;
-
-  /// Fresh pages that are there without a touch: the process has locked its future memory.
-  bool memory_is_locked() const noexcept {
-    unsigned char resident = 0;
-    return mincore(base, 1, &resident) == 0 && (resident & 1) != 0;
-  }
-  /// The middle page refuses a reader, and its neighbours do not.
-  bool guards(guard_way way) const noexcept {
-    return install_guard(way, base + page_bytes, page_bytes) == 0 && refuses(1) && !refuses(0) &&
-           !refuses(2);
-  }
-  bool refuses(unsigned page) const noexcept {
-    return write(ends[1], base + page * page_bytes, 1) == -1 && errno == EFAULT;
-  }
-
-  std::size_t page_bytes;
-  int ends[2] = {-1, -1};
-  std::byte* base = nullptr;
-  int error = 0;
-};
 
 void say(const stack_settings& settings, log_record::level severity, const char* text) noexcept {
   if (settings.log) {
@@ -121,56 +70,6 @@ unsigned long mappings_max() noexcept {
     if (got > 0) return std::strtoul(text, nullptr, 10);
   }
   return 65530;  // the kernel's default
-}
-
-/// The guards are probed with a pipe and a few pages; without them nothing can be promised.
-void say_no_probe(const stack_settings& settings, int error) noexcept {
-  rlimit limit{};
-  getrlimit(RLIMIT_NOFILE, &limit);
-  const auto files = static_cast<unsigned long long>(limit.rlim_cur);
-  char text[160];
-  if (error == EMFILE) {
-    std::snprintf(text, sizeof text,
-                  "stacks: EMFILE (file descriptors, limit %llu) while probing "
-                  "the guards: raise `ulimit -n`",
-                  files);
-  } else {
-    std::snprintf(text, sizeof text,
-                  "stacks: %s while probing the guards: a pipe and three pages "
-                  "are needed",
-                  std::strerror(error));
-  }
-  say(settings, log_record::level::error, text);
-}
-
-/// What COIR_GUARD or the setting asks for; EINVAL for a word that means nothing.
-result<std::optional<guard_way>> asked_way(const stack_settings& settings) {
-  const char* text = std::getenv("COIR_GUARD");
-  if (text == nullptr || *text == '\0') return settings.way;
-  const std::string_view word = text;
-  if (word == "madvise") return guard_way::madvise;
-  if (word == "mprotect") return guard_way::mprotect;
-  if (word == "none") return guard_way::none;
-  say(settings, log_record::level::error,
-      "stacks: COIR_GUARD is none of madvise, mprotect, none: unset it or choose one");
-  return fail(std::errc::invalid_argument);
-}
-
-result<guard_way> choose_way(const stack_settings& settings, probe& by_effect) {
-  const auto asked = asked_way(settings);
-  if (!asked) return fail(asked.error());
-  if (settings.guards == guard::none) return guard_way::none;
-  if (*asked) {
-    if (**asked == guard_way::none || by_effect.guards(**asked)) return **asked;
-  } else {
-    for (const guard_way way : {guard_way::madvise, guard_way::mprotect}) {
-      if (by_effect.guards(way)) return way;
-    }
-  }
-  say(settings, log_record::level::error,
-      "stacks: a write(2) from a guard page was not refused in the way of making guards that was "
-      "asked for: unset COIR_GUARD, or run without guards (options::guards = guard::none)");
-  return fail(std::errc::operation_not_supported);
 }
 
 bool have_meaning(const stack_settings& settings) {
@@ -200,15 +99,11 @@ result<unsigned> stack_class(std::size_t bytes) {
 result<std::unique_ptr<stacks>> stacks::make(stack_settings settings) {
   if (settings.page_bytes == 0) settings.page_bytes = real_page_bytes();
   if (!have_meaning(settings)) return fail(std::errc::invalid_argument);
-  probe by_effect(settings.page_bytes);
-  if (by_effect.error != 0) {
-    say_no_probe(settings, by_effect.error);
-    return fail(system_error(-by_effect.error));
-  }
-  const bool locked = by_effect.memory_is_locked();
-  const auto way = choose_way(settings, by_effect);
-  if (!way) return fail(way.error());
-  return std::unique_ptr<stacks>(new stacks(std::move(settings), *way, locked));
+  const auto chosen =
+      choose_guards({settings.guards, settings.way, settings.page_bytes}, settings.log);
+  if (!chosen) return fail(chosen.error());
+  return std::unique_ptr<stacks>(
+      new stacks(std::move(settings), chosen->way, chosen->memory_is_locked));
 }
 
 stacks::stacks(stack_settings settings, guard_way way, bool locked)

@@ -10,7 +10,8 @@
 //     pool. Bound and cached ones together never exceed stack_settings::stacks_max.
 //   - A refusal is an empty stack and at most one log line per cause; nothing throws after make().
 //
-// Comes from: worker (binds a stack when a record first runs).   Goes to: arch (the switch), mmap.
+// Comes from: worker (binds a stack when a record first runs).   Goes to: guards, arch (the
+// switch), mmap.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +29,7 @@
 #include "coir/options.hpp"
 #include "coir/result.hpp"
 #include "runtime/base.hpp"
+#include "runtime/guards.hpp"
 
 namespace coir::detail {
 
@@ -124,9 +126,6 @@ std::size_t signal_frame_bytes() noexcept;
 /// Smallest class of this machine that holds a slot of `bytes` (guard included) and leaves room for
 /// a signal frame and 8 KiB above its guard. EINVAL above 8 MiB. Cold: keep the answer.
 result<unsigned> stack_class(std::size_t bytes);
-
-/// How guards are made, found out by their effect: a write(2) from the guard must give EFAULT.
-enum class guard_way : std::uint8_t { none, madvise, mprotect };
 
 struct stack_settings {
   guard guards = guard::every;

@@ -26,6 +26,7 @@ inline constexpr room runtime_rooms[] = {
     {"errors", 0},
     // things
     {"arena", 2},
+    {"guards", 2},
     {"stacks", 2},
     {"overflow", 2},
     {"token", 2},
