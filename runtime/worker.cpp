@@ -12,14 +12,6 @@
 
 namespace coir::detail {
 
-namespace {
-// initial-exec: one mov to read, also inside the shared library.
-[[gnu::tls_model("initial-exec")]] thread_local worker* this_worker = nullptr;
-
-}  // namespace
-
-worker* worker::current() noexcept { return this_worker; }
-
 worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s)
     : shared_(shared),
       settings_(s),
@@ -27,12 +19,16 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
       stacks_(*shared.pool),
-      mail_(s.mailbox_slots) {}
+      mail_(s.mailbox_slots) {
+  joiners_errand_.run = [](errand&, void* self) noexcept {
+    static_cast<worker*>(self)->look_for_joiners();
+  };
+}
 
 worker::~worker() = default;
 
 int worker::run(const std::function<bool(int)>& told) noexcept {
-  this_worker = this;
+  arch::set_thread_word(this);
   errno_ = &errno;
   live_exceptions_ = arch::thread_exception_state();
   arch::note_thread(loop_notes_);
@@ -63,7 +59,7 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
 void worker::leave_thread() noexcept {
   give_stacks_back();
   shared_.records.flush(records_);
-  this_worker = nullptr;
+  arch::set_thread_word(nullptr);
 }
 
 void worker::quit() noexcept {
@@ -143,7 +139,8 @@ void worker::take_wakes() noexcept {
         const bool ended = fiber.at == stage::finished;
         const taken_link news = take_link(fiber);
         if (news.orphan) return recycle(fiber);
-        if (ended) return;
+        if (ended) return news.detached ? end_unheld(fiber) : void();
+        if (news.detached) fiber.let_go = true;
         if (news.claimed) return make_ready(fiber);
         if (news.cancelled) stop_parked(fiber, woken::by_cancel);
       },
@@ -238,7 +235,7 @@ void worker::sleep_or_poll() noexcept {
 }
 
 void worker::give_stacks_back() noexcept {
-  if (dead_) retire(std::exchange(dead_, {}));
+  retire_dead();
   stacks_.flush();
 }
 

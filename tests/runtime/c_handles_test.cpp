@@ -98,7 +98,7 @@ TEST_CASE("c_handles: who entered before the handle was used up may stay, nobody
 TEST_CASE("c_handles: a handle that is withdrawn was never there") {
   on_fiber([] {
     auto fiber = coir::spawn([] { return intptr_t{0}; });
-    std::error_code why;
+    coir::detail::refusal why;
     coir::detail::task* const task =
         coir::detail::new_task(nullptr, {}, coir::site::here(), true, why);
     REQUIRE(task != nullptr);

@@ -276,7 +276,7 @@ TEST_CASE("runtime: a thread that joins is woken by the end of the fiber") {
   REQUIRE(rt->start().has_value());
   auto h = rt->spawn([] {
     // Ends only once somebody waits for it.
-    while ((current_fiber()->join.load() & join_waiters) == 0) coir::this_fiber::yield();
+    while (!current_fiber()->far_joiners) coir::this_fiber::yield();
     return 4;
   });
   const auto answer = h.join();

@@ -143,8 +143,7 @@ inline std::unique_ptr<runtime_core> make_core(script& s, coir::options o = {}) 
 /// Queues `body` for the core; it runs in run_here.
 template <class F>
 auto spawn_on(runtime_core& core, F body) {
-  auto made = spawn_task(&core, std::move(body), {}, coir::site::here(), true);
-  return std::move(made).value();
+  return spawn_waiting(&core, std::move(body), {}, coir::site::here());
 }
 
 /// Runs `body` on a fiber of a runtime of its own, on this thread, until every fiber has ended.

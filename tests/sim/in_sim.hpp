@@ -46,13 +46,13 @@ coir::detail::flat_result<F> run_in_sim(sim_world& outside, F&& body, coir::opti
       });
   REQUIRE(core.has_value());
   auto root =
-      spawn_task(core->get(), std::forward<F>(body), {.name = "root"}, coir::site::here(), true);
-  REQUIRE(root.has_value());
+      spawn_waiting(core->get(), std::forward<F>(body), {.name = "root"}, coir::site::here());
+  REQUIRE(root);
   if (const std::error_code why = (*core)->run_here()) {
-    root->detach();
+    root.detach();
     return coir::fail(why);
   }
-  return root->join();
+  return root.join();
 }
 
 /// The same, until the power is cut after event number `event`. `at_the_cut` is called then: it may
