@@ -27,7 +27,7 @@ stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
 
 // -- choosing
 
-record* worker::choose() noexcept {
+[[gnu::always_inline]] inline record* worker::choose() noexcept {
   if (first_ != nullptr) [[unlikely]] {
     record* const wanted = std::exchange(first_, nullptr);
     unstarted_.erase(*wanted);
@@ -53,7 +53,7 @@ record* worker::choose() noexcept {
   return unstarted_.pop_front();
 }
 
-record* worker::choose_bound() noexcept {
+[[gnu::always_inline]] inline record* worker::choose_bound() noexcept {
   for (;;) {
     record* const next = choose();
     if (next == nullptr || next->at != stage::unstarted) return next;
@@ -120,7 +120,7 @@ void worker::fail_oldest_unstarted() noexcept {
 
 // -- hopping
 
-void worker::exchange_exceptions(record* from, record* to) noexcept {
+[[gnu::always_inline]] inline void worker::exchange_exceptions(record* from, record* to) noexcept {
   // One test when nobody is inside a catch or unwinding, which is nearly always.
   if (live_exceptions_->any() == 0 && (to == nullptr || !to->has_exceptions)) [[likely]]
     return;

@@ -82,14 +82,6 @@ void worker::run_left_errands() noexcept { take_wakes(); }
 
 // -- what comes in
 
-void worker::enqueue(record& fiber) noexcept {
-  fiber.at = stage::unstarted;
-  unstarted_.push_back(fiber);
-  ++live_;
-  load_live_.store(live_, std::memory_order_relaxed);
-  load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
-}
-
 void worker::take_mail() noexcept {
   unsigned taken = 0;
   while (record* const fiber = mail_.take()) {
@@ -105,14 +97,6 @@ void worker::take_mail() noexcept {
       wake_some(mail_room, taken);
   }
   serve_starving();
-}
-
-void worker::give_back(std::uint32_t slot) noexcept {
-  // relaxed: who starves from now on calls every worker, and serve_starving() flushes what we keep.
-  if (shared_.starving.load(std::memory_order_relaxed) == 0) [[likely]]
-    return shared_.records.give(records_, slot);
-  shared_.records.give(slot);
-  ++freed_;
 }
 
 void worker::serve_starving() noexcept {
@@ -145,16 +129,6 @@ void worker::take_wakes() noexcept {
         if (news.cancelled) stop_parked(fiber, woken::by_cancel);
       },
       [this](errand& what) noexcept { what.run(what, this); });
-}
-
-void worker::make_ready(record& fiber) noexcept {
-  COIR_ASSERT(fiber.at == stage::parked);
-  fiber.at = stage::ready;
-  ready_.push_back(fiber);
-}
-
-bool worker::holds_unstarted(const record& fiber) noexcept {
-  return fiber.at == stage::unstarted && fiber.waits_to_start();
 }
 
 void worker::stop_parked(record& fiber, woken why) noexcept {

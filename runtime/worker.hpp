@@ -219,6 +219,32 @@ class worker {
   errand joiners_errand_;
 };
 
+inline void worker::enqueue(record& fiber) noexcept {
+  fiber.at = stage::unstarted;
+  unstarted_.push_back(fiber);
+  ++live_;
+  load_live_.store(live_, std::memory_order_relaxed);
+  load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
+}
+
+inline void worker::give_back(std::uint32_t slot) noexcept {
+  // relaxed: who starves from now on calls every worker, and serve_starving() flushes what we keep.
+  if (shared_.starving.load(std::memory_order_relaxed) == 0) [[likely]]
+    return shared_.records.give(records_, slot);
+  shared_.records.give(slot);
+  ++freed_;
+}
+
+inline void worker::make_ready(record& fiber) noexcept {
+  COIR_ASSERT(fiber.at == stage::parked);
+  fiber.at = stage::ready;
+  ready_.push_back(fiber);
+}
+
+inline bool worker::holds_unstarted(const record& fiber) noexcept {
+  return fiber.at == stage::unstarted && fiber.waits_to_start();
+}
+
 /// The last user of a finished record gives its slot back. Any thread.
 void recycle(record& fiber) noexcept;
 
