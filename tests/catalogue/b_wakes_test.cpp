@@ -88,10 +88,10 @@ TEST_CASE("B1: a plain thread reaches sleeping workers, and is reached by them")
 TEST_CASE("B2: a stop reaches workers that are just going to sleep") {
   constexpr unsigned cycles = at_full_speed(2'000u, 100u);
   for (unsigned i = 0; i < cycles; ++i) {
-    auto made = coir::runtime::create({.workers = 1 + i % 3,
-                                       .fibers_max = 64,
-                                       .ring_entries = 8,
-                                       .idle_spin = std::chrono::microseconds(i % 5)});
+    auto made = coir::runtime::create(tested({.workers = 1 + i % 3,
+                                              .fibers_max = 64,
+                                              .ring_entries = 8,
+                                              .idle_spin = std::chrono::microseconds(i % 5)}));
     REQUIRE(made.has_value());
     coir::runtime& rt = **made;
     REQUIRE(rt.start().has_value());
@@ -130,7 +130,7 @@ TEST_CASE("B4: mailboxes of one place lose nothing in a storm of all to all, and
         REQUIRE(all.join().has_value());
         return coir::snapshot().total().mailbox_refused;
       },
-      {.workers = workers, .mailbox_slots = 1});
+      tested({.workers = workers, .mailbox_slots = 1}));
   REQUIRE(done.has_value());
   unsigned sum = 0;
   for (const auto& d : delivered) sum += d;
@@ -142,7 +142,8 @@ TEST_CASE("B4: mailboxes of one place lose nothing in a storm of all to all, and
 TEST_CASE("B4: full mailboxes deflect what may run anywhere, and spawned equals finished") {
   constexpr unsigned fibers = at_full_speed(20'000u, 2'000u);
   std::atomic<unsigned> ran{0};
-  auto made = coir::runtime::create({.workers = 3, .mailbox_slots = 1, .deflect_threshold = 1});
+  auto made =
+      coir::runtime::create(tested({.workers = 3, .mailbox_slots = 1, .deflect_threshold = 1}));
   REQUIRE(made.has_value());
   const auto done = (*made)->run([&] {
     coir::scope all;
