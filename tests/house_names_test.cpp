@@ -3,7 +3,7 @@
 // Always true:
 //   - The names are read from the sources, so a test that is not built anywhere is found as well.
 //
-// Comes from: tests/needs.hpp.   Goes to: house_text.hpp.
+// Comes from: tests/needs.hpp, tests/catalogue/entries.txt.   Goes to: house_text.hpp.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -58,6 +58,49 @@ std::set<std::string> tests_in(const std::vector<source>& files) {
   for (const auto& file : files)
     if (starts(file.path, "tests/")) names.merge(tests_in(file));
   return names;
+}
+
+// -- the failure catalogue ------------------------------------------------------------------------
+
+/// Whether `word` is A1 to E99, as the catalogue numbers its entries.
+bool is_entry(std::string_view word) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  return word.size() >= 2 && word.size() <= 3 && word[0] >= 'A' && word[0] <= 'E' &&
+         std::ranges::all_of(word.substr(1), digit);
+}
+
+std::set<std::string> entries_of(const std::string& name) {
+  std::set<std::string> found;
+  for (std::size_t at = 0; at < name.size();) {
+    const auto end = std::min(name.find_first_of(" :,;.()-\"", at), name.size());
+    if (is_entry(std::string_view(name).substr(at, end - at)))
+      found.insert(name.substr(at, end - at));
+    at = end + 1;
+  }
+  return found;
+}
+
+/// The entries of entries.txt; a line that is not `entry | sentence` is one by itself.
+std::set<std::string> listed_entries(const source& list) {
+  std::set<std::string> found;
+  for (const auto& line : list.lines) {
+    if (line.empty() || line[0] == '#') continue;
+    const auto bar = line.find(" | ");
+    const auto entry = line.substr(0, std::min(line.find(' '), line.size()));
+    found.insert(bar != line.npos && is_entry(entry) ? entry : line);
+  }
+  return found;
+}
+
+complaints check_entries(const std::set<std::string>& listed, const std::set<std::string>& names) {
+  std::set<std::string> tested;
+  for (const auto& name : names) tested.merge(entries_of(name));
+  complaints found;
+  for (const auto& entry : listed)
+    if (!tested.contains(entry)) found.push_back(entry + ": no test is named after it");
+  for (const auto& entry : tested)
+    if (!listed.contains(entry)) found.push_back(entry + ": tested, and not in entries.txt");
+  return found;
 }
 
 // -- the small configuration ----------------------------------------------------------------------
@@ -115,6 +158,21 @@ TEST_CASE("house: names of tests are read as the compiler reads them") {
                                 "\nTEST_CASE(\n    \"A1: one \"\n    \"sentence\") {}\n"
                                 "TEST_CASE(\"x: \\\"two\\\"\" * skip(true)) {}\n");
   CHECK(tests_in(file) == std::set<std::string>{"A1: one sentence", "x: \"two\""});
+  CHECK(entries_of("x: control of A15, a sentence") == std::set<std::string>{"A15"});
+  CHECK(entries_of("C-T5: A123 of E2-E4") == std::set<std::string>{"E2", "E4"});
+}
+
+TEST_CASE("house: every entry of the failure catalogue has a test that is named after it") {
+  const auto list =
+      make_source("", read(fs::path(COIR_SOURCE_DIR) / "tests/catalogue/entries.txt"));
+  const auto listed = listed_entries(list);
+  CHECK(listed.size() >= 38);
+  expect_none(check_entries(listed, tests_in(tree())));
+  CHECK(check_entries({"A1", "B2"}, {"A1: a sentence"}).size() == 1);
+  CHECK(check_entries({"A1"}, {"A1: a sentence", "x: B2 another"}).size() == 1);
+  CHECK(check_entries({"A1", "B2"}, {"A1: a sentence", "x: B2 another"}).empty());
+  CHECK(listed_entries(make_source("", "A1 | a sentence\n# B2 | none\nlate\n")) ==
+        std::set<std::string>{"A1", "late"});
 }
 
 TEST_CASE("house: who is excused from the small configuration is a test that exists") {
