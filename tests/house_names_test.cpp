@@ -123,6 +123,7 @@ constexpr std::string_view own_numbers[] = {
     "tests/programs/",   // each shows one case; needs.hpp lists the one that needs much
     "tests/c/misuse.c",  // null configs and impossible ones
     "tests/c/walk.c",    // a null config once
+    "tests/consumer/",   // sees nothing of this tree
     "tests/controls/",   // end by the report of a sanitizer
 };
 
