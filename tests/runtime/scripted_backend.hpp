@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "runtime/runtime.hpp"
+#include "tests/test_options.hpp"
 
 namespace scripted {
 
@@ -134,7 +135,8 @@ inline std::unique_ptr<runtime_core> make_core(script& s, coir::options o = {}) 
   o.workers = 1;
   if (!o.log) o.log = [](const coir::log_record&) {};
   auto core = runtime_core::create(
-      std::move(o), [&s](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
+      test::tested(std::move(o)),
+      [&s](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
         return std::unique_ptr<backend>(std::make_unique<outside>(s));
       });
   return core ? std::move(*core) : nullptr;

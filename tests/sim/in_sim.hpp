@@ -16,6 +16,7 @@
 #include "coir/coir.hpp"
 #include "runtime/runtime.hpp"
 #include "runtime/sim.hpp"
+#include "tests/test_options.hpp"
 
 namespace sim_test {
 
@@ -41,7 +42,8 @@ coir::detail::flat_result<F> run_in_sim(sim_world& outside, F&& body, coir::opti
     if (log != nullptr) log->emplace_back(line.text);
   };
   auto core = runtime_core::create(
-      o, [&outside](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
+      test::tested(o),
+      [&outside](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
         return std::make_unique<sim>(outside);
       });
   REQUIRE(core.has_value());
