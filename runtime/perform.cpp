@@ -23,7 +23,7 @@ namespace detail {
 namespace {
 
 /// What would be the death of the performer's memory: going on before the last completion.
-constexpr bool frees_early(woken why) noexcept {
+bool frees_early(woken why) noexcept {
   return COIR_MUTANT(return_before_completion) ||
          (COIR_MUTANT(deadline_frees_early) && why == woken::by_deadline);
 }

@@ -89,7 +89,7 @@ struct stack_shape {
 struct stack_shapes {
   std::array<stack_shape, stack_classes> of = {};
 
-  static constexpr stack_shapes make(std::size_t page_bytes, std::size_t signal_bytes) noexcept;
+  static stack_shapes make(std::size_t page_bytes, std::size_t signal_bytes) noexcept;
   /// Smallest usable class whose slot holds `bytes`; EINVAL above 8 MiB.
   result<unsigned> class_of(std::size_t bytes) const {
     for (const stack_shape& shape : of) {
@@ -99,8 +99,7 @@ struct stack_shapes {
   }
 };
 
-constexpr stack_shapes stack_shapes::make(std::size_t page_bytes,
-                                          std::size_t signal_bytes) noexcept {
+inline stack_shapes stack_shapes::make(std::size_t page_bytes, std::size_t signal_bytes) noexcept {
   stack_shapes shapes;
   const std::size_t least = signal_bytes + stack_least_bytes + stack_header_bytes;
   for (unsigned klass = 0; klass < stack_classes; ++klass) {
