@@ -103,6 +103,7 @@ struct record : task, queue_node, scope_node, wake_link {
   bool has_exceptions = false;  // the stack head holds a state that is not empty
   std::uint8_t stack_class = 0;
   int saved_errno = 0;
+  std::uint16_t ignored = 0;  // answers operation_canceled that it went on after
   arch::context context;
   record* next_ready = nullptr;
   local_joiner* local_joiners =

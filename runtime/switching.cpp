@@ -10,6 +10,7 @@
 //
 // Comes from: worker.hpp.   Goes to: arch/context.hpp.
 #include <cerrno>
+#include <cstdio>
 
 #include "runtime/worker.hpp"
 
@@ -19,6 +20,7 @@ namespace {
 constexpr std::int64_t turn_ns = 200'000;
 constexpr int picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 constexpr unsigned unstarted_every = 8;
+constexpr std::uint16_t ignored_reported = 1'000;
 }  // namespace
 
 // -- choosing
@@ -82,6 +84,7 @@ void worker::begin(record& fiber) noexcept {
   fiber.at = stage::ready;
   fiber.saved_errno = 0;
   fiber.has_exceptions = false;
+  fiber.ignored = 0;
   ++started_;
 }
 
@@ -178,13 +181,28 @@ woken worker::park_for(record* first, park_site& site, std::int64_t until_ns,
     }
   }
   // A cancel that came before: the park is ended by its own stop, like any other.
-  if (heed_cancel && is_cancelled(me)) [[unlikely]]
+  if (heed_cancel && is_cancelled(me)) [[unlikely]] {
+    count_ignored(me);
     stop_parked(me, woken::by_cancel);
+  }
   first_ = first;
   hop(me);
   if (a.armed()) timers_.cancel(a);
   me.parked_at = nullptr;
   return site.why;
+}
+
+void worker::count_ignored(record& fiber) noexcept {
+  if (fiber.ignored >= ignored_reported || ++fiber.ignored != ignored_reported) return;
+  const int saved = errno;
+  char text[384];
+  std::snprintf(
+      text, sizeof text,
+      "fiber %u '%s' (%s:%d) was cancelled and has ignored %u answers operation_canceled: "
+      "it keeps its stack for as long as it goes on",
+      fiber.slot, fiber.name, fiber.file, fiber.line, unsigned{ignored_reported});
+  shared_.chosen.log({log_record::level::warning, text});
+  errno = saved;
 }
 
 void worker::yield() noexcept {

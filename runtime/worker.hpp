@@ -99,6 +99,9 @@ class worker {
   /// is unstarted here.
   woken park_for(record* first, park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
   void yield() noexcept;
+  /// A cancelled fiber asked for something again and is refused. After 1,000 times one log line
+  /// says so; nothing else is done about it.
+  void count_ignored(record& fiber) noexcept;
 
   // -- for whoever runs on this thread
   /// A parked fiber of this worker goes on.

@@ -137,6 +137,52 @@ TEST_CASE(
   CHECK(WEXITSTATUS(status) == 0);
 }
 
+TEST_CASE("runtime: a fiber that ignores 1,000 cancelled answers is reported once, and goes on") {
+  scripted::script s;
+  std::vector<std::string> said;
+  coir::options o = small(1);
+  o.log = [&](const coir::log_record& l) { said.emplace_back(l.text); };
+  const auto reports = [&] {
+    return std::count_if(said.begin(), said.end(), [](const std::string& line) {
+      return line.find("'stubborn' (") != line.npos && line.find(" 1000 ") != line.npos;
+    });
+  };
+  CHECK_FALSE(scripted::run(
+      s,
+      [&] {
+        for (const bool by_operation : {false, true}) {
+          said.clear();
+          bool begun = false;
+          auto h = coir::spawn(
+              [&] {
+                begun = true;
+                const auto ask = [&] {
+                  return by_operation ? coir::perform(coir::nop{}).error()
+                                      : coir::this_fiber::sleep_until(coir::never).error();
+                };
+                CHECK(coir::this_fiber::sleep_until(coir::never).error() ==
+                      std::errc::operation_canceled);
+                for (int i = 1; i < 1000; ++i)
+                  if (ask() != std::errc::operation_canceled) return -1;
+                CHECK(reports() == 0);
+                errno = 77;
+                CHECK(ask() == std::errc::operation_canceled);
+                CHECK(errno == 77);
+                CHECK(reports() == 1);
+                for (int i = 0; i < 70'000; ++i)
+                  if (ask() != std::errc::operation_canceled) return -1;
+                return 5;
+              },
+              {.name = "stubborn"});
+          while (!begun) coir::this_fiber::yield();
+          h.cancel();
+          CHECK(h.join().value() == 5);
+          CHECK(reports() == 1);
+        }
+      },
+      std::move(o)));
+}
+
 // The sanitizer's own thread could wake a fiber, as far as the runtime can know.
 TEST_CASE("runtime: fibers that wait for each other for ever are a deadlock, and are named" *
           doctest::skip(COIR_TSAN)) {
