@@ -41,7 +41,8 @@ record* worker::choose() noexcept {
   const bool new_ones = !unstarted_.empty() && !no_stack_;
   const bool their_turn =
       new_ones && ++picks_ % unstarted_every == 0 && !COIR_MUTANT(unstarted_starved);
-  if (!ready_.empty() && !their_turn) {
+  const bool they_first = COIR_MUTANT(unstarted_overtake) && new_ones;
+  if (!ready_.empty() && !their_turn && !they_first) {
     record* const next = ready_.pop_front();
     if (record* const after = ready_.front()) __builtin_prefetch(&after->context);
     return next;
@@ -194,6 +195,7 @@ woken worker::park_for(record* first, park_site& site, std::int64_t until_ns,
 
 void worker::count_ignored(record& fiber) noexcept {
   if (fiber.ignored >= ignored_reported || ++fiber.ignored != ignored_reported) return;
+  if (COIR_MUTANT(ignored_answers_unreported)) return;
   const int saved = errno;
   char text[384];
   std::snprintf(
@@ -226,6 +228,10 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
       fiber->fail_with(std::make_error_code(std::errc::operation_canceled));
     } else {
       fiber->ops->run(*fiber);
+      if (COIR_MUTANT(exception_lost) && fiber->held == holds::exception) {
+        fiber->ops->drop(*fiber);
+        fiber->fail_with({});
+      }
     }
     fiber = w.finish(*fiber);
     arch::reset_float_control();

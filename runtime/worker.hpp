@@ -164,6 +164,7 @@ class worker {
   bool anything_to_do() const noexcept;
   bool spin() noexcept;
   void fail_oldest_unstarted() noexcept;
+  bool no_stack_can_come_back() const noexcept;
   void give_stacks_back() noexcept;
   void publish_counts() noexcept;
   void leave_thread() noexcept;
