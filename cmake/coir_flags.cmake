@@ -28,8 +28,8 @@ else()
   list(APPEND coir_compile_options $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE>
     $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
 endif()
-if(COIR_MUTANT AND NOT COIR_MUTANT_FILE)
-  list(APPEND coir_definitions COIR_MUTANT_NAME=${COIR_MUTANT})
+if(COIR_MUTANTS)
+  list(APPEND coir_definitions COIR_MUTANTS=1)
 endif()
 if(COIR_BOOST_CONTEXT)
   list(APPEND coir_definitions COIR_BOOST_CONTEXT=1)
@@ -48,16 +48,6 @@ function(coir_flags target)
   get_target_property(kind ${target} TYPE)
   if(kind STREQUAL EXECUTABLE)
     target_link_options(${target} PRIVATE ${coir_link_options})
-  endif()
-endfunction()
-
-# A sentence that lives in one source file is broken there alone, so that a run over all mutants
-# does not compile the tree once for each. One in a header is broken everywhere: half a program
-# that believes it would be no mutant but nonsense.
-function(coir_break_one_file)
-  if(COIR_MUTANT AND COIR_MUTANT_FILE)
-    set_source_files_properties(${PROJECT_SOURCE_DIR}/${COIR_MUTANT_FILE}
-      PROPERTIES COMPILE_DEFINITIONS COIR_MUTANT_NAME=${COIR_MUTANT})
   endif()
 endfunction()
 

@@ -93,6 +93,8 @@ result<arena> arena::make(std::uint32_t records_max, std::size_t record_bytes,
   made.mapping_bytes_ = layout->bytes;
   std::byte* const links = made.mapping_ + layout->links_offset;
   std::byte* const cells = made.mapping_ + layout->cells_offset;
+  if (COIR_MUTANT(records_unfenced))
+    (void)::mprotect(mapping, layout->bytes, PROT_READ | PROT_WRITE);
   if (::mprotect(links, layout->links_bytes, PROT_READ | PROT_WRITE) != 0 ||
       ::mprotect(cells, layout->cells_bytes, PROT_READ | PROT_WRITE) != 0)
     return fail(system_error(-errno));

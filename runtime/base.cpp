@@ -13,6 +13,18 @@
 
 namespace coir::detail {
 
+#if defined(COIR_MUTANTS)
+std::uint64_t mutant_on = 0;
+
+namespace {
+// 101 is the first number that is not the implementation's own: before every constructor of ours.
+[[gnu::constructor(101)]] void choose_mutant() noexcept {
+  const char* const name = std::getenv("COIR_MUTANT");
+  if (name != nullptr && *name != '\0') mutant_on = mutant_number(name);
+}
+}  // namespace
+#endif
+
 void assertion_failed(const char* condition, const char* file, int line) noexcept {
   char text[512];
   const int n = std::snprintf(text, sizeof text, "coir: assertion failed: %s (%s:%d)\n", condition,

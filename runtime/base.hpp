@@ -4,14 +4,15 @@
 // Always true:
 //   - COIR_ASSERT stays on in every build: it is for our own mistakes and stops the process at the
 //     place it happened.
-//   - A mutant is off unless the build names it, so `if (COIR_MUTANT(x))` costs nothing and a
-//     shipped library has none.
+//   - Mutants exist only in a build that asks for them, so elsewhere `if (COIR_MUTANT(x))` costs
+//     nothing and a shipped library has none.
 //
 // Comes from: every room.   Goes to: nothing above it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -44,13 +45,14 @@
       ::coir::detail::assertion_failed(#condition, __FILE__, __LINE__); \
   } while (false)
 
-// A mutant is a sentence of the design broken on purpose: `-DCOIR_MUTANT_NAME=drop_fence` makes
-// COIR_MUTANT(drop_fence) true and every other one false. tools/mutants.txt names the test that
-// must then fail.
-#if defined(COIR_MUTANT_NAME)
-#define COIR_STRING_(x) #x
-#define COIR_STRING(x) COIR_STRING_(x)
-#define COIR_MUTANT(name) (::coir::detail::same_text(#name, COIR_STRING(COIR_MUTANT_NAME)))
+// A mutant is a sentence of the design broken on purpose. The build with COIR_MUTANTS holds all of
+// them and the environment variable COIR_MUTANT says which one is on, so one build serves the whole
+// bank. A mutant inside what is evaluated at compile time does not compile there, rather than being
+// off unnoticed. tools/mutants.txt names the test that must fail.
+#if defined(COIR_MUTANTS)
+#define COIR_MUTANT(name)       \
+  (::coir::detail::mutant_on == \
+   std::integral_constant<std::uint64_t, ::coir::detail::mutant_number(#name)>::value)
 #else
 #define COIR_MUTANT(name) false
 #endif
@@ -59,10 +61,19 @@ namespace coir::detail {
 
 [[noreturn]] void assertion_failed(const char* condition, const char* file, int line) noexcept;
 
-constexpr bool same_text(const char* a, const char* b) noexcept {
-  while (*a != '\0' && *a == *b) ++a, ++b;
-  return *a == *b;
+/// A number for each name (FNV-1a), never 0: comparing two numbers disturbs the code around a
+/// mutant less than comparing texts.
+constexpr std::uint64_t mutant_number(const char* name) noexcept {
+  std::uint64_t number = 14695981039346656037u;
+  for (; *name != '\0'; ++name)
+    number = (number ^ static_cast<unsigned char>(*name)) * 1099511628211u;
+  return number | 1;
 }
+
+#if defined(COIR_MUTANTS)
+/// The mutant that is on; 0: none. Written once, before any constructor of ours runs.
+extern std::uint64_t mutant_on;
+#endif
 
 inline constexpr std::size_t cache_line_bytes = 64;
 

@@ -58,7 +58,7 @@ struct park_site {
 // others want to tell the end goes to the owner as a message (a detach with the wake link, a joiner
 // through worker::tell_of_joiner), so the end of a fiber needs no locked instruction: 14 ns of 54
 // for a spawn and a join.
-inline constexpr std::uint32_t join_done = 1;
+inline constexpr std::uint16_t join_done = 1;
 
 /// A fiber that waits for another one of its own worker. On its stack.
 struct local_joiner : park_site {
@@ -117,7 +117,8 @@ struct left_off {
 struct record : staged_task, queue_node, left_off, scope_node, wake_link {
   park_site* parked_at = nullptr;
   std::atomic<std::uint64_t> wake{0};
-  std::atomic<std::uint32_t> join{0};
+  std::atomic<std::uint16_t> join{0};
+  std::uint16_t ignored = 0;  // answers operation_canceled that it went on after
   // Written by whoever mails the record, with release, after everything else; read with acquire by
   // a worker that gets the record's wake link and asks whether it is the owner.
   std::atomic<std::uint32_t> home{no_home};

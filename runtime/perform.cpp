@@ -23,7 +23,7 @@ namespace detail {
 namespace {
 
 /// What would be the death of the performer's memory: going on before the last completion.
-constexpr bool frees_early(woken why) noexcept {
+bool frees_early(woken why) noexcept {
   return COIR_MUTANT(return_before_completion) ||
          (COIR_MUTANT(deadline_frees_early) && why == woken::by_deadline);
 }
@@ -137,7 +137,10 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
   worker* const here = worker::current();
   if (here == nullptr || here->self() == nullptr)
     return -(io_own_base + static_cast<int>(errc::not_in_fiber));
-  if (stopped(*here, heed_cancel)) return -ECANCELED;
+  if (stopped(*here, heed_cancel)) {
+    here->count_ignored(*here->self());
+    return -ECANCELED;
+  }
   const effect_on_descriptor effect(*here, entry);
   if (effect.refused()) return -EBADF;
   for (;;) {

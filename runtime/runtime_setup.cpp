@@ -250,7 +250,7 @@ void runtime::end_of_core::operator()(detail::runtime_core* core) const noexcept
     return;  // its threads are the parent's; freeing would touch what they hold
   // Whoever was told of survivors has waited already.
   const deadline until = core->abandoned() ? no_wait : in(std::chrono::seconds(5));
-  if (core->shutdown(detail::ns_of(until))) delete core;
+  if (core->shutdown(detail::ns_of(until)) || COIR_MUTANT(survivors_freed)) delete core;
   // Survivors: everything stays, on purpose.
 }
 

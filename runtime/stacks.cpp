@@ -113,7 +113,8 @@ stacks::stacks(stack_settings settings, guard_way way, bool locked)
       way_(way) {
   // A guard splits a mapping in two, so guards by mprotect leave half of the mappings to others.
   if (settings_.guards_max == 0) {
-    settings_.guards_max = static_cast<std::uint32_t>(mappings_max() / 4);
+    const unsigned share = COIR_MUTANT(guards_leave_no_mapping) ? 2 : 4;
+    settings_.guards_max = static_cast<std::uint32_t>(mappings_max() / share);
   }
   // A small bound is exact only if no worker sits on stacks that another one is refused.
   if (settings_.stacks_max < settings_.warm_max) settings_.warm_max = 0;
@@ -163,7 +164,9 @@ std::size_t stacks::take(unsigned klass, std::byte** out, std::size_t wanted,
     if (got != 0 || last_try) note_outcome(klass, got != 0);
     if (why == refusal::none || (got == 0 && !last_try)) return got;
     const std::uint32_t bit = 1u << static_cast<unsigned>(why);
-    if ((std::exchange(reported_, reported_ | bit) & bit) != 0) return got;
+    if ((std::exchange(reported_, reported_ | bit) & bit) != 0 &&
+        !COIR_MUTANT(limit_told_each_time))
+      return got;
     error = refused_errno_;
   }
   report(why, error);
@@ -239,7 +242,7 @@ stacks::refusal stacks::reserve(unsigned klass) noexcept {
   }
   // A huge page would make one touched stack cost 2 MiB. What is not yet cut stays out of dumps: a
   // core that goes through a pipe would carry it as zeros.
-  (void)madvise(base, bytes, MADV_NOHUGEPAGE);
+  (void)madvise(base, bytes, COIR_MUTANT(huge_stacks) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   (void)madvise(base, bytes, MADV_DONTDUMP);
   regions_.push_back({base, bytes});
   into.begin = into.next = into.dumped = base;
@@ -252,7 +255,9 @@ stacks::refusal stacks::guard_slot(const shelf& from, const stack_shape& shape) 
   if (way_ == guard_way::none || COIR_MUTANT(no_guard)) return refusal::none;
   const auto number = static_cast<std::size_t>(from.next - from.begin) / shape.slot_bytes;
   if (settings_.guards == guard::grouped && number % grouped != 0) return refusal::none;
-  if (way_ == guard_way::mprotect && guards_ >= settings_.guards_max) return refusal::guards;
+  if (way_ == guard_way::mprotect && guards_ >= settings_.guards_max &&
+      !COIR_MUTANT(guards_unbounded))
+    return refusal::guards;
   refused_errno_ = install_guard(way_, from.next, shape.guard_bytes);
   if (refused_errno_ == EINVAL && way_ == guard_way::madvise) {
     way_ = guard_way::mprotect;  // the memory was locked after the probe
@@ -266,6 +271,7 @@ stacks::refusal stacks::guard_slot(const shelf& from, const stack_shape& shape) 
 }
 
 void stacks::report(refusal why, int error) const noexcept {
+  if (COIR_MUTANT(limit_unnamed)) return;
   static constexpr const char* remedies[] = {
       "",
       "as many are in use as options::fibers_max allows: fibers wait until one is given back",

@@ -90,7 +90,7 @@ struct stack_shape {
 struct stack_shapes {
   std::array<stack_shape, stack_classes> of = {};
 
-  static constexpr stack_shapes make(std::size_t page_bytes, std::size_t signal_bytes) noexcept;
+  static stack_shapes make(std::size_t page_bytes, std::size_t signal_bytes) noexcept;
   /// Smallest usable class whose slot holds `bytes`; EINVAL above 8 MiB.
   result<unsigned> class_of(std::size_t bytes) const {
     for (const stack_shape& shape : of) {
@@ -100,10 +100,10 @@ struct stack_shapes {
   }
 };
 
-constexpr stack_shapes stack_shapes::make(std::size_t page_bytes,
-                                          std::size_t signal_bytes) noexcept {
+inline stack_shapes stack_shapes::make(std::size_t page_bytes, std::size_t signal_bytes) noexcept {
   stack_shapes shapes;
-  const std::size_t least = signal_bytes + stack_least_bytes + stack_header_bytes;
+  const std::size_t room = COIR_MUTANT(stack_too_small) ? 0 : signal_bytes + stack_least_bytes;
+  const std::size_t least = room + stack_header_bytes;
   for (unsigned klass = 0; klass < stack_classes; ++klass) {
     stack_shape& shape = shapes.of[klass];
     shape.slot_bytes = stack_slot_bytes(klass);
@@ -111,7 +111,8 @@ constexpr stack_shapes stack_shapes::make(std::size_t page_bytes,
     shape.klass = static_cast<std::uint8_t>(klass);
     // From 128 KiB on the guard stops frames of up to 64 KiB that are not touched page by page.
     const std::size_t wide = std::size_t{64} << 10;
-    shape.guard_bytes = std::max(page_bytes, shape.slot_bytes >= 2 * wide ? wide : 0);
+    const bool large = shape.slot_bytes >= 2 * wide && !COIR_MUTANT(narrow_guard);
+    shape.guard_bytes = std::max(page_bytes, large ? wide : 0);
     if (shape.slot_bytes < shape.guard_bytes + least) continue;
     shape.usable = true;
     const std::size_t slack = shape.slot_bytes - shape.guard_bytes - least;

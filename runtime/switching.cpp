@@ -10,6 +10,7 @@
 //
 // Comes from: worker.hpp.   Goes to: arch/context.hpp.
 #include <cerrno>
+#include <cstdio>
 
 #include "runtime/worker.hpp"
 
@@ -19,6 +20,7 @@ namespace {
 constexpr std::int64_t turn_ns = 200'000;
 constexpr int picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 constexpr unsigned unstarted_every = 8;
+constexpr std::uint16_t ignored_reported = 1'000;
 
 stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
   return *static_cast<stack_head*>(header_of(slot, klass));
@@ -43,7 +45,8 @@ stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
   const bool new_ones = !unstarted_.empty() && !no_stack_;
   const bool their_turn =
       new_ones && ++picks_ % unstarted_every == 0 && !COIR_MUTANT(unstarted_starved);
-  if (!ready_.empty() && !their_turn) {
+  const bool they_first = COIR_MUTANT(unstarted_overtake) && new_ones;
+  if (!ready_.empty() && !their_turn && !they_first) {
     record* const next = ready_.pop_front();
     if (record* const after = ready_.front()) __builtin_prefetch(&after->context);
     return next;
@@ -95,6 +98,7 @@ void worker::begin(record& fiber, std::byte* slot) noexcept {
   fiber.at = stage::ready;
   fiber.saved_errno = 0;
   fiber.has_exceptions = false;
+  fiber.ignored = 0;
   ++started_;
 }
 
@@ -187,8 +191,10 @@ woken worker::park_for(record* first, park_site& site, std::int64_t until_ns,
   if (until_ns == no_wait_ns) [[unlikely]]
     stop_parked(me, woken::by_deadline);
   // A cancel that came before: the park is ended by its own stop, like any other.
-  if (heed_cancel && is_cancelled(me)) [[unlikely]]
+  if (heed_cancel && is_cancelled(me)) [[unlikely]] {
+    count_ignored(me);
     stop_parked(me, woken::by_cancel);
+  }
   if (until_ns == never_ns || until_ns == no_wait_ns) [[likely]] {
     hop(me);
   } else {
@@ -204,6 +210,20 @@ void worker::hop_until(record& me, std::int64_t until_ns) noexcept {
   timers_.arm(a, until_ns);
   hop(me);
   if (a.armed()) timers_.cancel(a);
+}
+
+void worker::count_ignored(record& fiber) noexcept {
+  if (fiber.ignored >= ignored_reported || ++fiber.ignored != ignored_reported) return;
+  if (COIR_MUTANT(ignored_answers_unreported)) return;
+  const int saved = errno;
+  char text[384];
+  std::snprintf(
+      text, sizeof text,
+      "fiber %u '%s' (%s:%d) was cancelled and has ignored %u answers operation_canceled: "
+      "it keeps its stack for as long as it goes on",
+      fiber.slot, fiber.name, fiber.file, fiber.line, unsigned{ignored_reported});
+  shared_.chosen.log({log_record::level::warning, text});
+  errno = saved;
 }
 
 void worker::yield() noexcept {
@@ -277,6 +297,10 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
       fiber->fail_with(std::make_error_code(std::errc::operation_canceled));
     } else {
       fiber->ops->run(*fiber);
+      if (COIR_MUTANT(exception_lost) && fiber->held == holds::exception) {
+        fiber->ops->drop(*fiber);
+        fiber->fail_with({});
+      }
     }
     fiber = current()->finish(*fiber);
     arch::reset_float_control();

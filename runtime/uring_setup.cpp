@@ -92,11 +92,17 @@ std::string refusal_text(int error, unsigned entries, long sysctl) {
 
 namespace {
 
+unsigned ring_flags() noexcept {
+  const unsigned of_one_thread =
+      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  return (COIR_MUTANT(ring_of_anybody) ? 0 : of_one_thread) |
+         (COIR_MUTANT(ring_left_enabled) ? 0 : IORING_SETUP_R_DISABLED) | IORING_SETUP_SUBMIT_ALL |
+         IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+}
+
 int open_ring(io_uring& ring, unsigned entries) noexcept {
   io_uring_params p{};
-  p.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-            IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE |
-            IORING_SETUP_CLAMP;
+  p.flags = ring_flags();
   p.cq_entries = entries * 4;
   const std::int64_t give_up_ns = monotonic_ns() + 1'000'000'000;
   for (;;) {

@@ -175,13 +175,12 @@ bool worker::anything_to_do() const noexcept {
 void worker::sleep_or_poll() noexcept {
   ++counts_.turns;
   if (anything_to_do() || outside_->ready()) {
-    if (outside_->pending()) outside_->wait(no_wait_ns);
+    if (outside_->pending() && !COIR_MUTANT(submits_when_idle)) outside_->wait(no_wait_ns);
     return;
   }
   if (shared_.pool->starved()) [[unlikely]]
     give_stacks_back();
-  if (no_stack_ && !unstarted_.empty() && started_ == 0 && shared_.pool->stats().bound == 0)
-    return fail_oldest_unstarted();
+  if (no_stack_ && !unstarted_.empty() && no_stack_can_come_back()) return fail_oldest_unstarted();
   serve_starving();
   if (spin()) return;
   bell_.announce();
@@ -206,6 +205,12 @@ void worker::sleep_or_poll() noexcept {
   rest_.store(rest::awake, std::memory_order_relaxed);
   bell_.withdraw();
   if (outside_->exhausted()) shared_.on_idle(shared_);
+}
+
+bool worker::no_stack_can_come_back() const noexcept {
+  if (COIR_MUTANT(stack_not_waited_for)) return true;
+  if (COIR_MUTANT(stack_waited_for_ever)) return false;
+  return started_ == 0 && shared_.pool->stats().bound == 0;
 }
 
 void worker::give_stacks_back() noexcept {

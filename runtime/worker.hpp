@@ -101,6 +101,9 @@ class worker {
   /// is unstarted here.
   woken park_for(record* first, park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
   void yield() noexcept;
+  /// A cancelled fiber asked for something again and is refused. After 1,000 times one log line
+  /// says so; nothing else is done about it.
+  void count_ignored(record& fiber) noexcept;
 
   // -- for whoever runs on this thread
   /// A parked fiber of this worker goes on.
@@ -171,6 +174,7 @@ class worker {
   bool anything_to_do() const noexcept;
   bool spin() noexcept;
   void fail_oldest_unstarted() noexcept;
+  bool no_stack_can_come_back() const noexcept;
   void give_stacks_back() noexcept;
   void publish_counts() noexcept;
   void leave_thread() noexcept;
@@ -221,7 +225,7 @@ class worker {
 
 inline void worker::enqueue(record& fiber) noexcept {
   fiber.at = stage::unstarted;
-  unstarted_.push_back(fiber);
+  COIR_MUTANT(newest_starts_first) ? unstarted_.push_front(fiber) : unstarted_.push_back(fiber);
   ++live_;
   load_live_.store(live_, std::memory_order_relaxed);
   load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);

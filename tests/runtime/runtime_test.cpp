@@ -138,6 +138,89 @@ TEST_CASE(
   CHECK(WEXITSTATUS(status) == 0);
 }
 
+TEST_CASE("runtime: one that is destroyed with a survivor leaves it its ring and its stack") {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    int wrong = 0;
+    coir::mutex held;  // waiting for a mutex heeds no cancel
+    held.lock();
+    coir::options o = small(1);
+    o.log = [](const coir::log_record&) {};
+    auto rt = coir::runtime::create(std::move(o)).value();
+    if (!rt->start()) wrong |= 1;
+    std::array<int, 2> ends{};
+    if (::pipe(ends.data()) != 0) wrong |= 1;
+    std::atomic<bool> running{false};
+    auto stubborn = rt->spawn([&] {
+      std::array<char, 2048> deep{};
+      deep.fill('x');
+      running = true;
+      held.lock();
+      const bool closed = coir::io::close(ends[0]).has_value();  // a close is never refused
+      return closed ? std::count(deep.begin(), deep.end(), 'x') : 0;
+    });
+    while (!running) std::this_thread::yield();
+    const auto first = rt->shutdown(coir::no_wait);
+    if (first || first.error() != coir::errc::survivors) wrong |= 2;
+    rt.reset();
+    held.unlock();
+    const auto answer = stubborn.join();
+    if (!answer || *answer != 2048) wrong |= 4;
+    ::_exit(wrong);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+
+TEST_CASE("runtime: a fiber that ignores 1,000 cancelled answers is reported once, and goes on") {
+  scripted::script s;
+  std::vector<std::string> said;
+  coir::options o = small(1);
+  o.log = [&](const coir::log_record& l) { said.emplace_back(l.text); };
+  const auto reports = [&] {
+    return std::count_if(said.begin(), said.end(), [](const std::string& line) {
+      return line.find("'stubborn' (") != line.npos && line.find(" 1000 ") != line.npos;
+    });
+  };
+  CHECK_FALSE(scripted::run(
+      s,
+      [&] {
+        for (const bool by_operation : {false, true}) {
+          said.clear();
+          bool begun = false;
+          auto h = coir::spawn(
+              [&] {
+                begun = true;
+                const auto ask = [&] {
+                  return by_operation ? coir::perform(coir::nop{}).error()
+                                      : coir::this_fiber::sleep_until(coir::never).error();
+                };
+                CHECK(coir::this_fiber::sleep_until(coir::never).error() ==
+                      std::errc::operation_canceled);
+                for (int i = 1; i < 1000; ++i)
+                  if (ask() != std::errc::operation_canceled) return -1;
+                CHECK(reports() == 0);
+                errno = 77;
+                CHECK(ask() == std::errc::operation_canceled);
+                CHECK(errno == 77);
+                CHECK(reports() == 1);
+                for (int i = 0; i < 70'000; ++i)
+                  if (ask() != std::errc::operation_canceled) return -1;
+                return 5;
+              },
+              {.name = "stubborn"});
+          while (!begun) coir::this_fiber::yield();
+          h.cancel();
+          CHECK(h.join().value() == 5);
+          CHECK(reports() == 1);
+        }
+      },
+      std::move(o)));
+}
+
 // The sanitizer's own thread could wake a fiber, as far as the runtime can know.
 TEST_CASE("runtime: fibers that wait for each other for ever are a deadlock, and are named" *
           doctest::skip(COIR_TSAN)) {

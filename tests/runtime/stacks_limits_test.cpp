@@ -63,6 +63,12 @@ std::size_t lines_of_maps() {
   return static_cast<std::size_t>(std::count(std::istreambuf_iterator<char>(maps), {}, '\n'));
 }
 
+std::size_t mappings_max() {
+  std::size_t value = 0;
+  std::ifstream("/proc/sys/vm/max_map_count") >> value;
+  return value;
+}
+
 /// The figure of a line of /proc/self/status, in KiB.
 std::size_t status_kib(const std::string& name) {
   std::ifstream status("/proc/self/status");
@@ -74,6 +80,30 @@ std::size_t status_kib(const std::string& name) {
     }
   }
   return 0;
+}
+
+/// One mapping as /proc/self/smaps describes it.
+struct vm_area {
+  std::size_t bytes = 0;
+  std::string flags = {};
+  bool has(const char* flag) const { return flags.find(std::string(" ") + flag) != flags.npos; }
+};
+
+vm_area area_of(const std::byte* byte) {
+  const auto at = reinterpret_cast<std::uintptr_t>(byte);
+  vm_area area;
+  std::ifstream smaps("/proc/self/smaps");
+  for (std::string line; std::getline(smaps, line);) {
+    unsigned long long low = 0, high = 0;
+    if (std::sscanf(line.c_str(), "%llx-%llx ", &low, &high) == 2)
+      area.bytes = low <= at && at < high ? high - low : 0;
+    if (area.bytes != 0 && line.rfind("VmFlags:", 0) == 0) {
+      area.flags = line;
+      break;
+    }
+  }
+  REQUIRE(area.bytes != 0);
+  return area;
 }
 
 bool resident(const std::byte* page) {
@@ -225,6 +255,7 @@ TEST_CASE(
 
 TEST_CASE(
     "stacks: A10 the real limit of mappings is met with an answer, and mappings are left over") {
+  const std::size_t lines = lines_of_maps();
   log_lines log;
   stack_settings settings;
   settings.way = guard_way::mprotect;
@@ -244,6 +275,7 @@ TEST_CASE(
     CHECK(log.lines.size() == 1);
     CHECK(pool->stats().limit_hits == 1);
   }
+  CHECK(lines_of_maps() <= lines + mappings_max() / 2 + 10);
   void* more = mmap(nullptr, real_page_bytes(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(more != MAP_FAILED);
   munmap(more, real_page_bytes());
@@ -273,21 +305,28 @@ TEST_CASE("stacks: E6 only slots that were made can appear in a core dump") {
   auto pool = pool_of({});
   stack_cache cache(*pool);
   const stack s = cache.take(class_for(256 * kib));
-  const auto at = reinterpret_cast<std::uintptr_t>(s.top - 1);
-  std::size_t dumped_bytes = 0;
-  std::ifstream smaps("/proc/self/smaps");
-  std::uintptr_t low = 0, high = 0;
-  for (std::string line; std::getline(smaps, line);) {
-    unsigned long long from = 0, to = 0;
-    if (std::sscanf(line.c_str(), "%llx-%llx ", &from, &to) == 2) low = from, high = to;
-    const bool ours = low <= at && at < high;
-    if (ours && line.rfind("VmFlags:", 0) == 0 && line.find(" dd") == std::string::npos) {
-      dumped_bytes = high - low;
-    }
-  }
+  const vm_area area = area_of(s.top - 1);
+  const std::size_t dumped_bytes = area.has("dd") ? 0 : area.bytes;
   CHECK(dumped_bytes >= s.bytes());
   CHECK(dumped_bytes <= std::size_t{64} << 20);  // of a region of 1 GiB
   cache.give(s);
+}
+
+TEST_CASE("stacks: no stack is ever part of a huge page") {
+  void* const probe =
+      mmap(nullptr, real_page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(probe != MAP_FAILED);
+  const bool known = madvise(probe, real_page_bytes(), MADV_NOHUGEPAGE) == 0;
+  munmap(probe, real_page_bytes());
+  if (!known) return;  // a kernel without huge pages
+  for (const std::size_t bytes : {64 * kib, 256 * kib, stack_largest_bytes}) {
+    auto pool = pool_of({});
+    stack_cache cache(*pool);
+    const stack s = cache.take(class_for(bytes));
+    CHECK(area_of(s.bottom).has("nh"));
+    CHECK(area_of(s.top - 1).has("nh"));
+    cache.give(s);
+  }
 }
 
 TEST_CASE(

@@ -8,6 +8,8 @@
 #include "runtime/uring.hpp"
 
 #include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -249,6 +251,36 @@ TEST_CASE("uring: a ring that no thread has attached yet takes a wake-up and kee
     b.reap();
   });
   owner.join();
+}
+
+TEST_CASE("uring: a ring is entered by the thread that attached it and by nobody else") {
+  // The kernel refuses, and what it says then is a mistake of ours: the process stops.
+  const auto ends_by = [](auto enter) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      ::signal(SIGABRT, SIG_DFL);
+      ::close(STDERR_FILENO);
+      enter();
+      ::_exit(0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  };
+  CHECK(ends_by([] { bench(8, false).ring->wait(no_wait_ns); }) == SIGABRT);
+  CHECK(ends_by([] {
+          bench b(8, false);
+          std::thread([&] { CHECK(b.ring->attach() == 0); }).join();
+          b.ring->wait(no_wait_ns);
+        }) == SIGABRT);
+  CHECK(ends_by([] {
+          bench b(8, false);
+          std::thread([&] {
+            CHECK(b.ring->attach() == 0);
+            b.ring->wait(no_wait_ns);
+          }).join();
+        }) == 0);
 }
 
 TEST_CASE("uring: a refusal names one cause and a remedy for each errno") {

@@ -128,3 +128,24 @@ TEST_CASE("order: completions that arrive together make their fibers ready in th
   REQUIRE(ended.has_value());
   CHECK(order == "abcd");
 }
+
+TEST_CASE("order: what is asked for is handed over once in a budget, however busy others are") {
+  sim_world world;
+  world.rule({.opcode = IORING_OP_NOP, .times = UINT_MAX, .delay_ns = 0});
+  constexpr unsigned budget = 32;
+  unsigned yields = 0;
+  const auto ended = run_in_sim(world,
+                                [&] {
+                                  bool answered = false;
+                                  auto asks = coir::spawn([&] {
+                                    REQUIRE(coir::perform(coir::nop{}).has_value());
+                                    answered = true;
+                                  });
+                                  for (; !answered && yields < 10'000; ++yields)
+                                    coir::this_fiber::yield();
+                                  REQUIRE(asks.join().has_value());
+                                },
+                                {.run_budget = budget});
+  REQUIRE(ended.has_value());
+  CHECK(yields <= 2 * (budget + 1));
+}

@@ -1,0 +1,104 @@
+// worker_stacks_test.cpp: what a worker does with a fiber for which there is no stack.
+//
+// Always true:
+//   - The limit is that of the address space, set in a child of its own, under a backend of the
+//     test: who waits for whom is exact.
+//
+// Comes from: runtime/worker.hpp.   Goes to: ctest.
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "coir/coir.hpp"
+#include "scripted_backend.hpp"
+
+#if !COIR_ASAN && !COIR_TSAN  // their shadow is larger than any address space limit
+
+namespace {
+
+using scripted::script;
+
+constexpr std::size_t large = std::size_t{8} << 20;
+
+/// While it lives no further stack can be mapped.
+struct no_address_space {
+  no_address_space() {
+    ::getrlimit(RLIMIT_AS, &before);
+    const rlimit none{1, before.rlim_max};
+    ::setrlimit(RLIMIT_AS, &none);
+  }
+  ~no_address_space() { ::setrlimit(RLIMIT_AS, &before); }
+  rlimit before{};
+};
+
+/// What the body of a runtime found wrong, or 64 when it died of it.
+template <class F>
+int in_child(F body) {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    script s;
+    unsigned named = 0;
+    coir::options o{.fibers_max = 64, .stack_bytes = 64 << 10};
+    o.log = [&](const coir::log_record& l) {
+      if (l.text.find("no further stack") != l.text.npos) ++named;
+      if (l.text.find("RLIMIT_AS") == l.text.npos) named += 100;
+    };
+    int wrong = 0;
+    if (scripted::run(
+            s, [&] { wrong = body(); }, std::move(o)))
+      wrong |= 16;
+    ::_exit(named == 1 ? wrong : wrong | 32);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 64;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "worker: a fiber without a stack stays unstarted until one is returned, and one line says so") {
+  CHECK(in_child([] {
+          int wrong = 0;
+          auto none = std::make_unique<no_address_space>();
+          auto other = coir::spawn([] {}, {.stack_bytes = 64 << 10});
+          auto waiting = coir::spawn([] { return 7; }, {.stack_bytes = large});
+          // The worker has nothing else to do for three whole sleeps.
+          for (int i = 0; i < 3; ++i)
+            if (!coir::this_fiber::sleep_for(std::chrono::seconds(1))) wrong |= 1;
+          if (waiting.done()) wrong |= 2;
+          none.reset();
+          if (!other.join()) wrong |= 4;
+          if (const auto answer = waiting.join(); !answer || *answer != 7) wrong |= 8;
+          return wrong;
+        }) == 0);
+}
+
+TEST_CASE("worker: where no stack can ever come back the oldest ends with stack_limit") {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    script s;
+    coir::options o{.fibers_max = 64, .stack_bytes = large};
+    o.log = [](const coir::log_record&) {};
+    auto core = scripted::make_core(s, std::move(o));
+    if (core == nullptr) ::_exit(1);
+    auto first = scripted::spawn_on(*core, [] { return 1; });
+    auto second = scripted::spawn_on(*core, [] { return 2; });
+    const no_address_space none;
+    (void)core->run_here();
+    const bool told = first.join().error() == coir::errc::stack_limit &&
+                      second.join().error() == coir::errc::stack_limit;
+    ::_exit(told ? 0 : 2);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+
+#endif
