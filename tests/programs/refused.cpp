@@ -27,6 +27,16 @@
 
 #include "coir/coir.hpp"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#elif __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
+
 namespace {
 
 long entries_of(const char* folder) {
@@ -70,7 +80,7 @@ bool leave_descriptors() {
 
 /// A quarter of what the records of a default runtime reserve.
 bool starve_address_space() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(UNDER_ASAN) || defined(UNDER_TSAN)
   return false;  // a sanitizer needs the address space itself
 #else
   return limit(RLIMIT_AS, rlim_t{80} << 20);
@@ -117,7 +127,7 @@ int check(const cause& why) {
   if (!why.make()) return 77;
   // The descriptor limit also keeps us from looking into /proc, so it is counted by its effect.
   const bool counts = std::strncmp(why.name, "descriptors", 11) != 0;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(UNDER_ASAN)
   if (!counts) return 77;  // the sanitizer opens a pipe to look at memory
 #endif
   const long fds = counts ? entries_of("/proc/self/fd") : ::dup(0);
