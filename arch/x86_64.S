@@ -93,8 +93,12 @@ coir_fiber_entry:
         movq    %rbp, %rax
         xorl    %ebp, %ebp              // a frame-pointer walk ends here too
         movq    %rbx, %rdi
-        callq   *%rax                   // pushes, so the entry sees (rsp & 15) == 8
-        ud2                             // an entry never returns
+        leaq    .Lnever(%rip), %rdx
+        pushq   %rdx                    // as a call would, so the entry sees (rsp & 15) == 8;
+        .cfi_adjust_cfa_offset 8
+        jmpq    *%rax                   // but no return address that nobody ever returns to
+.Lnever:
+        ud2
         .cfi_endproc
         .size   coir_fiber_entry, . - coir_fiber_entry
 

@@ -135,7 +135,7 @@ struct body<c_spawn> : body<c_call> {
     body<c_call>::drop(t);
   }
 };
-static_assert(body<c_call>::fits);
+static_assert(!body<c_call>::boxed);
 
 namespace {
 
@@ -221,7 +221,7 @@ int spawn_c(coir_runtime* owner, coir_body body, void* argument, const coir_spaw
 int answer_of(task& t, intptr_t* answer) noexcept {
   if (t.held == holds::error) return -errno_of(t.error());
   COIR_ASSERT(t.held == holds::answer);
-  const auto& value = *static_cast<const result<intptr_t>*>(answer_place(t));
+  const auto& value = answer_in<result<intptr_t>>(t);
   if (answer != nullptr) *answer = *value;
   return 0;
 }
@@ -240,7 +240,7 @@ int join_c(const coir_fiber& handle, intptr_t* answer, deadline until) {
   // A thread that waits for a runtime nobody started would wait for ever.
   if (!fiber && visit.owner() != nullptr && !was_started(*visit.owner())) return -ENOTCONN;
   if (!fiber && on_loop()) return -EPERM;
-  if (const std::error_code code = join(visit.fiber(), until)) return -errno_of(code);
+  if (const refusal why = join(visit.fiber(), until)) return -errno_of(why.code());
   // Several may have waited: all of them get the answer, which stays until the last has left.
   visit.use_up();
   return answer_of(visit.fiber(), answer);

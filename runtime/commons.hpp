@@ -29,7 +29,7 @@ namespace coir::detail {
 
 /// Somebody who waits for a fiber of another worker. On the waiter's stack.
 struct joiner : waiter {
-  const record* target = nullptr;
+  record* target = nullptr;
   std::uint64_t generation = 0;
 };
 
@@ -44,6 +44,7 @@ struct commons {
   std::uint32_t serial = 0;  // of the runtime, in fiber ids
   arena records;
   std::unique_ptr<stacks> pool;
+  std::uint8_t stack_class = 0;  // of options::stack_bytes
   std::atomic<bool> stopping{false};
   std::atomic<bool> settling{false};       // somebody waits until every fiber has ended
   std::atomic<std::uint32_t> starving{0};  // how many wait for a record or a place in a mailbox

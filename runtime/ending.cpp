@@ -2,6 +2,8 @@
 //
 // Always true:
 //   - The answer is complete before join_done is set; whoever reads done with acquire sees it.
+//   - A joiner on another worker stands in its stripe before it tells the owner, who either has not
+//     ended the fiber yet and will look into the stripe then, or looks at once.
 //   - The record is recycled once, by the last of: its end, its handle, its wake link.
 //
 // Comes from: worker::finish, release of a handle.   Goes to: joiners, arena.
@@ -20,18 +22,53 @@ void worker::end_of(record& fiber) noexcept {
   fiber.at = stage::finished;
   --live_;
   load_live_.store(live_, std::memory_order_relaxed);
-  // acq_rel: release publishes the answer to whoever joins; acquire sees what was done before the
-  // handle was let go.
-  const std::uint32_t before = fiber.join.exchange(join_done, std::memory_order_acq_rel);
-  if ((before & join_waiters) != 0 && !COIR_MUTANT(joiners_forgotten))
-    wake_joiners(fiber, generation);
-  if ((before & join_detached) != 0) {
-    // Let go between finish()'s look and now: nobody else knows the record.
-    if (fiber.held != holds::nothing) fiber.ops->drop(fiber);
-    recycle(fiber);
-  }
+  const bool let_go = fiber.let_go;
+  const bool far_joiners = fiber.far_joiners;
+  // release: publishes the answer. From here on the record may belong to the holder.
+  fiber.join.store(join_done, std::memory_order_release);
+  if (far_joiners && !COIR_MUTANT(joiners_forgotten)) wake_joiners(fiber, generation);
+  if (let_go) end_unheld(fiber);
   // release: pairs with the acquire of whoever counts: all this fiber did is done.
   finished.store(finished.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+/// The fiber has ended and nobody holds it.
+void worker::end_unheld(record& fiber) noexcept {
+  if (fiber.held != holds::nothing) fiber.ops->drop(fiber);
+  recycle(fiber);
+}
+
+void worker::tell_of_joiner(unsigned stripe) noexcept {
+  // release: the joiner stands in the stripe; pairs with the acquire in look_for_joiners().
+  joiners_in_[stripe / 64].fetch_or(std::uint64_t{1} << stripe % 64, std::memory_order_release);
+  if (!joiners_told_.exchange(true, std::memory_order_acq_rel)) send_errand(joiners_errand_);
+}
+
+void worker::look_for_joiners() noexcept {
+  // acq_rel: a stripe that is told of from here on comes with an errand of its own.
+  joiners_told_.exchange(false, std::memory_order_acq_rel);
+  for (unsigned i = 0; i < joiners_in_.size(); ++i) {
+    for (std::uint64_t in = joiners_in_[i].exchange(0, std::memory_order_acquire); in != 0;
+         in &= in - 1)
+      meet_joiners(shared_.stripes[i * 64 + static_cast<unsigned>(std::countr_zero(in))]);
+  }
+}
+
+void worker::meet_joiners(join_stripe& stripe) noexcept {
+  const word_lock held(stripe.queue.lock);
+  for (waiter* w = stripe.queue.head; w != nullptr;) {
+    waiter* const after = w->next;
+    const auto& j = static_cast<joiner&>(*w);
+    // What lives here can end only here, so it does not end while we look.
+    if (j.target->generation.load(std::memory_order_acquire) != j.generation ||
+        (j.target->join.load(std::memory_order_acquire) & join_done) != 0) {
+      unlink(stripe.queue, *w);
+      (void)wake_waiter(*w);
+    } else if (j.target->home.load(std::memory_order_acquire) == settings_.index) {
+      j.target->far_joiners = true;
+    }
+    w = after;
+  }
 }
 
 void worker::wake_joiners(record& fiber, std::uint64_t generation) noexcept {
@@ -53,10 +90,13 @@ void recycle(record& fiber) noexcept {
   commons& shared = *fiber.shared;
   fiber.ops = nullptr;
   fiber.scope = nullptr;
-  fiber.home.store(no_home, std::memory_order_relaxed);
   // release: pairs with the acquire in wait(fiber_id): whoever still sees the old generation sees
   // the old join word, too.
-  if (!COIR_MUTANT(generation_reused)) fiber.generation.fetch_add(1, std::memory_order_release);
+  // Nobody else writes it: the last user recycles once.
+  const std::uint64_t next = fiber.generation.load(std::memory_order_relaxed) + 1;
+  if (!COIR_MUTANT(generation_reused)) fiber.generation.store(next, std::memory_order_release);
+  // release: pairs with the acquire in join_from_afar(): who sees no home sees the next generation.
+  fiber.home.store(no_home, std::memory_order_release);
   worker* const here = worker::current();
   if (here != nullptr && &here->shared() == &shared) return here->give_back(fiber.slot);
   shared.records.give(fiber.slot);

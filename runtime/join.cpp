@@ -3,8 +3,9 @@
 // Always true:
 //   - Fibers of the target's own worker wait in the record (local_joiners), without atomics;
 //     everybody else in the join stripe.
-//   - A joiner in the stripe is there before it looks at the join word for the last time, and the
-//     end sets done before it looks into the stripe: one of them sees the other.
+//   - A joiner in the stripe is there before it looks at the join word for the last time, and tells
+//     the owner afterwards: the owner ends the fiber later and looks, or has ended it and looks
+//     then.
 //   - Self-join is refused; join of an unstarted fiber of this worker starts it at once.
 //
 // Comes from: handle, coir::wait.   Goes to: worker::park_for, ending.cpp.
@@ -30,7 +31,7 @@ void end_local_early(park_site& self, record& fiber, woken why) noexcept {
   worker::current()->make_ready(fiber);
 }
 
-std::error_code join_local(worker& here, record& r, std::int64_t until_ns) noexcept {
+refusal join_local(worker& here, record& r, std::int64_t until_ns) noexcept {
   local_joiner me;
   me.stop = &end_local_early;
   me.fiber = here.self();
@@ -38,28 +39,36 @@ std::error_code join_local(worker& here, record& r, std::int64_t until_ns) noexc
   me.next = r.local_joiners;
   r.local_joiners = &me;
   const bool starts_now = here.holds_unstarted(r) && !COIR_MUTANT(join_not_started_at_once);
-  return error_of(here.park_for(starts_now ? &r : nullptr, me, until_ns, true));
+  return refusal_of(here.park_for(starts_now ? &r : nullptr, me, until_ns, true));
 }
 
 bool is_done(const record& r) noexcept {
   return (r.join.load(std::memory_order_acquire) & join_done) != 0;
 }
 
+bool has_ended(const record& r, std::uint64_t generation) noexcept {
+  // acquire: pairs with recycle(): who sees the old generation sees the old life's join word.
+  return r.generation.load(std::memory_order_acquire) != generation || is_done(r);
+}
+
 /// `generation` is r's; a record that got another one meanwhile has ended.
-std::error_code join_from_afar(commons& shared, record& r, std::uint64_t generation,
-                               std::int64_t until_ns) noexcept {
+refusal join_from_afar(runtime_core& core, record& r, std::uint64_t generation,
+                       std::int64_t until_ns) noexcept {
   joiner me;
   me.target = &r;
   me.generation = generation;
-  const woken why = wait_in(shared.stripe_of(r).queue, me, until_ns, true, [&] {
-    // acquire: pairs with recycle(): an unchanged generation after the mark means that the mark is
-    // on this life's word.
-    const std::uint32_t before = r.join.fetch_or(join_waiters, std::memory_order_acq_rel);
-    if (r.generation.load(std::memory_order_acquire) != generation)
-      return false;  // the mark fell on another life: harmless
-    return (before & join_done) == 0;
-  });
-  return error_of(why);
+  const woken why = wait_in(
+      core.stripe_of(r).queue, me, until_ns, true, [&] { return !has_ended(r, generation); },
+      [&] {
+        // acquire: pairs with recycle(): without a home it has ended, and perhaps before anybody
+        // could know of us.
+        const std::uint32_t home = r.home.load(std::memory_order_acquire);
+        if (home == no_home) return false;
+        if (!COIR_MUTANT(joiner_untold))
+          core.at(home).tell_of_joiner(r.slot % commons::stripes_count);
+        return true;
+      });
+  return refusal_of(why);
 }
 
 bool lives_here(worker* here, const record& r) noexcept {
@@ -69,15 +78,13 @@ bool lives_here(worker* here, const record& r) noexcept {
 
 }  // namespace
 
-std::error_code join(task& t, deadline until) noexcept {
+refusal join(task& t, deadline until) noexcept {
   auto& r = static_cast<record&>(t);
   worker* const here = worker::current();
-  if (here != nullptr && here->self() == &r && !COIR_MUTANT(self_join_waits))
-    return make_error_code(errc::deadlock);
-  if (static_cast<runtime_core&>(*r.shared).inherited())
-    return make_error_code(errc::foreign_runtime);
+  if (here != nullptr && here->self() == &r && !COIR_MUTANT(self_join_waits)) return errc::deadlock;
+  if (static_cast<runtime_core&>(*r.shared).inherited()) return errc::foreign_runtime;
   while (!is_done(r)) {
-    std::error_code why;
+    refusal why;
     if (lives_here(here, r)) {
       if (r.at == stage::unstarted && !r.waits_to_start()) here->take_mail();
       if (r.at != stage::unstarted || r.waits_to_start()) {
@@ -86,7 +93,8 @@ std::error_code join(task& t, deadline until) noexcept {
         continue;
       }
     }
-    why = join_from_afar(*r.shared, r, r.generation.load(std::memory_order_relaxed), ns_of(until));
+    why = join_from_afar(static_cast<runtime_core&>(*r.shared), r,
+                         r.generation.load(std::memory_order_relaxed), ns_of(until));
     if (why && !is_done(r)) return why;
   }
   return {};
@@ -113,12 +121,17 @@ void cancel(task& t) noexcept {
 
 void release(task& t) noexcept {
   auto& r = static_cast<record&>(t);
-  // acq_rel: release: the holder is done with the answer; acquire: the fiber is done with the
-  // record.
-  const std::uint32_t before = r.join.fetch_or(join_detached, std::memory_order_acq_rel);
-  if ((before & join_done) == 0) return;  // it runs on and recycles itself
-  if (r.held != holds::nothing) r.ops->drop(r);
-  recycle(r);
+  if (is_done(r)) {  // there is one holder, so the record is ours
+    if (r.held != holds::nothing) r.ops->drop(r);
+    return recycle(r);
+  }
+  worker* const here = worker::current();
+  if (here != nullptr && &here->shared() == r.shared &&
+      r.home.load(std::memory_order_acquire) == here->index()) {
+    r.let_go = true;
+  } else if (latch_detach(r)) {
+    r.shared->send_wake(*r.shared, r);
+  }
 }
 
 fiber_id id_of(const task& t) noexcept {
@@ -151,8 +164,8 @@ result<> wait(fiber_id id, deadline until) {
   // The generation that a free record will have next can be guessed; it names nobody yet.
   if (r.home.load(std::memory_order_acquire) == no_home) return fail(errc::stale_handle);
   if (current_fiber() == &r) return fail(errc::deadlock);
-  if (const std::error_code why = join_from_afar(*core, r, id.generation, ns_of(until)))
-    return fail(why);
+  if (const refusal why = join_from_afar(*core, r, id.generation, ns_of(until)))
+    return fail(why.code());
   return {};
 }
 

@@ -1,5 +1,5 @@
 // list.hpp: the two intrusive orders of waiting: `list`, which any member may leave at once, and
-// `queue`, which is left only at the front and costs one pointer per member.
+// `queue`, which is left only at the front and needs one of a node's two pointers.
 //
 // Always true:
 //   - Nothing is allocated and nothing can fail: the links live in the members.
@@ -106,8 +106,9 @@ class list {
   list_node head_;
 };
 
-/// Singly linked through the field `Next` of its members. Movable: nothing points to the queue.
-template <class T, T* T::*Next>
+/// Singly linked through the `next` of Node, so the same node may serve a list at one time and a
+/// queue at another. Movable: nothing points to the queue.
+template <class T, class Node = list_node>
 class queue {
  public:
   constexpr queue() noexcept = default;
@@ -115,26 +116,27 @@ class queue {
   queue& operator=(const queue&) = delete;
   queue(queue&& from) noexcept { splice_back(static_cast<queue&&>(from)); }
 
-  /// True while `one` is in some queue that uses this field.
-  static bool linked(const T& one) noexcept { return one.*Next != nullptr; }
+  /// True while `one` is in some queue or list that uses this node.
+  static bool linked(const T& one) noexcept { return static_cast<const Node&>(one).linked(); }
 
   bool empty() const noexcept { return head_ == nullptr; }
   T* front() const noexcept { return head_; }
   /// The member behind `one`, null when it is the last.
-  static T* after(const T& one) noexcept {
-    COIR_ASSERT(linked(one));
-    return one.*Next == &one ? nullptr : one.*Next;
+  static T* after(T& one) noexcept {
+    list_node* const next = node(one).next;
+    COIR_ASSERT(next != nullptr);
+    return next == &node(one) ? nullptr : static_cast<T*>(static_cast<Node*>(next));
   }
 
   void push_back(T& one) noexcept {
     COIR_ASSERT(!linked(one));
-    one.*Next = &one;
+    node(one).next = &node(one);
     append(one, one);
   }
 
   void push_front(T& one) noexcept {
     COIR_ASSERT(!linked(one));
-    one.*Next = head_ != nullptr ? head_ : &one;
+    node(one).next = head_ != nullptr ? &node(*head_) : &node(one);
     if (head_ == nullptr) tail_ = &one;
     head_ = &one;
   }
@@ -143,9 +145,8 @@ class queue {
   T* pop_front() noexcept {
     T* const one = head_;
     if (one == nullptr) return nullptr;
-    COIR_ASSERT(linked(*one));
     head_ = after(*one);
-    one->*Next = nullptr;
+    node(*one).next = nullptr;
     return one;
   }
 
@@ -158,11 +159,16 @@ class queue {
   }
 
  private:
+  static list_node& node(T& one) noexcept {
+    static_assert(std::is_base_of_v<list_node, Node> && std::is_base_of_v<Node, T>);
+    return static_cast<Node&>(one);
+  }
+
   void append(T& first, T& last) noexcept {
     if (head_ == nullptr) {
       head_ = &first;
     } else {
-      tail_->*Next = &first;
+      node(*tail_).next = &node(first);
     }
     tail_ = &last;
   }

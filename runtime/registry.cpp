@@ -17,6 +17,9 @@
 #include "runtime/runtime.hpp"
 
 namespace coir::detail {
+
+std::atomic<unsigned> forks_seen{0};
+
 namespace {
 
 struct book {
@@ -31,16 +34,12 @@ book& the_book() {
   return *one;
 }
 
-std::atomic<unsigned> forks{0};
-
 void after_fork_in_child() {
-  forks.fetch_add(1, std::memory_order_relaxed);
+  forks_seen.fetch_add(1, std::memory_order_relaxed);
   ::new (&the_book().mutex) std::mutex;
 }
 
 }  // namespace
-
-unsigned fork_generation() noexcept { return forks.load(std::memory_order_relaxed); }
 
 void register_core(runtime_core& core) {
   static const int once = ::pthread_atfork(nullptr, nullptr, &after_fork_in_child);

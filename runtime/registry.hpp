@@ -8,12 +8,22 @@
 // Comes from: runtime_setup, runtime.   Goes to: wait(fiber_id), close on plain threads.
 #pragma once
 
+#include <atomic>
+
+#include "runtime/base.hpp"
+
 namespace coir::detail {
 
 class runtime_core;
 
 void register_core(runtime_core& core);
 void unregister_core(runtime_core& core) noexcept;
-unsigned fork_generation() noexcept;
+
+/// How often this process was forked off another one since the library was loaded.
+COIR_HIDDEN extern std::atomic<unsigned> forks_seen;
+inline unsigned fork_generation() noexcept {
+  // relaxed: written in the child before it has a second thread.
+  return forks_seen.load(std::memory_order_relaxed);
+}
 
 }  // namespace coir::detail

@@ -25,6 +25,7 @@
 #include "coir/runtime.hpp"
 #include "runtime/fds.hpp"
 #include "runtime/offload.hpp"
+#include "runtime/registry.hpp"
 #include "runtime/worker.hpp"
 
 namespace coir::detail {
@@ -56,7 +57,9 @@ class runtime_core : public commons {
   offload_pool& offload() noexcept { return offload_; }
   fd_users& descriptors() noexcept { return descriptors_; }
   stats snapshot() const;
-  bool inherited() const noexcept;
+  bool inherited() const noexcept {
+    return fork_generation_ != fork_generation() && !COIR_MUTANT(fork_unnoticed);
+  }
   bool started() const noexcept { return state_.load(std::memory_order_acquire) != state::created; }
   void count_foreign_spawn() noexcept { foreign_spawned_.fetch_add(1, std::memory_order_seq_cst); }
   void uncount_foreign_spawn() noexcept;

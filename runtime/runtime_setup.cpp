@@ -108,10 +108,10 @@ result<> check_backend(const options& o) {
 bool describe_running(overflow_view& out) noexcept {
   worker* const here = worker::current();
   const record* const r = here == nullptr ? nullptr : here->self();
-  if (r == nullptr || !r->where) return false;
-  out.guard_low = r->where.slot;
-  out.guard_high = r->where.bottom;
-  out.stack_bytes = stack_slot_bytes(r->where.klass);
+  if (r == nullptr || r->stack_slot == nullptr) return false;
+  out.guard_low = r->stack_slot;
+  out.guard_high = here->shared().pool->shape(r->stack_class).at(r->stack_slot).bottom;
+  out.stack_bytes = stack_slot_bytes(r->stack_class);
   out.fiber = r->slot;
   out.generation = r->generation.load(std::memory_order_relaxed);
   out.name = r->name;
@@ -133,10 +133,6 @@ runtime_core::runtime_core(options o)
   chosen = std::move(o);
   on_idle = &on_worker_idle;
   send_wake = &send_wake_home;
-}
-
-bool runtime_core::inherited() const noexcept {
-  return fork_generation_ != fork_generation() && !COIR_MUTANT(fork_unnoticed);
 }
 
 result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make) try {
@@ -168,6 +164,9 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   auto pool = stacks::make(std::move(wish));
   if (!pool) return fail(pool.error());
   core->pool = std::move(*pool);
+  const auto usual = core->pool->class_of(chosen.stack_bytes);
+  if (!usual) return fail(usual.error());
+  core->stack_class = static_cast<std::uint8_t>(*usual);
   core->stop_errands_ = std::make_unique<errand[]>(chosen.workers);
   for (unsigned i = 0; i < chosen.workers; ++i) {
     auto outside = make(i, chosen);

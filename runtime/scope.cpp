@@ -59,11 +59,11 @@ void child_ended(scope_state& self, record& child) noexcept {
 
 }  // namespace
 
-std::error_code adopt(scope_state& scope, task& t) noexcept {
+refusal adopt(scope_state& scope, task& t) noexcept {
   scope_room& room = scope_room::of(scope);
   auto& child = static_cast<record&>(t);
   const word_lock held(room.empty.lock);
-  if (room.cancelled) return std::make_error_code(std::errc::operation_canceled);
+  if (room.cancelled) return std::errc::operation_canceled;
   child.scope = &room;
   room.children.push_back(child);
   ++room.live;

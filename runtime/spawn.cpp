@@ -17,28 +17,10 @@
 namespace coir::detail {
 namespace {
 
-/// Waits until somebody may have given back what `starving` workers hoard. False: the time is over,
-/// or cancelled.
-std::error_code wait_for_room(runtime_core& core, deadline until, record* (*again)(runtime_core&),
-                              record*& got) {
-  core.starving.fetch_add(1, std::memory_order_seq_cst);
-  core.starved.fetch_add(1, std::memory_order_seq_cst);
-  // Whoever is awake sees the call in its next turn; whoever sleeps or goes to sleep is rung, or
-  // sees it in its last look.
-  for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
-  waiter w;
-  const woken why = wait_in(core.room, w, ns_of(until), true, [&] {
-    got = again(core);
-    return got == nullptr && !core.stopping.load(std::memory_order_relaxed);
-  });
-  core.starving.fetch_sub(1, std::memory_order_relaxed);
-  return error_of(why);
-}
-
-record* take_record(runtime_core& core) {
-  worker* const here = worker::current();
-  const bool ours = here != nullptr && &here->shared() == &core;
-  const std::uint32_t slot = ours ? core.records.take(here->records()) : core.records.take();
+/// `here` is the calling worker if it is one of `core`.
+record* take_record(runtime_core& core, worker* here) {
+  const std::uint32_t slot =
+      here != nullptr ? core.records.take(here->records()) : core.records.take();
   if (slot == no_record) return nullptr;
   void* const place = core.records.at(slot);
   auto* r = static_cast<record*>(place);
@@ -51,50 +33,70 @@ record* take_record(runtime_core& core) {
   return r;
 }
 
-std::error_code check(const runtime_core& core, const spawn_options& options) {
-  if (core.inherited()) return make_error_code(errc::foreign_runtime);
+/// A fiber parks, a thread blocks, until a record is free or the time is over.
+record* wait_for_record(runtime_core& core, deadline until, refusal& why) {
+  record* got = nullptr;
+  const auto take = [&] {
+    worker* const here = worker::current();
+    got = take_record(core, here != nullptr && &here->shared() == &core ? here : nullptr);
+    return got != nullptr;
+  };
+  for (;;) {
+    core.starving.fetch_add(1, std::memory_order_seq_cst);
+    core.starved.fetch_add(1, std::memory_order_seq_cst);
+    // Whoever is awake sees the call in its next turn; whoever sleeps or goes to sleep is rung, or
+    // sees it in its last look.
+    for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
+    waiter w;
+    why = refusal_of(wait_in(core.room, w, ns_of(until), true, [&] {
+      return !take() && !core.stopping.load(std::memory_order_relaxed);
+    }));
+    core.starving.fetch_sub(1, std::memory_order_relaxed);
+    if (got == nullptr && core.stopping.load(std::memory_order_relaxed)) why = errc::shutting_down;
+    if (got == nullptr && why) return nullptr;
+    if (got != nullptr || take()) break;
+  }
+  why = {};
+  return got;
+}
+
+/// Refuses what cannot be; `klass` is the class of stacks that was asked for.
+refusal check(const runtime_core& core, const spawn_options& options, unsigned& klass) {
+  if (core.inherited()) return errc::foreign_runtime;
   if (core.stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(work_after_stop))
-    return make_error_code(errc::shutting_down);
-  if (options.worker && *options.worker >= core.workers())
-    return std::make_error_code(std::errc::invalid_argument);
+    return errc::shutting_down;
+  if (options.worker && *options.worker >= core.workers()) return std::errc::invalid_argument;
+  if (options.stack_bytes == 0) return {};
+  const auto asked = core.pool->class_of(options.stack_bytes);
+  if (!asked || options.stack_bytes < stack_smallest_bytes) return std::errc::invalid_argument;
+  klass = *asked;
   return {};
 }
 
 }  // namespace
 
 task* new_task(runtime_core* core, const spawn_options& options, const site& where, bool wait,
-               std::error_code& why) {
-  if (core == nullptr) core = current_core();
-  if (core == nullptr || (core == current_core() && current_fiber() == nullptr)) {
-    why = make_error_code(errc::not_in_fiber);
+               refusal& why) {
+  worker* const here = worker::current();
+  runtime_core* const own = here == nullptr ? nullptr : static_cast<runtime_core*>(&here->shared());
+  if (core == nullptr) core = own;
+  if (core == nullptr || (core == own && here->self() == nullptr)) {
+    why = errc::not_in_fiber;
     return nullptr;
   }
-  why = check(*core, options);
+  unsigned klass = core->stack_class;
+  why = check(*core, options, klass);
   if (why) return nullptr;
-  const std::size_t bytes =
-      options.stack_bytes == 0 ? core->chosen.stack_bytes : options.stack_bytes;
-  if (bytes < stack_smallest_bytes) {
-    why = std::make_error_code(std::errc::invalid_argument);
-    return nullptr;
+  record* r = take_record(*core, core == own ? here : nullptr);
+  if (r == nullptr) [[unlikely]] {
+    r = wait ? wait_for_record(*core, options.until, why) : nullptr;
+    if (!wait) why = errc::arena_full;
+    if (r == nullptr) return nullptr;
   }
-  const auto klass = core->pool->class_of(bytes);
-  if (!klass) {
-    why = klass.error();
-    return nullptr;
-  }
-  record* r = take_record(*core);
-  while (r == nullptr) {
-    why = make_error_code(errc::arena_full);
-    if (!wait) return nullptr;
-    why = wait_for_room(*core, options.until, &take_record, r);
-    if (r == nullptr && core->stopping.load(std::memory_order_relaxed))
-      why = make_error_code(errc::shutting_down);
-    if (r == nullptr && why) return nullptr;
-    if (r == nullptr) r = take_record(*core);
-  }
-  why = {};
   r->at = stage::unstarted;
-  r->stack_class = static_cast<std::uint8_t>(*klass);
+  r->let_go = false;
+  r->far_joiners = false;
+  r->stack_class = static_cast<std::uint8_t>(klass);
   r->file = where.file;
   r->line = where.line;
   const std::size_t length = std::min(options.name.size(), sizeof r->name - 1);
@@ -105,8 +107,7 @@ task* new_task(runtime_core* core, const spawn_options& options, const site& whe
   // A new life begins without a request to stop; the epoch goes on, so claims of earlier parks
   // miss.
   const std::uint64_t word = r->wake.load(std::memory_order_relaxed);
-  r->wake.store(word & ~(wake_cancelled | wake_orphan | wake_claimed | wake_queued),
-                std::memory_order_relaxed);
+  r->wake.store(word & ~(wake_epoch - 1), std::memory_order_relaxed);
   return r;
 }
 
@@ -122,10 +123,10 @@ bool mail_to(runtime_core& core, record& r, unsigned target) noexcept {
 }
 
 /// Sends to one worker by name; waits for room there if the caller allows it.
-std::error_code launch_at(runtime_core& core, record& r, unsigned target, deadline until,
-                          bool wait) noexcept {
+refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until,
+                  bool wait) noexcept {
   while (!mail_to(core, r, target)) {
-    if (!wait) return make_error_code(errc::mailbox_full);
+    if (!wait) return errc::mailbox_full;
     core.starving.fetch_add(1, std::memory_order_seq_cst);
     // seq_cst: orders the announcement before the last try; partner: worker::take_mail().
     std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -137,28 +138,30 @@ std::error_code launch_at(runtime_core& core, record& r, unsigned target, deadli
     });
     core.starving.fetch_sub(1, std::memory_order_relaxed);
     if (sent) return {};
-    if (why != woken::by_item) return error_of(why);
+    if (why != woken::by_item) return refusal_of(why);
   }
   return {};
 }
 
+/// True when the record went to a neighbour.
+[[gnu::noinline]] bool deflect(runtime_core& core, worker& here, record& r) noexcept {
+  std::array<load, 256> seen;
+  const unsigned target =
+      deflect_target(here.index(), core.loads(seen), core.chosen.deflect_threshold);
+  if (target == here.index() || !mail_to(core, r, target)) return false;
+  ++here.counts().deflected_out;
+  return true;
+}
+
 void launch_here(runtime_core& core, worker& here, record& r) noexcept {
-  const unsigned self = here.index();
-  unsigned target = self;
-  if (core.workers() > 1 && here.own_unstarted() >= core.chosen.deflect_threshold) {
-    std::array<load, 256> seen;
-    target = deflect_target(self, core.loads(seen), core.chosen.deflect_threshold);
-  }
-  if (target != self && mail_to(core, r, target)) {
-    ++here.counts().deflected_out;
+  if (here.own_unstarted() >= core.chosen.deflect_threshold && core.workers() > 1 &&
+      deflect(core, here, r))
     return;
-  }
-  r.home.store(self, std::memory_order_release);
+  r.home.store(here.index(), std::memory_order_release);
   here.enqueue(r);
 }
 
-std::error_code launch_from_outside(runtime_core& core, record& r, deadline until,
-                                    bool wait) noexcept {
+refusal launch_from_outside(runtime_core& core, record& r, deadline until, bool wait) noexcept {
   const unsigned first = core.next_worker();
   for (unsigned step = 0; step < core.workers(); ++step)
     if (mail_to(core, r, (first + step) % core.workers())) return {};
@@ -167,7 +170,7 @@ std::error_code launch_from_outside(runtime_core& core, record& r, deadline unti
 
 }  // namespace
 
-std::error_code launch(task& t, const spawn_options& options, bool wait) noexcept {
+refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
   auto& r = static_cast<record&>(t);
   auto& core = *static_cast<runtime_core*>(r.shared);
   worker* const here = worker::current();
@@ -180,10 +183,10 @@ std::error_code launch(task& t, const spawn_options& options, bool wait) noexcep
     core.count_foreign_spawn();
     if (core.stopping.load(std::memory_order_seq_cst)) {
       core.uncount_foreign_spawn();
-      return make_error_code(errc::shutting_down);
+      return errc::shutting_down;
     }
   }
-  std::error_code why;
+  refusal why;
   if (ours && (!options.worker || *options.worker == here->index())) {
     if (options.worker) {
       r.home.store(here->index(), std::memory_order_release);

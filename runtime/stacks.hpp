@@ -61,9 +61,10 @@ struct stack {
 /// lie in a page that every use touches. Free stacks are not linked through them: a new stack, and
 /// one whose pages were dropped or cleared, has zeros there, any other what its last owner left, so
 /// the owner initialises what it keeps there.
-inline void* header(const stack& s) noexcept {
-  return s.slot + stack_slot_bytes(s.klass) - stack_header_bytes;
+inline void* header_of(std::byte* slot, unsigned klass) noexcept {
+  return slot + stack_slot_bytes(klass) - stack_header_bytes;
 }
+inline void* header(const stack& s) noexcept { return header_of(s.slot, s.klass); }
 
 /// How one class is cut. The guard room is kept under every guard setting, so that a stack has the
 /// same size whatever the setting; without a guard it is address space only.
@@ -253,6 +254,11 @@ class stack_cache {
       slot = from.slots[count - 1];
     }
     return from.shape.at(slot);
+  }
+
+  /// The stack that lies in `slot`.
+  stack at(unsigned klass, std::byte* slot) const noexcept {
+    return shelves_[klass].shape.at(slot);
   }
 
   /// Takes back a stack that nobody stands on.

@@ -21,11 +21,15 @@ constexpr std::int64_t turn_ns = 200'000;
 constexpr int picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 constexpr unsigned unstarted_every = 8;
 constexpr std::uint16_t ignored_reported = 1'000;
+
+stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
+  return *static_cast<stack_head*>(header_of(slot, klass));
+}
 }  // namespace
 
 // -- choosing
 
-record* worker::choose() noexcept {
+[[gnu::always_inline]] inline record* worker::choose() noexcept {
   if (first_ != nullptr) [[unlikely]] {
     record* const wanted = std::exchange(first_, nullptr);
     unstarted_.erase(*wanted);
@@ -52,36 +56,45 @@ record* worker::choose() noexcept {
   return unstarted_.pop_front();
 }
 
-record* worker::choose_bound() noexcept {
+[[gnu::always_inline]] inline record* worker::choose_bound() noexcept {
   for (;;) {
     record* const next = choose();
     if (next == nullptr || next->at != stage::unstarted) return next;
     if (bind(*next)) return next;
-    // No stack: it goes back to where it was, and others go on.
-    unstarted_.push_front(*next);
-    load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
-    no_stack_ = true;
+    put_back_unstarted(*next);
   }
+}
+
+/// No stack: it goes back to where it was, and others go on.
+void worker::put_back_unstarted(record& fiber) noexcept {
+  unstarted_.push_front(fiber);
+  load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
+  no_stack_ = true;
 }
 
 bool worker::bind(record& fiber) noexcept {
-  if (dead_ && dead_.klass == fiber.stack_class) {
-    const stack reused = std::exchange(dead_, {});
-    arch::note_gone(static_cast<stack_head*>(header(reused))->notes);
-    if (shared_.chosen.scrub_on_exit) shared_.pool->scrub(reused);
-    fiber.where = reused;
+  const unsigned klass = fiber.stack_class;
+  std::byte* slot = dead_slot_;
+  if (slot != nullptr && dead_class_ == klass) {
+    dead_slot_ = nullptr;
+    arch::note_gone(head_of(slot, klass).notes);
+    if (shared_.chosen.scrub_on_exit) [[unlikely]]
+      shared_.pool->scrub(stacks_.at(klass, slot));
   } else {
-    fiber.where = stacks_.take(fiber.stack_class);
-    if (!fiber.where) return false;
+    slot = stacks_.take(klass).slot;
+    if (slot == nullptr) [[unlikely]]
+      return false;
   }
-  ::new (header(fiber.where)) stack_head{};
-  arch::note_stack(fiber.head().notes, fiber.where.bottom, fiber.where.bytes());
-  arch::prepare(fiber.context, fiber.where.top, &fiber_main, &fiber);
-  begin(fiber);
+  const stack on = stacks_.at(klass, slot);
+  auto* const head = ::new (header(on)) stack_head{};
+  arch::note_stack(head->notes, on.bottom, on.bytes());
+  arch::prepare(fiber.context, on.top, &fiber_main, &fiber);
+  begin(fiber, slot);
   return true;
 }
 
-void worker::begin(record& fiber) noexcept {
+void worker::begin(record& fiber, std::byte* slot) noexcept {
+  fiber.stack_slot = slot;
   fiber.at = stage::ready;
   fiber.saved_errno = 0;
   fiber.has_exceptions = false;
@@ -89,9 +102,11 @@ void worker::begin(record& fiber) noexcept {
   ++started_;
 }
 
-void worker::retire(const stack& left) noexcept {
-  arch::note_gone(static_cast<stack_head*>(header(left))->notes);
-  stacks_.give(left);
+void worker::retire_dead() noexcept {
+  if (dead_slot_ == nullptr) return;
+  std::byte* const slot = std::exchange(dead_slot_, nullptr);
+  arch::note_gone(head_of(slot, dead_class_).notes);
+  stacks_.give(stacks_.at(dead_class_, slot));
   no_stack_ = false;
 }
 
@@ -109,7 +124,7 @@ void worker::fail_oldest_unstarted() noexcept {
 
 // -- hopping
 
-void worker::exchange_exceptions(record* from, record* to) noexcept {
+[[gnu::always_inline]] inline void worker::exchange_exceptions(record* from, record* to) noexcept {
   // One test when nobody is inside a catch or unwinding, which is nearly always.
   if (live_exceptions_->any() == 0 && (to == nullptr || !to->has_exceptions)) [[likely]]
     return;
@@ -167,30 +182,34 @@ woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noe
 woken worker::park_for(record* first, park_site& site, std::int64_t until_ns,
                        bool heed_cancel) noexcept {
   record& me = *current_;
-  alarm a;
   me.parked_at = &site;
   me.at = stage::parked;
   site.why = woken::by_item;
   site.heeds_cancel = heed_cancel;
   ++counts_.parks;
-  if (until_ns != never_ns) {
-    if (until_ns == no_wait_ns) {
-      stop_parked(me, woken::by_deadline);
-    } else {
-      a.fiber = &me;
-      timers_.arm(a, until_ns);
-    }
-  }
+  first_ = first;
+  if (until_ns == no_wait_ns) [[unlikely]]
+    stop_parked(me, woken::by_deadline);
   // A cancel that came before: the park is ended by its own stop, like any other.
   if (heed_cancel && is_cancelled(me)) [[unlikely]] {
     count_ignored(me);
     stop_parked(me, woken::by_cancel);
   }
-  first_ = first;
-  hop(me);
-  if (a.armed()) timers_.cancel(a);
+  if (until_ns == never_ns || until_ns == no_wait_ns) [[likely]] {
+    hop(me);
+  } else {
+    hop_until(me, until_ns);
+  }
   me.parked_at = nullptr;
   return site.why;
+}
+
+void worker::hop_until(record& me, std::int64_t until_ns) noexcept {
+  alarm a;
+  a.fiber = &me;
+  timers_.arm(a, until_ns);
+  hop(me);
+  if (a.armed()) timers_.cancel(a);
 }
 
 void worker::count_ignored(record& fiber) noexcept {
@@ -216,11 +235,61 @@ void worker::yield() noexcept {
 
 // -- the life of a fiber
 
+// Both are part of fiber_main: a call that never returns would leave an entry in the CPU's stack of
+// return addresses, and every return of the fiber that goes on would be guessed wrong.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::leave_for_good(
+    record* next, std::byte* slot, unsigned klass) noexcept {
+  retire_dead();
+  dead_slot_ = slot;
+  dead_class_ = klass;
+  no_stack_ = false;
+  exchange_exceptions(nullptr, next);
+  ++counts_.switches;
+  current_ = next;
+  arch::context nobody;
+  auto& notes = head_of(slot, klass).notes;
+  if (next != nullptr) {
+    next->at = stage::running;
+    arch::note_leave(notes, next->head().notes, true);
+    arch::switch_to(nobody, next->context);
+  } else {
+    arch::note_leave(notes, loop_notes_, true);
+    arch::switch_to(nobody, loop_);
+  }
+  __builtin_unreachable();
+}
+
+[[gnu::always_inline]] inline record* worker::finish(record& fiber) noexcept {
+  COIR_ASSERT(live_exceptions_->any() == 0);
+  if (fiber.let_go) {
+    if (fiber.scope != nullptr) fiber.scope->answered(*fiber.scope, fiber);
+    fiber.ops->drop(fiber);
+  }
+  std::byte* const slot = std::exchange(fiber.stack_slot, nullptr);
+  const unsigned klass = fiber.stack_class;
+  end_of(fiber);
+  --started_;
+  // In place: the next unstarted fiber begins on the stack that this one leaves, if it fits.
+  record* next = choose();
+  if (next != nullptr && next->at == stage::unstarted && settings_.starts_in_place &&
+      next->stack_class == klass) {
+    begin(*next, slot);
+    next->at = stage::running;
+    current_ = next;
+    return next;
+  }
+  if (next != nullptr && next->at == stage::unstarted && !bind(*next)) {
+    put_back_unstarted(*next);
+    next = ready_.pop_front();
+  }
+  leave_for_good(next, slot, klass);
+}
+
 COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
   auto* fiber = static_cast<record*>(first);
   arch::note_arrive(fiber->head().notes);
-  worker& w = *current();
   for (;;) {
+    worker& w = *current();
     *w.errno_ = 0;
     const bool unwanted = is_cancelled(*fiber) && !COIR_MUTANT(cancel_unheeded_before_run);
     if (unwanted || w.shared_.stopping.load(std::memory_order_relaxed)) {
@@ -233,58 +302,9 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
         fiber->fail_with({});
       }
     }
-    fiber = w.finish(*fiber);
+    fiber = current()->finish(*fiber);
     arch::reset_float_control();
   }
-}
-
-record* worker::finish(record& fiber) noexcept {
-  COIR_ASSERT(live_exceptions_->any() == 0);
-  // acquire: pairs with release(): what the last holder did to the answer's owner is done.
-  if ((fiber.join.load(std::memory_order_acquire) & join_detached) != 0) {
-    if (fiber.scope != nullptr) fiber.scope->answered(*fiber.scope, fiber);
-    fiber.ops->drop(fiber);
-  }
-  const stack left = fiber.where;
-  end_of(fiber);
-  --started_;
-  // In place: the next unstarted fiber begins on the stack that this one leaves, if it fits.
-  record* next = choose();
-  if (next != nullptr && next->at == stage::unstarted && settings_.starts_in_place &&
-      next->stack_class == left.klass) {
-    next->where = left;
-    begin(*next);
-    next->at = stage::running;
-    current_ = next;
-    return next;
-  }
-  if (next != nullptr && next->at == stage::unstarted && !bind(*next)) {
-    unstarted_.push_front(*next);
-    load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
-    no_stack_ = true;
-    next = ready_.pop_front();
-  }
-  leave_for_good(next, left);
-}
-
-COIR_UNINSTRUMENTED void worker::leave_for_good(record* next, const stack& left) noexcept {
-  if (dead_) retire(dead_);
-  dead_ = left;
-  no_stack_ = false;
-  exchange_exceptions(nullptr, next);
-  ++counts_.switches;
-  current_ = next;
-  arch::context nobody;
-  auto& notes = static_cast<stack_head*>(header(left))->notes;
-  if (next != nullptr) {
-    next->at = stage::running;
-    arch::note_leave(notes, next->head().notes, true);
-    arch::switch_to(nobody, next->context);
-  } else {
-    arch::note_leave(notes, loop_notes_, true);
-    arch::switch_to(nobody, loop_);
-  }
-  __builtin_unreachable();
 }
 
 }  // namespace coir::detail

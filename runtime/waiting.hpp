@@ -47,11 +47,20 @@ inline woken sleep_as_thread(waiter& w, std::int64_t until_ns) noexcept {
   return woken::by_item;
 }
 
+/// False: somebody has ended the wait of `w`; the news of it must be waited for.
+inline bool leave(wait_queue& q, waiter& w) noexcept {
+  const word_lock held(q.lock);
+  if (!w.linked) return false;
+  unlink(q, w);
+  return true;
+}
+
 /// Waits in `q` while `blocked()` holds when asked; `w` is the waiter to use (a derived one carries
-/// more).
-template <class Blocked>
-woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
-              Blocked blocked) noexcept {
+/// more). `standing()` is called without the lock once `w` stands in `q`; false: there is nothing
+/// to wait for after all.
+template <class Blocked, class Standing>
+woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel, Blocked blocked,
+              Standing standing) noexcept {
   record* const me = current_fiber();
   woken why = woken::by_item;
   if (me != nullptr) {
@@ -63,6 +72,7 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
       if (!blocked()) return woken::by_item;
       enqueue(q, w);
     }
+    if (!standing() && leave(q, w)) return woken::by_item;
     why = worker::current()->park(site, until_ns, heed_cancel);
   } else {
     {
@@ -70,23 +80,31 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
       if (!blocked()) return woken::by_item;
       enqueue(q, w);
     }
+    if (!standing() && leave(q, w)) return woken::by_item;
     why = sleep_as_thread(w, until_ns);
   }
-  const word_lock held(q.lock);
-  if (w.linked) unlink(q, w);
+  leave(q, w);
   return why;
 }
 
-inline std::error_code error_of(woken why) noexcept {
+template <class Blocked>
+woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
+              Blocked blocked) noexcept {
+  return wait_in(q, w, until_ns, heed_cancel, blocked, [] { return true; });
+}
+
+inline refusal refusal_of(woken why) noexcept {
   switch (why) {
     case woken::by_item:
       return {};
     case woken::by_deadline:
-      return std::make_error_code(std::errc::timed_out);
+      return std::errc::timed_out;
     case woken::by_cancel:
-      return std::make_error_code(std::errc::operation_canceled);
+      return std::errc::operation_canceled;
   }
   return {};
 }
+
+inline std::error_code error_of(woken why) noexcept { return refusal_of(why).code(); }
 
 }  // namespace coir::detail

@@ -1,7 +1,7 @@
 // waits.hpp: who ends a park, and how the news reaches the fiber's own worker.
 //
-// The word `record::wake` is {epoch, orphan, cancelled, claimed, queued}. A park that others can
-// end is named by its epoch:
+// The word `record::wake` is {epoch, detached, orphan, cancelled, claimed, queued}. A park that
+// others can end is named by its epoch:
 //   - claim_from_afar (another thread): one CAS from {epoch, not claimed} to claimed | queued. The
 //     winner, and only it, pushes the record's one wake link, unless a cancel already has it on its
 //     way.
@@ -83,6 +83,7 @@ struct taken_link {
   bool claimed;    // the park is over: make the fiber ready
   bool cancelled;  // somebody asked the fiber to stop
   bool orphan;     // nobody needs the record any more: recycle it
+  bool detached;   // its handle is gone
 };
 
 /// The owner has the link in its hands. After this the link may be pushed again at once.
@@ -91,12 +92,13 @@ inline taken_link take_link(record& fiber) noexcept {
   std::uint64_t next = 0;
   do {
     COIR_ASSERT((seen & wake_queued) != 0);
-    next = seen & ~(wake_queued | wake_claimed);
+    next = seen & ~(wake_queued | wake_claimed | wake_detached);
     if ((seen & wake_claimed) != 0) next += wake_epoch;
     // acquire: pairs with the claimer's release.
   } while (!fiber.wake.compare_exchange_weak(seen, next, std::memory_order_acq_rel,
                                              std::memory_order_relaxed));
-  return {(seen & wake_claimed) != 0, (seen & wake_cancelled) != 0, (seen & wake_orphan) != 0};
+  return {(seen & wake_claimed) != 0, (seen & wake_cancelled) != 0, (seen & wake_orphan) != 0,
+          (seen & wake_detached) != 0};
 }
 
 /// Latches the request to stop. True: the caller pushes the link.
@@ -105,6 +107,13 @@ inline bool latch_cancel(record& fiber) noexcept {
       fiber.wake.fetch_or(wake_cancelled | wake_queued, std::memory_order_acq_rel);
   // An earlier cancel was pushed by whoever latched it; a queued link will be looked at for
   // `cancelled` too.
+  return (seen & wake_queued) == 0;
+}
+
+/// The last holder, on another thread than the owner's, lets go. True: the caller pushes the link.
+inline bool latch_detach(record& fiber) noexcept {
+  const std::uint64_t seen =
+      fiber.wake.fetch_or(wake_detached | wake_queued, std::memory_order_acq_rel);
   return (seen & wake_queued) == 0;
 }
 

@@ -12,14 +12,6 @@
 
 namespace coir::detail {
 
-namespace {
-// initial-exec: one mov to read, also inside the shared library.
-[[gnu::tls_model("initial-exec")]] thread_local worker* this_worker = nullptr;
-
-}  // namespace
-
-worker* worker::current() noexcept { return this_worker; }
-
 worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s)
     : shared_(shared),
       settings_(s),
@@ -27,12 +19,16 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
       stacks_(*shared.pool),
-      mail_(s.mailbox_slots) {}
+      mail_(s.mailbox_slots) {
+  joiners_errand_.run = [](errand&, void* self) noexcept {
+    static_cast<worker*>(self)->look_for_joiners();
+  };
+}
 
 worker::~worker() = default;
 
 int worker::run(const std::function<bool(int)>& told) noexcept {
-  this_worker = this;
+  arch::set_thread_word(this);
   errno_ = &errno;
   live_exceptions_ = arch::thread_exception_state();
   arch::note_thread(loop_notes_);
@@ -63,7 +59,7 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
 void worker::leave_thread() noexcept {
   give_stacks_back();
   shared_.records.flush(records_);
-  this_worker = nullptr;
+  arch::set_thread_word(nullptr);
 }
 
 void worker::quit() noexcept {
@@ -86,14 +82,6 @@ void worker::run_left_errands() noexcept { take_wakes(); }
 
 // -- what comes in
 
-void worker::enqueue(record& fiber) noexcept {
-  fiber.at = stage::unstarted;
-  COIR_MUTANT(newest_starts_first) ? unstarted_.push_front(fiber) : unstarted_.push_back(fiber);
-  ++live_;
-  load_live_.store(live_, std::memory_order_relaxed);
-  load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
-}
-
 void worker::take_mail() noexcept {
   unsigned taken = 0;
   while (record* const fiber = mail_.take()) {
@@ -109,14 +97,6 @@ void worker::take_mail() noexcept {
       wake_some(mail_room, taken);
   }
   serve_starving();
-}
-
-void worker::give_back(std::uint32_t slot) noexcept {
-  // relaxed: who starves from now on calls every worker, and serve_starving() flushes what we keep.
-  if (shared_.starving.load(std::memory_order_relaxed) == 0) [[likely]]
-    return shared_.records.give(records_, slot);
-  shared_.records.give(slot);
-  ++freed_;
 }
 
 void worker::serve_starving() noexcept {
@@ -143,21 +123,12 @@ void worker::take_wakes() noexcept {
         const bool ended = fiber.at == stage::finished;
         const taken_link news = take_link(fiber);
         if (news.orphan) return recycle(fiber);
-        if (ended) return;
+        if (ended) return news.detached ? end_unheld(fiber) : void();
+        if (news.detached) fiber.let_go = true;
         if (news.claimed) return make_ready(fiber);
         if (news.cancelled) stop_parked(fiber, woken::by_cancel);
       },
       [this](errand& what) noexcept { what.run(what, this); });
-}
-
-void worker::make_ready(record& fiber) noexcept {
-  COIR_ASSERT(fiber.at == stage::parked);
-  fiber.at = stage::ready;
-  ready_.push_back(fiber);
-}
-
-bool worker::holds_unstarted(const record& fiber) noexcept {
-  return fiber.at == stage::unstarted && fiber.waits_to_start();
 }
 
 void worker::stop_parked(record& fiber, woken why) noexcept {
@@ -243,7 +214,7 @@ bool worker::no_stack_can_come_back() const noexcept {
 }
 
 void worker::give_stacks_back() noexcept {
-  if (dead_) retire(std::exchange(dead_, {}));
+  retire_dead();
   stacks_.flush();
 }
 

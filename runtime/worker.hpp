@@ -10,16 +10,18 @@
 //     before it was parked.
 //   - A fiber runs until it parks; a park hops straight into the next fiber. The loop is visited
 //     when nothing is ready, or after run_budget switches or 200 us, whichever comes first.
-//   - The stack of a fiber that ended is given back only from another stack (dead_).
+//   - The stack of a fiber that ended is given back only from another stack (dead_slot_).
 //   - A worker never waits for a mailbox, a lock held across a park, or another worker.
 //
 // Comes from: runtime (its thread), sync, perform.   Goes to: fiber, flight, backend.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <utility>
 
+#include "arch/thread_word.hpp"
 #include "coir/runtime.hpp"
 #include "runtime/bell.hpp"
 #include "runtime/commons.hpp"
@@ -78,7 +80,7 @@ class worker {
   worker& operator=(const worker&) = delete;
 
   /// The worker whose fiber or loop runs on this thread; null on a plain thread.
-  static worker* current() noexcept;
+  static worker* current() noexcept { return static_cast<worker*>(arch::thread_word()); }
 
   // -- the loop; on the worker's thread
   /// Serves until quit() was heard. A negative errno when the backend could not be attached.
@@ -122,6 +124,8 @@ class worker {
   bool send(record& fiber) noexcept;       // false: the mailbox is full
   void send_wake(record& fiber) noexcept;  // the caller won the claim or latched the cancel
   void send_errand(errand& what) noexcept;
+  /// Somebody who waits for a fiber of this worker stands in that stripe from now on.
+  void tell_of_joiner(unsigned stripe) noexcept;
   void ring() noexcept;  // after something else was published
   load published_load() const noexcept;
   rest resting() const noexcept { return rest_.load(std::memory_order_seq_cst); }
@@ -146,16 +150,22 @@ class worker {
  private:
   static void fiber_main(void* first) noexcept;
   void hop(record& from) noexcept;
+  void hop_until(record& me, std::int64_t until_ns) noexcept;
   void run_ready() noexcept;
   record* choose() noexcept;
   record* choose_bound() noexcept;
   bool bind(record& fiber) noexcept;
-  void begin(record& fiber) noexcept;
+  void begin(record& fiber, std::byte* slot) noexcept;
+  void put_back_unstarted(record& fiber) noexcept;
+  bool over() noexcept;
   record* finish(record& fiber) noexcept;
-  [[noreturn]] void leave_for_good(record* next, const stack& left) noexcept;
-  void retire(const stack& left) noexcept;
+  [[noreturn]] void leave_for_good(record* next, std::byte* slot, unsigned klass) noexcept;
+  void retire_dead() noexcept;
   void end_of(record& fiber) noexcept;
+  void end_unheld(record& fiber) noexcept;
   void wake_joiners(record& fiber, std::uint64_t generation) noexcept;
+  void look_for_joiners() noexcept;
+  void meet_joiners(join_stripe& stripe) noexcept;
   void exchange_exceptions(record* from, record* to) noexcept;
   void take_wakes() noexcept;
   void serve_starving() noexcept;
@@ -177,11 +187,12 @@ class worker {
   stack_cache stacks_;
   record_cache records_;
 
-  queue<record, &record::next_ready> ready_;
+  queue<record, queue_node> ready_;
   list<record, queue_node> unstarted_;
   record* current_ = nullptr;
-  record* first_ = nullptr;  // to be started before anything else
-  stack dead_;               // left by a fiber that ended; free once we stand on another one
+  record* first_ = nullptr;         // to be started before anything else
+  std::byte* dead_slot_ = nullptr;  // left by a fiber that ended; free once we stand on another one
+  unsigned dead_class_ = 0;
   arch::context loop_;
   [[no_unique_address]] arch::switch_notes loop_notes_;
   arch::exception_state loop_exceptions_;
@@ -206,7 +217,37 @@ class worker {
   mailbox mail_;
   wake_inbox wakes_;
   bell bell_;
+  // One bit per stripe that joiners of our fibers went into, and the errand that says: look there.
+  std::array<std::atomic<std::uint64_t>, commons::stripes_count / 64> joiners_in_ = {};
+  std::atomic<bool> joiners_told_{false};
+  errand joiners_errand_;
 };
+
+inline void worker::enqueue(record& fiber) noexcept {
+  fiber.at = stage::unstarted;
+  COIR_MUTANT(newest_starts_first) ? unstarted_.push_front(fiber) : unstarted_.push_back(fiber);
+  ++live_;
+  load_live_.store(live_, std::memory_order_relaxed);
+  load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
+}
+
+inline void worker::give_back(std::uint32_t slot) noexcept {
+  // relaxed: who starves from now on calls every worker, and serve_starving() flushes what we keep.
+  if (shared_.starving.load(std::memory_order_relaxed) == 0) [[likely]]
+    return shared_.records.give(records_, slot);
+  shared_.records.give(slot);
+  ++freed_;
+}
+
+inline void worker::make_ready(record& fiber) noexcept {
+  COIR_ASSERT(fiber.at == stage::parked);
+  fiber.at = stage::ready;
+  ready_.push_back(fiber);
+}
+
+inline bool worker::holds_unstarted(const record& fiber) noexcept {
+  return fiber.at == stage::unstarted && fiber.waits_to_start();
+}
 
 /// The last user of a finished record gives its slot back. Any thread.
 void recycle(record& fiber) noexcept;

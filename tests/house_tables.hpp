@@ -136,6 +136,7 @@ inline constexpr exception atomic_files[] = {
     {"runtime/fds.hpp", "one word a descriptor: its users against its closer"},
     {"runtime/fds.cpp", "one word a descriptor: its users against its closer"},
     {"runtime/closing.cpp", "how many workers have not reported to a closer"},
+    {"runtime/registry.hpp", "the count of forks"},
     {"runtime/registry.cpp", "the count of forks"},
     {"runtime/signals.cpp", "a signal handler finds its pipe"},
 };

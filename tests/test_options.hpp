@@ -1,81 +1,94 @@
-// test_options.hpp: the options of a test's runtime, which COIR_TEST_OPTIONS may make smaller for
+// test_options.hpp: the options of a test's runtime, which COIR_TEST_OPTIONS makes smaller for
 // the whole suite: "ring_entries=8,mailbox_slots=1,fibers_max=64".
 //
 // Always true:
-//   - A field that the test itself has chosen stays as the test chose it.
-//   - fibers_max never goes below what the test says it keeps alive at once.
+//   - No number is larger than the environment says, also one that the test has chosen itself.
+//   - Only the cases of needs.hpp keep the fibers that they need.
 //   - A name or a number that is not understood ends the program: a typing error must not look like
-//   a run of the small configuration.
+//     a run of the small configuration.
 //
-// Comes from: the tests of the public interface.   Goes to: coir::runtime::create.
+// Comes from: every test that makes a runtime.   Goes to: coir::runtime::create, coir_run.
 #pragma once
+
+#include <coir.h>
+#include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "coir/options.hpp"
+#include "needs.hpp"
 
 namespace test {
 
-/// What a test cannot do without. Handles that are still held count as alive.
-struct needs {
-  std::uint32_t fibers = 1;
-};
-
 namespace detail {
 
-template <class Number>
-void put(Number& field, Number untouched, unsigned long value) {
-  if (field == untouched) field = static_cast<Number>(value);
-}
-
-inline bool put(coir::options& o, std::string_view name, unsigned long value, const needs& n) {
-  const coir::options untouched;
-  if (name == "workers") {
-    put(o.workers, untouched.workers, value);
-  } else if (name == "ring_entries") {
-    put(o.ring_entries, untouched.ring_entries, value);
-  } else if (name == "mailbox_slots") {
-    put(o.mailbox_slots, untouched.mailbox_slots, value);
-  } else if (name == "fibers_max") {
-    put(o.fibers_max, untouched.fibers_max, std::max<unsigned long>(value, n.fibers));
-  } else if (name == "run_budget") {
-    put(o.run_budget, untouched.run_budget, value);
-  } else if (name == "deflect_threshold") {
-    put(o.deflect_threshold, untouched.deflect_threshold, value);
-  } else {
-    return false;
+/// What COIR_TEST_OPTIONS says of `field`; nothing when it does not speak of it.
+inline std::optional<unsigned long> told(std::string_view field) {
+  static constexpr std::string_view known[] = {"ring_entries", "mailbox_slots", "fibers_max",
+                                               "run_budget", "deflect_threshold"};
+  const char* const set = std::getenv("COIR_TEST_OPTIONS");
+  std::string rest = set == nullptr ? "" : set;
+  std::optional<unsigned long> answer;
+  while (!rest.empty()) {
+    const std::size_t comma = std::min(rest.find(','), rest.size());
+    const std::string pair = rest.substr(0, comma);
+    const std::size_t equals = std::min(pair.find('='), pair.size());
+    const std::string name = pair.substr(0, equals);
+    char* end = nullptr;
+    const unsigned long value =
+        equals == pair.size() ? 0 : std::strtoul(pair.c_str() + equals + 1, &end, 10);
+    if (value == 0 || *end != '\0' || std::ranges::count(known, name) == 0) {
+      std::fprintf(stderr, "COIR_TEST_OPTIONS: '%s' is not understood\n", pair.c_str());
+      std::exit(2);
+    }
+    if (name == field) answer = value;
+    rest.erase(0, comma + 1);
   }
-  return true;
+  return answer;
 }
 
-inline void put(coir::options& o, const std::string& pair, const needs& n) {
-  const std::size_t equals = pair.find('=');
-  char* end = nullptr;
-  const unsigned long value =
-      equals == std::string::npos ? 0 : std::strtoul(pair.c_str() + equals + 1, &end, 10);
-  if (value != 0 && *end == '\0' && put(o, std::string_view(pair).substr(0, equals), value, n))
-    return;
-  std::fprintf(stderr, "COIR_TEST_OPTIONS: '%s' is not understood\n", pair.c_str());
-  std::exit(2);
+template <class Number>
+void lower(Number& field, std::string_view name, std::uint32_t at_least = 0) {
+  const auto value = told(name);
+  if (!value || field <= *value) return;
+  field = std::min(field, static_cast<Number>(std::max<unsigned long>(*value, at_least)));
+}
+
+/// The fibers that the running test case cannot do without.
+inline std::uint32_t needed() {
+  const auto* const running = doctest::getContextOptions()->currentTest;
+  for (const need& n : needs)
+    if (running != nullptr && n.test == running->m_name) return n.fibers;
+  return 0;
 }
 
 }  // namespace detail
 
-/// `o`, made smaller where COIR_TEST_OPTIONS says so and the test has no wish of its own.
-inline coir::options tested(coir::options o, const needs& n = {}) {
-  const char* const set = std::getenv("COIR_TEST_OPTIONS");
-  std::string rest = set == nullptr ? "" : set;
-  while (!rest.empty()) {
-    const std::size_t comma = std::min(rest.find(','), rest.size());
-    detail::put(o, rest.substr(0, comma), n);
-    rest.erase(0, comma + 1);
-  }
+/// `o`, with no number larger than COIR_TEST_OPTIONS allows.
+inline coir::options tested(coir::options o) {
+  detail::lower(o.ring_entries, "ring_entries");
+  detail::lower(o.mailbox_slots, "mailbox_slots");
+  detail::lower(o.fibers_max, "fibers_max", detail::needed());
+  detail::lower(o.run_budget, "run_budget");
+  detail::lower(o.deflect_threshold, "deflect_threshold");
   return o;
+}
+
+/// The same for C.
+inline coir_config tested_config(unsigned workers) {
+  const coir::options o = tested({.workers = workers});
+  coir_config c{};
+  c.size = sizeof c;
+  c.workers = o.workers;
+  c.fibers_max = o.fibers_max;
+  c.ring_entries = o.ring_entries;
+  c.mailbox_slots = o.mailbox_slots;
+  return c;
 }
 
 /// `full`, or `reduced` under a sanitizer, where each step costs many times as much.

@@ -8,6 +8,7 @@
 // Comes from: the user.   Goes to: coir/detail/task.hpp, runtime/worker.hpp.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -34,7 +35,7 @@ class handle {
   using value_type = R;
 
   handle() = default;
-  explicit handle(std::error_code refusal) noexcept : refusal_(refusal) {}
+  explicit handle(detail::refusal why) noexcept : refusal_(why) {}
   explicit handle(detail::task& t) noexcept : task_(&t) {}
   handle(handle&& from) noexcept
       : task_(std::exchange(from.task_, nullptr)), refusal_(from.refusal_) {}
@@ -55,7 +56,7 @@ class handle {
   /// refused spawn.
   [[nodiscard]] result<R> join(deadline until = never) {
     if (task_ == nullptr) return fail(refusal());
-    if (const std::error_code code = detail::join(*task_, until)) return fail(code);
+    if (const detail::refusal why = detail::join(*task_, until)) return fail(why.code());
     return take();
   }
 
@@ -80,7 +81,7 @@ class handle {
   /// there is one.
   std::error_code refusal() const noexcept {
     if (task_ != nullptr) return {};
-    return refusal_ ? refusal_ : make_error_code(errc::already_joined);
+    return refusal_ ? refusal_.code() : make_error_code(errc::already_joined);
   }
 
  private:
@@ -93,16 +94,17 @@ class handle {
     if (t.held == detail::holds::error) return fail(t.error());
     if (t.held == detail::holds::exception)
       std::rethrow_exception(std::exchange(t.exception(), {}));
-    return std::move(*answer_of_(t));
-  }
-  static result<R>* answer_of_(detail::task& t) noexcept {
-    // The answer lies in the record or in its box; which of the two depends on the closure, so ops
-    // says it.
-    return static_cast<result<R>*>(detail::answer_place(t));
+    auto& answer = detail::answer_in<result<R>>(t);
+    result<R> taken(std::move(answer));
+    if constexpr (detail::fits_storage<result<R>>) {  // else its box goes with it, in detach()
+      std::destroy_at(&answer);
+      t.held = detail::holds::nothing;
+    }
+    return taken;
   }
 
   detail::task* task_ = nullptr;
-  std::error_code refusal_;  // why there never was a fiber; empty: it was joined or detached
+  detail::refusal refusal_;  // why there never was a fiber; empty: it was joined or detached
 };
 
 namespace detail {
@@ -111,13 +113,13 @@ using handle_of = handle<typename body<std::decay_t<F>>::value>;
 template <class F>
 using flat_result = result<typename body<std::decay_t<F>>::value>;
 
+/// A launched task, or null and `why` there is none.
 template <class F>
-result<handle_of<F>> spawn_task(runtime_core* core, F&& callable, const spawn_options& options,
-                                const site& where, bool wait, scope_state* scope = nullptr) {
+task* spawn_task(runtime_core* core, F&& callable, const spawn_options& options, const site& where,
+                 bool wait, refusal& why, scope_state* scope = nullptr) {
   using kind = body<std::decay_t<F>>;
-  std::error_code why;
   task* t = new_task(core, options, where, wait, why);
-  if (t == nullptr) return fail(why);
+  if (t == nullptr) return nullptr;
   try {
     kind::put(*t, std::forward<F>(callable));
   } catch (...) {
@@ -129,9 +131,26 @@ result<handle_of<F>> spawn_task(runtime_core* core, F&& callable, const spawn_op
   if (why) {
     kind::drop(*t);
     abandon(*t);
-    return fail(why);
+    return nullptr;
   }
   if (scope != nullptr) confirm(*scope, *t);
+  return t;
+}
+
+template <class F>
+handle_of<F> spawn_waiting(runtime_core* core, F&& callable, const spawn_options& options,
+                           const site& where, scope_state* scope = nullptr) {
+  refusal why;
+  task* const t = spawn_task(core, std::forward<F>(callable), options, where, true, why, scope);
+  return t != nullptr ? handle_of<F>(*t) : handle_of<F>(why);
+}
+
+template <class F>
+result<handle_of<F>> spawn_at_once(runtime_core* core, F&& callable, const spawn_options& options,
+                                   const site& where) {
+  refusal why;
+  task* const t = spawn_task(core, std::forward<F>(callable), options, where, false, why);
+  if (t == nullptr) return fail(why.code());
   return handle_of<F>(*t);
 }
 }  // namespace detail
@@ -143,8 +162,7 @@ result<handle_of<F>> spawn_task(runtime_core* core, F&& callable, const spawn_op
 template <class F>
 [[nodiscard]] detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
                                          const site& where = site::here()) {
-  auto made = detail::spawn_task(nullptr, std::forward<F>(callable), options, where, true);
-  return made ? std::move(*made) : detail::handle_of<F>(made.error());
+  return detail::spawn_waiting(nullptr, std::forward<F>(callable), options, where);
 }
 
 /// spawn that never waits: errc::arena_full, errc::mailbox_full (with options.worker) at once
@@ -153,7 +171,7 @@ template <class F>
 [[nodiscard]] result<detail::handle_of<F>> try_spawn(F&& callable,
                                                      const spawn_options& options = {},
                                                      const site& where = site::here()) {
-  return detail::spawn_task(nullptr, std::forward<F>(callable), options, where, false);
+  return detail::spawn_at_once(nullptr, std::forward<F>(callable), options, where);
 }
 
 /// Waits until the fiber `id` has ended; gives no answer, and any number may wait. Parks a fiber,

@@ -60,6 +60,24 @@ inline tl::unexpected<std::error_code> fail(std::errc code) {
 }
 
 namespace detail {
+
+/// Why something was refused, in one register. An error_code takes two, and to make an empty one
+/// costs a call into the C++ library.
+class refusal {
+ public:
+  constexpr refusal() noexcept = default;
+  constexpr refusal(errc e) noexcept : code_(-static_cast<int>(e)) {}
+  constexpr refusal(std::errc e) noexcept : code_(static_cast<int>(e)) {}
+  constexpr explicit operator bool() const noexcept { return code_ != 0; }
+  std::error_code code() const noexcept {
+    if (code_ < 0) return make_error_code(static_cast<errc>(-code_));
+    return {code_, code_ == 0 ? std::system_category() : std::generic_category()};
+  }
+
+ private:
+  int code_ = 0;  // above 0 an errno, below 0 one of coir::errc
+};
+
 template <class T>
 struct is_result : std::false_type {};
 template <class T>

@@ -69,25 +69,23 @@ class COIR_API runtime {
   template <class F>
   [[nodiscard]] detail::flat_result<F> run(F&& root, const site& where = site::here()) {
     if (auto started = start_if_needed(); !started) return fail(started.error());
-    auto made =
-        detail::spawn_task(core_.get(), std::forward<F>(root), {.name = "root"}, where, true);
-    if (!made) return fail(made.error());
-    if (const std::error_code code = wait_for_all(made->id())) return fail(code);
-    return made->join();
+    auto made = detail::spawn_waiting(core_.get(), std::forward<F>(root), {.name = "root"}, where);
+    if (!made) return fail(made.refusal());
+    if (const std::error_code code = wait_for_all(made.id())) return fail(code);
+    return made.join();
   }
 
   /// coir::spawn from any thread; before start it queues.
   template <class F>
   [[nodiscard]] detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
                                            const site& where = site::here()) {
-    auto made = detail::spawn_task(core_.get(), std::forward<F>(callable), options, where, true);
-    return made ? std::move(*made) : detail::handle_of<F>(made.error());
+    return detail::spawn_waiting(core_.get(), std::forward<F>(callable), options, where);
   }
   template <class F>
   [[nodiscard]] result<detail::handle_of<F>> try_spawn(F&& callable,
                                                        const spawn_options& options = {},
                                                        const site& where = site::here()) {
-    return detail::spawn_task(core_.get(), std::forward<F>(callable), options, where, false);
+    return detail::spawn_at_once(core_.get(), std::forward<F>(callable), options, where);
   }
 
   /// What each worker counted so far. Any thread.

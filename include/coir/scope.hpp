@@ -27,9 +27,7 @@ class COIR_API scope {
   template <class F>
   detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
                              const site& where = site::here()) {
-    auto made =
-        detail::spawn_task(nullptr, std::forward<F>(callable), options, where, true, state_);
-    return made ? std::move(*made) : detail::handle_of<F>(made.error());
+    return detail::spawn_waiting(nullptr, std::forward<F>(callable), options, where, state_);
   }
   /// Cancels every child there is and refuses new ones. Any thread.
   void cancel() noexcept;

@@ -15,6 +15,10 @@
 #include <string>
 
 #include "runtime/base.hpp"
+#include "tests/test_options.hpp"
+
+using test::tested;
+using test::tested_config;
 
 namespace {
 
@@ -63,9 +67,7 @@ intptr_t spawn_thrower(void* body) {
 }
 
 void run_thrower(coir_body thrower) {
-  coir_config config{};
-  config.size = sizeof config;
-  config.workers = 1;
+  const coir_config config = tested_config(1);
   (void)coir_run(&config, &spawn_thrower, reinterpret_cast<void*>(thrower), nullptr);
 }
 
@@ -86,20 +88,25 @@ TEST_CASE("c_api: an exception of any type ends the process") {
 }
 
 TEST_CASE("c_api: an exception of the root's body names the root") {
-  const ending e = in_child([] { (void)coir_run(nullptr, &throw_error, nullptr, nullptr); });
+  const ending e = in_child([] {
+    const coir_config config = tested_config(1);
+    (void)coir_run(&config, &throw_error, nullptr, nullptr);
+  });
   CHECK(aborted(e));
   CHECK(e.said.find("fiber 'root' (spawned by C)") != std::string::npos);
 }
 
 TEST_CASE("c_api: an exception that leaves a cleanup ends the process with the fiber's name") {
   const ending e = in_child([] {
-    (void)coir::run([] {
-      coir_spawn_options options{};
-      options.size = sizeof options;
-      options.name = "a name that is longer than a record keeps";
-      options.cleanup = &clean_throwing;
-      (void)coir_spawn(&nothing, nullptr, &options, nullptr);
-    });
+    (void)coir::run(
+        [] {
+          coir_spawn_options options{};
+          options.size = sizeof options;
+          options.name = "a name that is longer than a record keeps";
+          options.cleanup = &clean_throwing;
+          (void)coir_spawn(&nothing, nullptr, &options, nullptr);
+        },
+        tested({.workers = 1}));
   });
   CHECK(aborted(e));
   CHECK(e.said.find("fiber 'a name that is longer t' (spawned by C): an exception left its "
@@ -116,21 +123,24 @@ TEST_CASE("c_api: exceptions inside a body are the body's own affair") {
       return 6;
     }
   };
+  const coir_config config = tested_config(2);
   intptr_t answer = 0;
-  CHECK(coir_run(nullptr, catches, nullptr, &answer) == 0);
+  CHECK(coir_run(&config, catches, nullptr, &answer) == 0);
   CHECK(answer == 6);
 }
 
 TEST_CASE("c_api: C code works on the fibers of a runtime that C++ made") {
-  const auto answer = coir::run([]() -> coir::result<intptr_t> {
-    const auto twice = [](void* argument) { return 2 * reinterpret_cast<intptr_t>(argument); };
-    coir_fiber fiber;
-    intptr_t value = 0;
-    if (coir_spawn(twice, reinterpret_cast<void*>(4), nullptr, &fiber) != 0)
-      return coir::fail(std::errc::io_error);
-    if (coir_join(fiber, &value) != 0) return coir::fail(std::errc::io_error);
-    return value;
-  });
+  const auto answer = coir::run(
+      []() -> coir::result<intptr_t> {
+        const auto twice = [](void* argument) { return 2 * reinterpret_cast<intptr_t>(argument); };
+        coir_fiber fiber;
+        intptr_t value = 0;
+        if (coir_spawn(twice, reinterpret_cast<void*>(4), nullptr, &fiber) != 0)
+          return coir::fail(std::errc::io_error);
+        if (coir_join(fiber, &value) != 0) return coir::fail(std::errc::io_error);
+        return value;
+      },
+      tested({.workers = 2}));
   REQUIRE(answer);
   CHECK(*answer == 8);
 }
@@ -141,7 +151,8 @@ TEST_CASE("c_api: a deadlock of all fibers is an answer, not a hang" *
           doctest::skip(COIR_TSAN != 0)) {
   static coir::event never_set;
   const auto wait = [](void*) -> intptr_t { return never_set.wait() ? 0 : -1; };
-  CHECK(coir_run(nullptr, wait, nullptr, nullptr) == -EDEADLK);
+  const coir_config config = tested_config(2);
+  CHECK(coir_run(&config, wait, nullptr, nullptr) == -EDEADLK);
 }
 
 namespace {
@@ -209,9 +220,7 @@ struct full_house {
 TEST_CASE("c_api: a spawn that is cancelled while it waits for room leaves the argument alone") {
   full_house house;
   REQUIRE(::pipe(house.ends) == 0);
-  coir_config config{};
-  config.size = sizeof config;
-  config.workers = 2;
+  coir_config config = tested_config(2);
   config.mailbox_slots = 1;
   intptr_t answer = -1;
   REQUIRE(coir_run(&config, &full_house::root, &house, &answer) == 0);

@@ -124,13 +124,13 @@ address start_of(Function* function) {
   return function_of(reinterpret_cast<address>(function) + 1);
 }
 
-/// Whether `frame` is where every fiber starts: coir_fiber_entry, 17 bytes long, seen at the
+/// Whether `frame` is where every fiber starts: coir_fiber_entry, 22 bytes long, seen at the
 /// address its call returns to. With Boost.Context that is a function nobody else can name.
 bool is_fiber_entry([[maybe_unused]] address frame) {
 #if COIR_BOOST_CONTEXT
   return true;
 #else
-  return frame - reinterpret_cast<address>(&coir_fiber_entry) <= 17;
+  return frame - reinterpret_cast<address>(&coir_fiber_entry) <= 22;
 #endif
 }
 

@@ -42,6 +42,29 @@ static inline void check_failed(const char* file, int line, const char* what, lo
   _exit(1);
 }
 
+/* What COIR_TEST_OPTIONS says of `field`, such as fibers_max in "ring_entries=8,fibers_max=64"; 0
+ * when it does not speak of it, which a coir_config takes as the default. */
+static inline unsigned told(const char* field) {
+  const char* at = getenv("COIR_TEST_OPTIONS");
+  const size_t length = strlen(field);
+  for (; at != NULL; at = strchr(at, ',')) {
+    if (*at == ',') ++at;
+    if (strncmp(at, field, length) == 0 && at[length] == '=')
+      return (unsigned)strtoul(at + length + 1, NULL, 10);
+  }
+  return 0;
+}
+
+/* The config of every runtime whose numbers are not what the test is about. */
+static inline coir_config tested_config(unsigned workers) {
+  const coir_config config = {.size = sizeof config,
+                              .workers = workers,
+                              .fibers_max = told("fibers_max"),
+                              .ring_entries = told("ring_entries"),
+                              .mailbox_slots = told("mailbox_slots")};
+  return config;
+}
+
 /* How a test on one worker knows that its fibers wait: each says here_i_am() just before the call
  * that parks it. Nothing else says when a fiber begins: new ones come after those that are ready.
  */
@@ -56,7 +79,7 @@ static inline void await_arrivals(int fibers) {
 
 /* Runs `body(argument)` on a new runtime with `workers` workers; its value must be 0. */
 static inline void run_on(unsigned workers, coir_body body, void* argument) {
-  coir_config config = {.size = sizeof config, .workers = workers, .fibers_max = 4096};
+  const coir_config config = tested_config(workers);
   intptr_t answer = -1;
   arrived = 0;
   CHECK_EQ(coir_run(&config, body, argument, &answer), 0);

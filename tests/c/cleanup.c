@@ -132,14 +132,16 @@ static void it_is_called_once_for_a_fiber_cancelled_before_it_ran(void) {
 }
 
 static void it_is_called_once_in_a_runtime_that_never_started(void) {
-  const coir_config config = {.size = sizeof config, .workers = 1};
+  const coir_config config = tested_config(3); /* a mailbox each: nobody empties them */
   struct job jobs[3] = {{0}};
   coir_runtime* runtime;
   coir_fiber fiber;
   CHECK_EQ(coir_runtime_create(&config, &runtime), 0);
-  CHECK_EQ(coir_spawn_on(runtime, work, &jobs[0], &cleaning, &fiber), 0);
-  CHECK_EQ(coir_spawn_on(runtime, work, &jobs[1], &cleaning, NULL), 0);
-  CHECK_EQ(coir_spawn_on(runtime, work, &jobs[2], &cleaning, NULL), 0);
+  for (int i = 0; i < 3; ++i) {
+    coir_spawn_options there = cleaning;
+    there.worker = 1 + i;
+    CHECK_EQ(coir_spawn_on(runtime, work, &jobs[i], &there, i == 0 ? &fiber : NULL), 0);
+  }
   CHECK_EQ(coir_runtime_destroy(runtime), 0);
   CHECK_EQ(coir_join(fiber, NULL), -ESTALE);
   for (int i = 0; i < 3; ++i) {
@@ -148,11 +150,11 @@ static void it_is_called_once_in_a_runtime_that_never_started(void) {
   }
 }
 
-#define JOBS 200
+#define JOBS 150 /* a third of them parks, and fewer than that fit the small configuration */
 
 /* Fibers in every state when the runtime ends: each is cleaned once, whether it ran or not. */
 static void it_is_called_once_when_the_runtime_is_shut_down(void) {
-  const coir_config config = {.size = sizeof config, .workers = 2};
+  const coir_config config = tested_config(2);
   static struct job jobs[JOBS];
   struct gate gate;
   coir_runtime* runtime;
@@ -194,7 +196,7 @@ static intptr_t spawn_refused(void* argument) {
 }
 
 static void it_is_not_called_when_the_spawn_was_refused(void) {
-  const coir_config config = {.size = sizeof config, .workers = 1};
+  const coir_config config = tested_config(1);
   struct job job = {0};
   coir_runtime* runtime;
   coir_fiber fiber;

@@ -108,7 +108,7 @@ static void values_out_of_range_are_refused(void) {
  */
 
 static void the_wrong_order_of_calls_is_refused(void) {
-  const coir_config config = {.size = sizeof config, .workers = 1};
+  const coir_config config = tested_config(1);
   coir_runtime* runtime;
   coir_fiber fiber;
   CHECK_EQ(coir_runtime_create(&config, &runtime), 0);
@@ -137,10 +137,11 @@ static intptr_t manage_runtimes(void* argument) {
 }
 
 static void calls_for_plain_threads_are_refused_on_fibers(void) {
+  const coir_config config = tested_config(2);
   coir_runtime *own, *other;
   intptr_t answer = 0;
-  CHECK_EQ(coir_runtime_create(NULL, &own), 0);
-  CHECK_EQ(coir_runtime_create(NULL, &other), 0);
+  CHECK_EQ(coir_runtime_create(&config, &own), 0);
+  CHECK_EQ(coir_runtime_create(&config, &other), 0);
   CHECK_EQ(coir_runtime_run(own, manage_runtimes, own, &answer), 0);
   CHECK_EQ(answer, 4);
   CHECK_EQ(coir_runtime_run(own, manage_runtimes, other, &answer), 0);
@@ -242,9 +243,10 @@ static intptr_t join_foreign(void* argument) {
 }
 
 static void a_fiber_cannot_join_one_of_another_runtime(void) {
+  const coir_config config = tested_config(2);
   coir_runtime* other;
   coir_fiber fiber;
-  CHECK_EQ(coir_runtime_create(NULL, &other), 0);
+  CHECK_EQ(coir_runtime_create(&config, &other), 0);
   CHECK_EQ(coir_runtime_start(other), 0);
   CHECK_EQ(coir_spawn_on(other, nothing, NULL, NULL, &fiber), 0);
   run_on(1, join_foreign, &fiber);
@@ -254,14 +256,14 @@ static void a_fiber_cannot_join_one_of_another_runtime(void) {
 }
 
 static void handles_of_a_destroyed_runtime_are_stale(void) {
+  const coir_config config = tested_config(2);
   coir_runtime* runtime;
-  coir_fiber fibers[100];
-  CHECK_EQ(coir_runtime_create(NULL, &runtime), 0);
+  coir_fiber fibers[50];
+  CHECK_EQ(coir_runtime_create(&config, &runtime), 0);
   CHECK_EQ(coir_runtime_start(runtime), 0);
-  for (int i = 0; i < 100; ++i)
-    CHECK_EQ(coir_spawn_on(runtime, nothing, NULL, NULL, &fibers[i]), 0);
+  for (int i = 0; i < 50; ++i) CHECK_EQ(coir_spawn_on(runtime, nothing, NULL, NULL, &fibers[i]), 0);
   CHECK_EQ(coir_runtime_destroy(runtime), 0);
-  for (int i = 0; i < 100; ++i) IS_ALL(fibers[i], -ESTALE);
+  for (int i = 0; i < 50; ++i) IS_ALL(fibers[i], -ESTALE);
 }
 
 /* -- where a call may be made --------------------------------------------------------------------
@@ -347,10 +349,11 @@ static void use_inherited(coir_runtime* runtime, coir_fiber fiber) {
 }
 
 static void an_inherited_runtime_is_refused(void) {
+  const coir_config config = tested_config(2);
   coir_runtime* runtime;
   coir_fiber fiber;
   int status = -1;
-  CHECK_EQ(coir_runtime_create(NULL, &runtime), 0);
+  CHECK_EQ(coir_runtime_create(&config, &runtime), 0);
   CHECK_EQ(coir_runtime_start(runtime), 0);
   CHECK_EQ(coir_spawn_on(runtime, nothing, NULL, NULL, &fiber), 0);
   const pid_t child = fork();

@@ -68,7 +68,7 @@ void overflow_among_others(void (*body)()) {
             {.name = "deep", .stack_bytes = 64 * kib});
         (void)all.join();
       },
-      {.workers = 2});
+      tested({.workers = 2}));
 }
 
 std::size_t lines_of_maps() {
@@ -134,7 +134,7 @@ TEST_CASE("A11: fibers that overflow on three workers at once are each reported 
                 {.name = names[i], .stack_bytes = 32 * kib, .worker = i});
           (void)all.join();
         },
-        {.workers = 3});
+        tested({.workers = 3}));
   });
   CAPTURE(end.text);
   CHECK(end.signal == SIGSEGV);
@@ -161,13 +161,14 @@ TEST_CASE("A10: a hundred thousand parked fibers with guards need no mapping eac
           c.go.set();
           return all.join();
         },
-        {.workers = 2,
-         .fibers_max = many + 1,
-         .stack_bytes = 16 * kib,
-         .log = [&](const coir::log_record& line) {
-           std::fprintf(stderr, "%.*s\n", static_cast<int>(line.text.size()), line.text.data());
-           if (line.severity != coir::log_record::level::note) limited = true;
-         }});
+        tested({.workers = 2,
+                .fibers_max = many + 1,
+                .stack_bytes = 16 * kib,
+                .log = [&](const coir::log_record& line) {
+                  std::fprintf(stderr, "%.*s\n", static_cast<int>(line.text.size()),
+                               line.text.data());
+                  if (line.severity != coir::log_record::level::note) limited = true;
+                }}));
     if (limited) ::_exit(3);
     // Sanitizers map pieces of their own.
     if (!COIR_ASAN && !COIR_TSAN && mappings >= 200) ::_exit(4);
@@ -198,15 +199,16 @@ TEST_CASE(
           c.go.set();
           return all.join();
         },
-        {.workers = 2,
-         .fibers_max = many + 1,
-         .stack_bytes = 16 * kib,
-         .log = [&](const coir::log_record& line) {
-           std::fprintf(stderr, "%.*s\n", static_cast<int>(line.text.size()), line.text.data());
-           if (line.text.find("vm.max_map_count") == line.text.npos) return;
-           named.fetch_add(1);
-           limited = true;
-         }});
+        tested({.workers = 2,
+                .fibers_max = many + 1,
+                .stack_bytes = 16 * kib,
+                .log = [&](const coir::log_record& line) {
+                  std::fprintf(stderr, "%.*s\n", static_cast<int>(line.text.size()),
+                               line.text.data());
+                  if (line.text.find("vm.max_map_count") == line.text.npos) return;
+                  named.fetch_add(1);
+                  limited = true;
+                }}));
     if (!done) std::fprintf(stderr, "join: %s\n", done.error().message().c_str());
     if (!served) ::_exit(3);
     if (named == 0) ::_exit(4);
@@ -219,7 +221,7 @@ TEST_CASE(
 TEST_CASE("A10: a fiber that can never get a stack answers stack_limit, and the next one runs") {
   if (COIR_ASAN || COIR_TSAN) return;  // their shadow is larger than any address space limit
   const test::ending end = in_child([] {
-    auto made = coir::runtime::create({.workers = 1});
+    auto made = coir::runtime::create(tested({.workers = 1}));
     if (!made || !(*made)->start()) ::_exit(3);
     rlimit before{};
     ::getrlimit(RLIMIT_AS, &before);

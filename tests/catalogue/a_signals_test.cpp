@@ -142,7 +142,7 @@ void weather(int signal) {
         }
         change_mask(SIG_BLOCK, signal);
       },
-      tested({.workers = 1}, {.fibers = 11}));
+      tested({.workers = 1}));
   CHECK(done.has_value());
   CHECK(seen >= storm);
   CHECK(broken == 0);

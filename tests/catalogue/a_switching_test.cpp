@@ -157,7 +157,7 @@ TEST_CASE("A3: each fiber finds its own errno after every park") {
           });
         CHECK(all.join().has_value());
       },
-      tested({.workers = 2, .deflect_threshold = 8}, {.fibers = fibers + 2}));
+      tested({.workers = 2, .deflect_threshold = 8}));
   CHECK(done.has_value());
   CHECK(wrong == 0);
 }
@@ -215,7 +215,7 @@ TEST_CASE("A4: a fiber that parks inside a catch still holds its own exception a
           }));
         for (auto& h : all) CHECK(h.join().value());
       },
-      tested({.workers = 1}, {.fibers = 17}));
+      tested({.workers = 1}));
   CHECK(done.has_value());
 }
 
@@ -234,7 +234,7 @@ TEST_CASE("A4: fibers that nest throws and rethrow them get their own types back
         for (auto& h : all) sum += h.join().value();
         return sum;
       },
-      tested({.workers = 2}, {.fibers = 9}));
+      tested({.workers = 2}));
   CHECK(wrong.value() == 0);
 }
 
@@ -332,9 +332,7 @@ TEST_CASE("A5: an exception that leaves a body given to C ends the process with 
       if (coir_spawn([](void*) -> intptr_t { throw red(); }, nullptr, &options, &f) != 0) return 1;
       return coir_join(f, nullptr);
     };
-    coir_config config{};
-    config.size = sizeof config;
-    config.workers = 1;
+    const coir_config config = test::tested_config(1);
     intptr_t answer = 0;
     (void)coir_run(&config, root, nullptr, &answer);
   });
@@ -361,7 +359,7 @@ TEST_CASE("A8: every way into a body keeps the stack aligned") {
           CHECK(started_by_join.join().has_value());
         }
       },
-      tested({.workers = 1}, {.fibers = 52}));
+      tested({.workers = 1}));
   CHECK(done.has_value());
   CHECK(wrong == 0);
 }

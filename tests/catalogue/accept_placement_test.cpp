@@ -80,6 +80,6 @@ TEST_CASE(
         CHECK(listener->close().has_value());
         CHECK(serving.join().has_value());
       },
-      tested({.workers = 2}, {.fibers = 2 * connections}));
+      tested({.workers = 2}));
   CHECK(done.has_value());
 }

@@ -14,13 +14,14 @@
 #include "tests/test_options.hpp"
 
 using test::at_full_speed;
+using test::tested;
 using namespace std::chrono_literals;
 
 namespace {
 
 constexpr unsigned room = 64;
 
-coir::options small(unsigned workers) { return {.workers = workers, .fibers_max = room}; }
+coir::options small(unsigned workers) { return tested({.workers = workers, .fibers_max = room}); }
 
 /// Turns that the workers took while the caller slept `naps` times; each nap costs a few itself.
 constexpr int naps = 20;
@@ -170,7 +171,7 @@ TEST_CASE("B9: far more fibers than there is room for run one after another") {
 }
 
 TEST_CASE("B9: a spawn that waits for a place in a mailbox costs no turns, and is not forgotten") {
-  auto made = coir::runtime::create({.workers = 2, .mailbox_slots = 1});
+  auto made = coir::runtime::create(tested({.workers = 2, .mailbox_slots = 1}));
   REQUIRE(made.has_value());
   coir::runtime& rt = **made;
   REQUIRE(rt.start().has_value());

@@ -117,7 +117,7 @@ void close_across_workers(int kind, long cycles) {
         }
         CHECK(both.join().has_value());
       },
-      tested({.workers = 2}, {.fibers = 64}));
+      tested({.workers = 2}));
   CHECK(done.has_value());
   CHECK(seen.foreign_bytes == 0);
   CHECK(seen.lost_bytes == 0);

@@ -66,8 +66,8 @@ answered burst(int bursts, int each, int bad_every) {
 }  // namespace
 
 TEST_CASE("c_ring: C2 four entries carry bursts of a thousand, each with one answer") {
-  const auto seen = coir::run([] { return burst(10, 1000, 0); },
-                              tested({.workers = 1, .ring_entries = 4}, {.fibers = 1002}));
+  const auto seen =
+      coir::run([] { return burst(10, 1000, 0); }, tested({.workers = 1, .ring_entries = 4}));
   REQUIRE(seen.has_value());
   CHECK(seen->good == 10'000);
   CHECK(seen->other == 0);
@@ -90,7 +90,7 @@ TEST_CASE("c_ring: C5 no answer is lost when the completion queue overflows") {
         counted = coir::snapshot();
         return all;
       },
-      tested({.workers = 1, .ring_entries = 2}, {.fibers = 1002}));
+      tested({.workers = 1, .ring_entries = 2}));
   REQUIRE(seen.has_value());
   CHECK(seen->good == bursts * 1000);
   CHECK(seen->other == 0);

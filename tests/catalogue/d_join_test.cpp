@@ -31,7 +31,7 @@ bool is_answer(const coir::result<>& waited) {
 TEST_CASE(
     "D5: any number of waiters by id, fibers of both workers and a thread, all hear of the end") {
   constexpr unsigned waiters = 16;
-  auto made = coir::runtime::create(tested({.workers = 2}, {.fibers = waiters + 2}));
+  auto made = coir::runtime::create(tested({.workers = 2}));
   REQUIRE(made.has_value());
   coir::runtime& rt = **made;
   REQUIRE(rt.start().has_value());

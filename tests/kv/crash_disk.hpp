@@ -1,6 +1,7 @@
 // crash_disk.hpp: what SIGKILL cannot show: power cuts. A journal runs over a file that writes down
-// everything asked of it; afterwards the power is cut after every single step, each 512-byte sector
-// that no finished sync covers lands or is lost by the dice, and the journal is opened on the rest.
+// everything asked of it; afterwards the power is cut after every single step, twice: once nothing
+// lands that no finished sync covers, once the dice decide for each 512-byte sector of it. The
+// journal is opened on what is left.
 //
 // Always true:
 //   - A write may land in part from the moment it was asked for; it must have landed only when a
@@ -102,8 +103,12 @@ inline steps run_writers(std::uint64_t seed, kv::journal_twin twin) {
   return log;
 }
 
+/// What becomes of sectors that no finished sync covers.
+enum class fate { lost, diced };
+
 /// The bytes on the disk when the power goes after `happened` steps.
-inline bytes disk_after(const steps& log, std::size_t happened, std::mt19937_64& random) {
+inline bytes disk_after(const steps& log, std::size_t happened, fate unsynced,
+                        std::mt19937_64& random) {
   bytes landed;
   std::vector<const step*> pending;
   const auto land = [&landed](const step& s, auto lands) {
@@ -129,7 +134,8 @@ inline bytes disk_after(const steps& log, std::size_t happened, std::mt19937_64&
     for (const step* p : pending) land(*p, [] { return true; });
     pending.clear();
   }
-  for (const step* p : pending) land(*p, [&random] { return random() % 2 == 0; });
+  if (unsynced == fate::diced)
+    for (const step* p : pending) land(*p, [&random] { return random() % 2 == 0; });
   return landed;
 }
 
@@ -175,26 +181,37 @@ struct crash_tally {
   std::size_t points = 0, acked = 0, wiped = 0, lost = 0, back_from_the_dead = 0, unstable = 0;
 };
 
-/// Cuts the power after every step of one run.
-inline void crash_everywhere(std::uint64_t seed, kv::journal_twin twin, crash_tally& t) {
+/// One power cut: what the journal finds on the rest, and finds again after another cut.
+inline void crash_once(bytes left, const expectation& e, crash_tally& t) {
+  disk after;
+  after.cached = std::move(left);
+  recorder first, second;
+  if (auto j = open_journal(after, first); !j || !(*j)->close()) ++t.unstable;
+  after.lose_power();
+  if (auto j = open_journal(after, second); !j || !(*j)->close()) ++t.unstable;
+  t.unstable += first.texts == second.texts ? 0 : 1;
+
+  const std::set<std::string> found(first.texts.begin(), first.texts.end());
+  ++t.points;
+  t.acked += e.present.size();
+  t.wiped += e.absent.size();
+  for (const auto& text : e.present) t.lost += found.contains(text) ? 0 : 1;
+  for (const auto& text : e.absent) t.back_from_the_dead += found.contains(text) ? 1 : 0;
+}
+
+/// The same crash points, counted for each fate of what was not synced.
+struct crash_tallies {
+  crash_tally all_lost, diced;
+};
+
+/// Cuts the power after every step of one run, both ways.
+inline void crash_everywhere(std::uint64_t seed, kv::journal_twin twin, crash_tallies& t) {
   const steps log = run_writers(seed, twin);
   std::mt19937_64 random(seed);
   for (std::size_t happened = 0; happened <= log.size(); ++happened) {
-    disk after;
-    after.cached = disk_after(log, happened, random);
-    recorder first, second;
-    if (auto j = open_journal(after, first); !j || !(*j)->close()) ++t.unstable;
-    after.lose_power();
-    if (auto j = open_journal(after, second); !j || !(*j)->close()) ++t.unstable;
-    t.unstable += first.texts == second.texts ? 0 : 1;
-
-    const std::set<std::string> found(first.texts.begin(), first.texts.end());
     const expectation e = expect_after(log, happened);
-    ++t.points;
-    t.acked += e.present.size();
-    t.wiped += e.absent.size();
-    for (const auto& text : e.present) t.lost += found.contains(text) ? 0 : 1;
-    for (const auto& text : e.absent) t.back_from_the_dead += found.contains(text) ? 1 : 0;
+    crash_once(disk_after(log, happened, fate::lost, random), e, t.all_lost);
+    crash_once(disk_after(log, happened, fate::diced, random), e, t.diced);
   }
 }
 

@@ -1,63 +1,118 @@
-/* join.pml: waiting by id for the end of a fiber (join.cpp, ending.cpp): the waiter marks the join
- * word and then asks for the generation, the end sets done and then looks into the stripe, and the
- * slot may be recycled and begin its next life at any moment in between.
- * Must hold: whoever waits is woken. -DBROKEN=1 (the generation is asked for before the mark, which
- * may then fall on the next life) and -DBROKEN=2 (the end looks for waiters before it sets done)
- * must fail: somebody waits for ever.
+/* join.pml: the end of a fiber and what others tell its owner (join.cpp, ending.cpp): two joiners
+ * from afar, and a holder on another thread who cancels and then lets go, before or after the end.
+ * The owner stores `done` and never exchanges: what others have to say comes as messages.
+ * Must hold: every joiner is woken, and the record is recycled once, with no link of it under way.
+ * -DBROKEN=1 (a joiner does not tell the owner), -DBROKEN=2 (it does so before it
+ * stands in the stripe) and -DBROKEN=3 (the end does not look at a link under way) must
+ * fail.
  */
 #ifndef BROKEN
 #define BROKEN 0
 #endif
-bool waiters = false, done = false;   /* the join word of the slot */
-byte generation = 1;
-bool locked = false;                  /* the stripe, and who waits in it for generation 1 */
-bool queued[2], woken[2];
+bool done = false;
+bool standing[2];               /* in the stripe */
+bool woken[2];
+bool mark = false;               /* the stripe's bit in joiners_in_ */
+bool told = false;              /* joiners_told_ */
+byte errands = 0;
+bool far_joiners = false, let_go = false;        /* the owner's own notes */
+bool queued = false, detached = false, orphan = false;   /* the wake word */
+byte links = 0;
+byte recycled = 0;
+byte finished = 0;              /* who has said all it has to say */
 
-inline lock_stripe() { atomic { !locked -> locked = true } }
-
-active proctype Fiber() {
-  bool before;
-  if
-  :: BROKEN == 2 -> before = waiters
-  :: else -> skip
-  fi;
+inline wake_all() {
   atomic {
-    if :: BROKEN == 2 -> skip :: else -> before = waiters fi;
-    done = true;
-    waiters = false
+    if :: standing[0] -> standing[0] = false; woken[0] = true :: else -> skip fi;
+    if :: standing[1] -> standing[1] = false; woken[1] = true :: else -> skip fi
   }
-  if
-  :: before ->
-     lock_stripe();
-     woken[0] = woken[0] || queued[0]; queued[0] = false;
-     woken[1] = woken[1] || queued[1]; queued[1] = false;
-     locked = false
-  :: else -> skip
-  fi;
-  generation++;                       /* recycled, and used again */
-  atomic { waiters = false; done = false }
 }
 
-proctype Waiter(byte me) {
-  bool ended;
-  byte seen;
-  lock_stripe();
+inline recycle() {
   if
-  :: BROKEN == 1 -> seen = generation
-  :: else -> skip
-  fi;
-  atomic { ended = done; waiters = true }
-  if
-  :: BROKEN == 1 -> skip
-  :: else -> seen = generation
-  fi;
-  if
-  :: seen != 1 || ended -> locked = false
+  :: !queued || BROKEN == 3 -> assert(links == 0); recycled++
   :: else ->
-     queued[me] = true;
-     locked = false;
-     (woken[me])                          /* an invalid end state when nobody ever comes */
+     atomic {
+       if
+       :: queued -> orphan = true
+       :: else -> recycled++
+       fi
+     }
   fi
 }
 
-init { atomic { run Waiter(0); run Waiter(1) } }
+inline tell() {
+  mark = true;
+  atomic { again = told; told = true }
+  if :: again -> skip :: else -> errands++ fi
+}
+
+proctype Joiner(byte me) {
+  bool again;
+  if :: BROKEN == 2 -> tell() :: else -> skip fi;
+  atomic {
+    if
+    :: done -> goto out
+    :: else -> standing[me] = true
+    fi
+  }
+  if :: BROKEN == 0 || BROKEN == 3 -> tell() :: else -> skip fi;
+  woken[me];
+out:
+  finished++
+}
+
+inline push_link(what) {
+  atomic { pushed = !queued; queued = true; what = true }
+  if :: pushed -> atomic { links++; assert(links == 1) } :: else -> skip fi
+}
+
+proctype Holder() {
+  bool pushed, cancelled;
+  if
+  :: push_link(cancelled)
+  :: skip
+  fi;
+  if
+  :: done -> recycle()
+  :: else -> push_link(detached)
+  fi;
+  finished++
+}
+
+proctype Owner() {
+  bool gone, look, mine;
+  do
+  :: errands > 0 ->
+     errands--;
+     told = false;
+     atomic { look = mark; mark = false }
+     if
+     :: look && done -> wake_all()
+     :: look && !done ->
+        atomic { if :: standing[0] || standing[1] -> far_joiners = true :: else -> skip fi }
+     :: else -> skip
+     fi
+  :: links > 0 ->
+     links--;
+     atomic { queued = false; gone = detached; detached = false; mine = orphan }
+     if
+     :: mine -> recycled++
+     :: !mine && gone && done -> recycle()
+     :: !mine && gone && !done -> let_go = true
+     :: else -> skip
+     fi
+  :: !done ->
+     look = far_joiners;
+     gone = let_go;
+     done = true;
+     if :: look -> wake_all() :: else -> skip fi;
+     if :: gone -> recycle() :: else -> skip fi
+  :: finished == 3 && errands == 0 && links == 0 && done -> break
+  od;
+  assert(recycled == 1)
+}
+
+init {
+  atomic { run Joiner(0); run Joiner(1); run Holder(); run Owner() }
+}

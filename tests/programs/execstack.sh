@@ -1,5 +1,5 @@
 #!/bin/bash
-# execstack.sh: nothing that we link asks for an executable stack; the check would notice one.
+# execstack.sh: A14: nothing that we link asks for an executable stack; the check would notice one.
 #
 # Always true:
 #   - One assembly file without its .note.GNU-stack is enough to make every stack executable, so the

@@ -1,5 +1,5 @@
 #!/bin/bash
-# refused.sh: whoever refuses io_uring is named, with the remedy, and nothing is left behind.
+# refused.sh: C14, C15: whoever refuses io_uring is named, with the remedy, and no trace stays.
 #
 # Always true: each cause has a process of its own; one that cannot be made here is told.
 #

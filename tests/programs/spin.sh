@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# spin.sh: the protocol models of tests/model, each with a broken twin that has to fail.
+# spin.sh: A1, B1: the protocol models of tests/model, each with a broken twin that has to fail.
 #
 # Always true:
 #   - A model counts as sound only when the whole state space was searched without an error.
@@ -48,4 +48,5 @@ expect fails wake.pml -DBROKEN=3 -DSAFETY ""
 expect holds join.pml -DBROKEN=0 -DSAFETY ""
 expect fails join.pml -DBROKEN=1 -DSAFETY ""
 expect fails join.pml -DBROKEN=2 -DSAFETY ""
+expect fails join.pml -DBROKEN=3 -DSAFETY ""
 exit "$wrong"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# unwind_gdb.sh: a debugger that stops inside a fiber shows the body's frames, then the entry.
+# unwind_gdb.sh: A6: a debugger that stops inside a fiber shows the body's frames, then the entry.
 #
 # Always true:
 #   - The fiber stops ten calls of `dive` deep; every one of them must be in the backtrace.

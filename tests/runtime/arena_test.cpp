@@ -311,12 +311,12 @@ class every_order {
 };
 }  // namespace
 
-TEST_CASE("arena: a two-bit tag lets a cell be taken twice, the real tag does not") {
+TEST_CASE("arena: a two-bit tag lets a cell be taken twice (B6), the real tag does not") {
   CHECK(taken_twice<2>());
   CHECK_FALSE(taken_twice<32>());
 }
 
-TEST_CASE("arena: over every order of three threads a one-bit tag fails and the real tag holds" *
+TEST_CASE("arena: B6 over every order of three threads a one-bit tag fails and the real tag holds" *
           doctest::skip(COIR_TSAN)) {  // one thread, and slow there
   every_order<1> weak;
   weak.explore();
@@ -397,7 +397,7 @@ unsigned stress(arena& a, unsigned threads, unsigned rounds, std::size_t hold_ma
 }
 }  // namespace
 
-TEST_CASE("arena: with four threads each cell has one owner, and none is lost") {
+TEST_CASE("arena: B6 with four threads each cell has one owner, and none is lost") {
   for (const auto& [records, magazine] : {std::pair{6u, 1u}, {64u, 4u}, {5000u, 64u}}) {
     arena a = made(records, magazine);
     CHECK(stress(a, 4, 100'000, records / 3) == 0);

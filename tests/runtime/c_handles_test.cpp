@@ -12,8 +12,10 @@
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "tests/test_options.hpp"
 
 using coir::detail::c_handles;
+using test::tested;
 
 namespace {
 
@@ -32,7 +34,7 @@ int refusal_of(const coir_fiber& handle) {
 /// Runs `body` on a fiber of a runtime with one worker.
 template <class F>
 void on_fiber(F body) {
-  REQUIRE(coir::run([&] { body(); }, {.workers = 1, .fibers_max = 4096}));
+  REQUIRE(coir::run([&] { body(); }, tested({.workers = 1})));
 }
 
 }  // namespace
@@ -98,7 +100,7 @@ TEST_CASE("c_handles: who entered before the handle was used up may stay, nobody
 TEST_CASE("c_handles: a handle that is withdrawn was never there") {
   on_fiber([] {
     auto fiber = coir::spawn([] { return intptr_t{0}; });
-    std::error_code why;
+    coir::detail::refusal why;
     coir::detail::task* const task =
         coir::detail::new_task(nullptr, {}, coir::site::here(), true, why);
     REQUIRE(task != nullptr);
@@ -114,9 +116,7 @@ TEST_CASE("c_handles: a handle that is withdrawn was never there") {
 TEST_CASE("c_handles: the end of a runtime uses up its handles and those of no other runtime") {
   coir_runtime* first = nullptr;
   coir_runtime* second = nullptr;
-  coir_config config{};
-  config.size = sizeof config;
-  config.workers = 1;
+  const coir_config config = test::tested_config(1);
   REQUIRE(coir_runtime_create(&config, &first) == 0);
   REQUIRE(coir_runtime_create(&config, &second) == 0);
   REQUIRE(coir_runtime_start(first) == 0);

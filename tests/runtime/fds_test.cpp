@@ -126,12 +126,12 @@ TEST_CASE("fds: a close on one worker ends the read that is parked on another") 
           CHECK(::fcntl(ends[0], F_GETFD) < 0);
         }
       },
-      {.workers = 2});
+      test::tested({.workers = 2}));
   CHECK(done.has_value());
 }
 
 TEST_CASE("fds: a plain thread closes what a fiber reads, and waits for it") {
-  auto made = coir::runtime::create({.workers = 1});
+  auto made = coir::runtime::create(test::tested({.workers = 1}));
   REQUIRE(made.has_value());
   REQUIRE((*made)->start().has_value());
   std::array<int, 2> ends{};

@@ -30,11 +30,10 @@ struct other_node : list_node {};
 struct member_node : list_node {};
 struct member : member_node, other_node {
   int name = 0;
-  member* link = nullptr;
 };
 using line = list<member, member_node>;
 using other_line = list<member, other_node>;
-using chain = queue<member, &member::link>;
+using chain = queue<member, member_node>;
 
 static_assert(std::is_trivially_destructible_v<line> && std::is_trivially_destructible_v<chain>);
 constinit line line_made_at_compile_time;

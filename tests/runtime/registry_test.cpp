@@ -13,6 +13,7 @@
 
 #include "coir/runtime.hpp"
 #include "scripted_backend.hpp"
+#include "tests/test_options.hpp"
 
 using namespace coir::detail;
 
@@ -45,7 +46,7 @@ TEST_CASE("registry: a runtime is found by its serial from its creation to its e
 }
 
 TEST_CASE("registry: the child of a fork knows that its runtimes are inherited") {
-  auto made = coir::runtime::create({.workers = 1, .fibers_max = 64, .ring_entries = 8});
+  auto made = coir::runtime::create(test::tested({.workers = 1}));
   REQUIRE(made.has_value());
   REQUIRE((*made)->start().has_value());
   const unsigned before = fork_generation();

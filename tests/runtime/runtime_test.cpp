@@ -17,6 +17,7 @@
 
 #include "coir/coir.hpp"
 #include "scripted_backend.hpp"
+#include "tests/test_options.hpp"
 
 using namespace std::chrono_literals;
 using namespace coir::detail;
@@ -28,7 +29,7 @@ coir::options small(unsigned workers) {
   o.workers = workers;
   o.fibers_max = 64;
   o.ring_entries = 8;
-  return o;
+  return test::tested(o);
 }
 
 int next_descriptor() {
@@ -304,7 +305,6 @@ TEST_CASE("runtime: mailboxes of one slot lose nobody, when everybody sends to e
   constexpr unsigned rounds = COIR_TSAN || COIR_ASAN ? 50 : 400;
   coir::options o = small(2);
   o.mailbox_slots = 1;
-  o.fibers_max = 1024;
   auto rt = coir::runtime::create(std::move(o)).value();
   REQUIRE(rt->start().has_value());
   std::atomic<unsigned> ran{0};
@@ -359,7 +359,7 @@ TEST_CASE("runtime: a thread that joins is woken by the end of the fiber") {
   REQUIRE(rt->start().has_value());
   auto h = rt->spawn([] {
     // Ends only once somebody waits for it.
-    while ((current_fiber()->join.load() & join_waiters) == 0) coir::this_fiber::yield();
+    while (!current_fiber()->far_joiners) coir::this_fiber::yield();
     return 4;
   });
   const auto answer = h.join();

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "runtime/runtime.hpp"
+#include "tests/test_options.hpp"
 
 namespace scripted {
 
@@ -134,7 +135,8 @@ inline std::unique_ptr<runtime_core> make_core(script& s, coir::options o = {}) 
   o.workers = 1;
   if (!o.log) o.log = [](const coir::log_record&) {};
   auto core = runtime_core::create(
-      std::move(o), [&s](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
+      test::tested(std::move(o)),
+      [&s](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
         return std::unique_ptr<backend>(std::make_unique<outside>(s));
       });
   return core ? std::move(*core) : nullptr;
@@ -143,8 +145,7 @@ inline std::unique_ptr<runtime_core> make_core(script& s, coir::options o = {}) 
 /// Queues `body` for the core; it runs in run_here.
 template <class F>
 auto spawn_on(runtime_core& core, F body) {
-  auto made = spawn_task(&core, std::move(body), {}, coir::site::here(), true);
-  return std::move(made).value();
+  return spawn_waiting(&core, std::move(body), {}, coir::site::here());
 }
 
 /// Runs `body` on a fiber of a runtime of its own, on this thread, until every fiber has ended.

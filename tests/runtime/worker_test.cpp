@@ -231,6 +231,6 @@ TEST_CASE("worker: a fiber that has started stays on its worker, whoever wakes i
         turn[0].set();
         for (auto& h : all) CHECK(h.join().has_value());
       },
-      {.workers = 2});
+      test::tested({.workers = 2}));
   CHECK(done.has_value());
 }

@@ -37,13 +37,13 @@ TEST_CASE("C2: with four entries and refused submissions every operation gets it
   world.refuse_submissions(37);
   int answers = 0;
   const auto ended = run_in_sim(world, [&] {
-    std::vector<coir::handle<void>> all;
+    coir::scope all;
     for (int i = 0; i < 200; ++i)
-      all.push_back(coir::spawn([&] {
+      all.spawn([&] {
         REQUIRE(coir::perform(coir::nop{}).has_value());
         ++answers;
-      }));
-    for (auto& h : all) REQUIRE(h.join().has_value());
+      });
+    REQUIRE(all.join().has_value());
   });
   REQUIRE(ended.has_value());
   CHECK(answers == 200);

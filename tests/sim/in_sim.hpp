@@ -16,6 +16,7 @@
 #include "coir/coir.hpp"
 #include "runtime/runtime.hpp"
 #include "runtime/sim.hpp"
+#include "tests/test_options.hpp"
 
 namespace sim_test {
 
@@ -41,18 +42,19 @@ coir::detail::flat_result<F> run_in_sim(sim_world& outside, F&& body, coir::opti
     if (log != nullptr) log->emplace_back(line.text);
   };
   auto core = runtime_core::create(
-      o, [&outside](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
+      test::tested(o),
+      [&outside](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
         return std::make_unique<sim>(outside);
       });
   REQUIRE(core.has_value());
   auto root =
-      spawn_task(core->get(), std::forward<F>(body), {.name = "root"}, coir::site::here(), true);
-  REQUIRE(root.has_value());
+      spawn_waiting(core->get(), std::forward<F>(body), {.name = "root"}, coir::site::here());
+  REQUIRE(root);
   if (const std::error_code why = (*core)->run_here()) {
-    root->detach();
+    root.detach();
     return coir::fail(why);
   }
-  return root->join();
+  return root.join();
 }
 
 /// The same, until the power is cut after event number `event`. `at_the_cut` is called then: it may

@@ -27,14 +27,14 @@ TEST_CASE("B10: a completion that comes twice resumes its fiber once") {
   int resumed = 0;
   std::uint64_t stale = 0;
   const auto ended = run_in_sim(world, [&] {
-    std::vector<coir::handle<void>> all;
+    coir::scope all;
     for (int i = 0; i < 100; ++i)
-      all.push_back(coir::spawn([&] {
+      all.spawn([&] {
         REQUIRE(coir::perform(coir::nop{}).has_value());
         ++resumed;
         coir::this_fiber::yield();
-      }));
-    for (auto& h : all) REQUIRE(h.join().has_value());
+      });
+    REQUIRE(all.join().has_value());
     stale = stale_tokens();
   });
   REQUIRE(ended.has_value());

@@ -59,7 +59,6 @@ inline constexpr std::size_t storage_bytes = 64;
 struct body_ops {
   void (*run)(task&);                          // closure -> answer; never throws out
   void (*drop)(task&) noexcept;                // destroys whatever `held` names
-  void* (*place)(task&) noexcept;              // where the closure or the answer lies
   std::error_code (*failure)(task&) noexcept;  // the error in the answer, if there is one
 };
 
@@ -86,35 +85,41 @@ struct task {
 COIR_API void* allocate_box(std::size_t bytes, std::size_t alignment);
 COIR_API void free_box(void* box, std::size_t bytes, std::size_t alignment) noexcept;
 
+template <class T>
+inline constexpr bool fits_storage = sizeof(T) <= storage_bytes && alignof(T) <= 16;
+
+inline void* box_of(task& t) noexcept { return *std::launder(reinterpret_cast<void**>(t.storage)); }
+
+/// Where the answer of a task lies: its type alone decides, so a handle knows without asking.
+template <class Answer>
+Answer& answer_in(task& t) noexcept {
+  void* const place = fits_storage<Answer> ? t.storage : box_of(t);
+  return *std::launder(static_cast<Answer*>(place));
+}
+
 /// How a callable F is kept in a task, run, and answered for. One instance of body_ops per F.
 template <class F>
 struct body {
   using returned = std::invoke_result_t<F&>;
   using value = flat_t<returned>;
   using answer = result<value>;
-  static constexpr bool fits = sizeof(F) <= storage_bytes && sizeof(answer) <= storage_bytes &&
-                               alignof(F) <= 16 && alignof(answer) <= 16;
-  static constexpr std::size_t box_bytes = sizeof(F) > sizeof(answer) ? sizeof(F) : sizeof(answer);
-  static constexpr std::size_t box_alignment = alignof(F) > alignof(answer) ? alignof(F)
-                                                                            : alignof(answer);
+  static constexpr bool boxed_answer = !fits_storage<answer>;
+  static constexpr bool boxed = boxed_answer || !fits_storage<F>;  // so is the closure
+  static constexpr std::size_t box_bytes = boxed_answer && sizeof(answer) > sizeof(F)
+                                               ? sizeof(answer)
+                                               : sizeof(F);
+  static constexpr std::size_t box_alignment = boxed_answer && alignof(answer) > alignof(F)
+                                                   ? alignof(answer)
+                                                   : alignof(F);
 
-  static void* place(task& t) noexcept {
-    if constexpr (fits) {
-      return t.storage;
-    } else {
-      return *std::launder(reinterpret_cast<void**>(t.storage));
-    }
-  }
-  static F& closure(task& t) noexcept { return *std::launder(static_cast<F*>(place(t))); }
-  static answer& result_of(task& t) noexcept {
-    return *std::launder(static_cast<answer*>(place(t)));
+  static F& closure(task& t) noexcept {
+    void* const place = boxed ? box_of(t) : t.storage;
+    return *std::launder(static_cast<F*>(place));
   }
 
   template <class G>
   static void put(task& t, G&& callable) {
-    if constexpr (fits) {
-      ::new (static_cast<void*>(t.storage)) F(std::forward<G>(callable));
-    } else {
+    if constexpr (boxed) {
       void* box = allocate_box(box_bytes, box_alignment);
       try {
         ::new (box) F(std::forward<G>(callable));
@@ -123,30 +128,38 @@ struct body {
         throw;
       }
       ::new (static_cast<void*>(t.storage)) void*(box);
+    } else {
+      ::new (static_cast<void*>(t.storage)) F(std::forward<G>(callable));
     }
     t.ops = &ops;
     t.held = holds::closure;
   }
 
-  static void unbox(task& t) noexcept {
-    if constexpr (!fits) free_box(place(t), box_bytes, box_alignment);
+  static void unbox(task& t) noexcept { free_box(box_of(t), box_bytes, box_alignment); }
+
+  /// The closure has left for the fiber's stack; its box goes too, unless the answer needs it.
+  static void closure_left(task& t) noexcept {
+    closure(t).~F();
+    if constexpr (boxed && !boxed_answer) unbox(t);
+    t.held = holds::nothing;
   }
 
   static void run(task& t) {
     try {
       F callable(std::move(closure(t)));
-      closure(t).~F();
-      t.held = holds::nothing;  // between the two: the box, if any, is empty
+      closure_left(t);
+      void* place = t.storage;
+      if constexpr (boxed_answer) place = box_of(t);
       if constexpr (std::is_void_v<returned>) {
         std::invoke(callable);
-        ::new (place(t)) answer();
+        ::new (place) answer();
       } else {
-        ::new (place(t)) answer(std::invoke(callable));
+        ::new (place) answer(std::invoke(callable));
       }
       t.held = holds::answer;
     } catch (...) {
-      if (t.held == holds::closure) closure(t).~F();
-      unbox(t);
+      if (t.held == holds::closure) closure_left(t);
+      if constexpr (boxed_answer) unbox(t);
       ::new (static_cast<void*>(t.storage)) std::exception_ptr(std::current_exception());
       t.held = holds::exception;
     }
@@ -155,10 +168,10 @@ struct body {
   static void drop(task& t) noexcept {
     if (t.held == holds::closure) {
       closure(t).~F();
-      unbox(t);
+      if constexpr (boxed) unbox(t);
     } else if (t.held == holds::answer) {
-      result_of(t).~answer();
-      unbox(t);
+      answer_in<answer>(t).~answer();
+      if constexpr (boxed_answer) unbox(t);
     } else if (t.held == holds::exception) {
       t.exception().~exception_ptr();
     }
@@ -166,17 +179,15 @@ struct body {
   }
 
   static std::error_code failure(task& t) noexcept {
-    const answer& a = result_of(t);
+    const answer& a = answer_in<answer>(t);
     return a ? std::error_code() : a.error();
   }
 
-  static constexpr body_ops ops{&run, &drop, &place, &failure};
+  static constexpr body_ops ops{&run, &drop, &failure};
 };
 
-inline void* answer_place(task& t) noexcept { return t.ops->place(t); }
-
 /// Makes `t` a child of `scope`; refused when the scope was cancelled or joined.
-COIR_API std::error_code adopt(scope_state& scope, task& t) noexcept;
+COIR_API refusal adopt(scope_state& scope, task& t) noexcept;
 /// After the launch: a cancel of the scope that came in between reaches the child now.
 COIR_API void confirm(scope_state& scope, task& t) noexcept;
 
@@ -184,13 +195,14 @@ COIR_API void confirm(scope_state& scope, task& t) noexcept;
 /// caller's own runtime. `wait`: park (fiber) or block (thread) until one is free or
 /// `options.until` is over.
 COIR_API task* new_task(runtime_core* core, const spawn_options& options, const site& where,
-                        bool wait, std::error_code& why);
+                        bool wait, refusal& why);
 /// Hands a filled task over to the workers; on an error the task is still the caller's.
-COIR_API std::error_code launch(task& t, const spawn_options& options, bool wait) noexcept;
+COIR_API refusal launch(task& t, const spawn_options& options, bool wait) noexcept;
 /// Gives back a task that was never launched, after its contents were dropped.
 COIR_API void abandon(task& t) noexcept;
 
-COIR_API std::error_code join(task& t, deadline until) noexcept;
+/// Waits for the end. Empty: it has ended, and the answer is the caller's.
+COIR_API refusal join(task& t, deadline until) noexcept;
 COIR_API bool done(const task& t) noexcept;
 COIR_API void cancel(task& t) noexcept;
 COIR_API void release(task& t) noexcept;

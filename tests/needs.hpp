@@ -1,0 +1,39 @@
+// needs.hpp: the tests that cannot do with few fibers, by name, each with its reason.
+//
+// Always true:
+//   - This is the only place that excuses a test from COIR_TEST_OPTIONS; the list has five places.
+//   - Each name is that of a test case or of a script of tests/programs; the house test looks.
+//
+// Comes from: people.   Goes to: test_options.hpp, house_test.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <string_view>
+
+namespace test {
+
+struct need {
+  std::string_view test;  ///< a TEST_CASE, or programs/x for tests/programs/x.sh
+  std::uint32_t fibers;   ///< alive at once, at least; handles that are held count
+  std::string_view why;
+};
+
+inline constexpr need needs[] = {
+    {"A10: a hundred thousand parked fibers with guards need no mapping each", 100'001,
+     "the limit that it must stay below is 65,530 mappings"},
+    {"A10: when mappings run out the log names the sysctl and everybody still gets their turn",
+     100'001, "it must reach the limit of 65,530 mappings"},
+    {"accept_placement: a thousand connections that come one by one stay within 1.1 of the mean, "
+     "also after half of them left and others came",
+     2'000, "a tenth of the mean must be more than one fiber"},
+    {"time: a million sleepers wake in the order of their deadlines", 1'000'016,
+     "a million timers at once are the subject"},
+    {"programs/million", 1'000'002, "a million fibers at once are the subject"},
+};
+
+inline constexpr std::size_t needs_max = 5;
+static_assert(std::size(needs) <= needs_max, "a test must do with the small configuration");
+
+}  // namespace test
