@@ -2,8 +2,9 @@
  * who cancels, the owner with its own deadline, and the end of the record.
  * Must hold: the park ends once, the link is in the inbox at most once, and the record is recycled
  * once and never while its link is under way.
- * -DBROKEN=1 (the last user recycles without looking at the link) and -DBROKEN=2 (a claim does not
- * look whether somebody else has it) must fail.
+ * -DBROKEN=1 (the last user recycles without looking at the link), -DBROKEN=2 (a claim does not
+ * look whether somebody else has it) and -DBROKEN=3 (a claim pushes the link although it is queued)
+ * must fail.
  */
 #ifndef BROKEN
 #define BROKEN 0
@@ -21,7 +22,7 @@ inline claim_from_afar() {
     if
     :: epoch == 1 && (!claimed || BROKEN == 2) ->
        if :: claimed -> ended++ :: else -> skip fi;
-       push = !queued; claimed = true; queued = true
+       push = !queued || BROKEN == 3; claimed = true; queued = true
     :: else -> skip
     fi
   }

@@ -15,13 +15,12 @@
 #include "coir/coir.hpp"
 #include "scripted_backend.hpp"
 
-#if !COIR_ASAN && !COIR_TSAN  // their shadow is larger than any address space limit
-
 namespace {
 
 using scripted::script;
 
 constexpr std::size_t large = std::size_t{8} << 20;
+constexpr bool no_limit_works = COIR_ASAN || COIR_TSAN;  // their shadow is larger than any
 
 /// While it lives no further stack can be mapped.
 struct no_address_space {
@@ -62,6 +61,7 @@ int in_child(F body) {
 
 TEST_CASE(
     "worker: a fiber without a stack stays unstarted until one is returned, and one line says so") {
+  if (no_limit_works) return;
   CHECK(in_child([] {
           int wrong = 0;
           auto none = std::make_unique<no_address_space>();
@@ -79,6 +79,7 @@ TEST_CASE(
 }
 
 TEST_CASE("worker: where no stack can ever come back the oldest ends with stack_limit") {
+  if (no_limit_works) return;
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
@@ -100,5 +101,3 @@ TEST_CASE("worker: where no stack can ever come back the oldest ends with stack_
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
 }
-
-#endif
