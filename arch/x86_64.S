@@ -49,7 +49,7 @@ coir_switch:
         movq    %rbx, CONTEXT_RBX(%rdi)
         movq    CONTEXT_RSP(%rsi), %rsp
         .cfi_remember_state             // from here on our caller is what `to` will resume:
-        .cfi_escape 0x0c, 0x07, 0x00    // the frame ends at rsp (see context.hpp),
+        .cfi_escape 0x0c, 0x07, 0x00    // the frame ends at rsp (see context_x86_64.hpp),
         .cfi_escape 0x10, 0x10, 0x02, 0x74, CONTEXT_RIP     // rip is at rsi + 0,
         .cfi_escape 0x10, 0x06, 0x02, 0x74, CONTEXT_RBP     // rbp at rsi + 16,
         .cfi_escape 0x10, 0x03, 0x02, 0x74, CONTEXT_RBX     // rbx at rsi + 24

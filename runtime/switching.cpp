@@ -11,6 +11,7 @@
 // Comes from: worker.hpp.   Goes to: arch/context.hpp.
 #include <cerrno>
 
+#include "arch/float_control.hpp"
 #include "runtime/worker.hpp"
 
 namespace coir::detail {
