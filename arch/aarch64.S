@@ -1,7 +1,7 @@
 // aarch64.S: the out-of-line switch, and the first instructions of every fiber.
 //
 //   extern "C" void coir_switch(context* from, context* to) noexcept;    x0 = from, x1 = to
-//   coir_fiber_entry:   reached by br only;   x19 = argument, x29 = entry, sp = 16-byte aligned
+//   coir_fiber_entry + 4:   by br only;   x19 = argument, x29 = entry, sp = 16-byte aligned
 //
 // A context, as context.hpp asserts it:            The frame of a context parked by coir_switch:
 //    0  pc    where it goes on                        sp +  0  x20, x21
@@ -95,12 +95,12 @@ coir_switch:
         .hidden coir_fiber_entry
         .type   coir_fiber_entry, %function
         .p2align 4
+coir_fiber_entry:
         .cfi_startproc
         .cfi_undefined 30               // nobody called this: backtraces end here
         .cfi_def_cfa sp, 0
         brk     #0                      // the address before the first resume address, as above
-coir_fiber_entry:
-        hint    #34
+        hint    #34                     // prepare() lets a context begin here
         mov     x9, x29
         mov     x0, x19
         mov     x29, xzr                // a frame-pointer walk ends here too

@@ -88,7 +88,8 @@ extern "C" {
 /// .S file of the CPU.
 COIR_HIDDEN void coir_switch(coir::arch::context* from, coir::arch::context* to) noexcept;
 
-/// Where a prepared context starts: calls fp(bp) with fp = 0. Backtraces end here. In the .S file.
+/// Where a prepared context starts, one instruction in (unwinders look up the address before the
+/// one a parked context resumes at): calls fp(bp) with fp = 0. Backtraces end here. In the .S file.
 COIR_HIDDEN void coir_fiber_entry() noexcept;
 }
 
@@ -104,7 +105,7 @@ namespace coir::arch {
 inline void prepare(context& self, void* stack_top, entry_point entry, void* argument) noexcept {
   auto top = reinterpret_cast<std::uintptr_t>(stack_top) & ~std::uintptr_t{15};
   if (COIR_MUTANT(misaligned_entry)) top -= 8;
-  self.pc = reinterpret_cast<void*>(&coir_fiber_entry);
+  self.pc = reinterpret_cast<char*>(&coir_fiber_entry) + bytes_before_entry;
   self.sp = reinterpret_cast<void*>(top);
   self.fp = reinterpret_cast<void*>(entry);
   self.bp = argument;

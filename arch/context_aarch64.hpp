@@ -60,6 +60,9 @@
 
 namespace coir::arch {
 
+/// What coir_fiber_entry has before the instruction it is entered at.
+inline constexpr std::size_t bytes_before_entry = 4;
+
 /// The switch in place; see context_x86_64.hpp. `hint 34` is `bti c` to assemblers of any age.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline void switch_inlined(context& from,
                                                                       context& to) noexcept {

@@ -41,6 +41,9 @@
 
 namespace coir::arch {
 
+/// What coir_fiber_entry has before the instruction it is entered at.
+inline constexpr std::size_t bytes_before_entry = 1;
+
 /// The switch in place. Wants to stand in one function through which every wait goes, so that the
 /// jump's target is easy to predict. The byte before the label belongs to the ordinary frame,
 /// because an unwinder looks up the address before the one a parked context resumes at.

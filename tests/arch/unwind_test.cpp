@@ -77,13 +77,24 @@ _Unwind_Reason_Code add_frame(_Unwind_Context* at, void* to) {
   return taken;
 }
 
+/// A saved return address as code knows it: a build that signs them (pac-ret) leaves a mark above.
+address unsigned_address(void* saved) {
+#if defined(__aarch64__)
+  register void* plain asm("x30") = saved;
+  asm("hint #7" : "+r"(plain));  // xpaclri, which older processors pass over
+  return reinterpret_cast<address>(plain);
+#else
+  return reinterpret_cast<address>(saved);
+#endif
+}
+
 /// Follows saved frame pointers; `base` of a frame that has one. Stops after 48 frames.
 walk along_frame_pointers(void* base) {
   walk taken;
   while (base != nullptr && taken.count < taken.frames.size()) {
     void* link[2];
     std::memcpy(link, base, sizeof link);
-    taken.add(reinterpret_cast<address>(link[1]));
+    taken.add(unsigned_address(link[1]));
     base = link[0];
   }
   return taken;
@@ -125,12 +136,12 @@ address start_of(Function* function) {
 }
 
 /// Whether `frame` is where every fiber starts: coir_fiber_entry, seen at the address its call
-/// returns to, 15 or 24 bytes in. With Boost.Context that is a function nobody else can name.
+/// returns to, 16 or 28 bytes in. With Boost.Context that is a function nobody else can name.
 bool is_fiber_entry([[maybe_unused]] address frame) {
 #if COIR_BOOST_CONTEXT
   return true;
 #else
-  constexpr address entry_bytes = 24;
+  constexpr address entry_bytes = 28;
   return frame - reinterpret_cast<address>(&coir_fiber_entry) <= entry_bytes;
 #endif
 }
