@@ -37,7 +37,11 @@ static_assert(sizeof(exception_state) == 2 * sizeof(void*));
 /// The state the C++ runtime uses on this thread. It stays valid until the thread ends; a fiber
 /// that changed its thread asks again.
 [[nodiscard]] inline exception_state* thread_exception_state() noexcept {
-  return reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
+  // <cxxabi.h> declares the function constant, so a compiler would answer the second question with
+  // the first answer, across a switch too. It cannot know what it is that is called here.
+  abi::__cxa_eh_globals* (*ask)() = &abi::__cxa_get_globals;
+  if (!COIR_MUTANT(exceptions_asked_once)) asm volatile("" : "+r"(ask));
+  return reinterpret_cast<exception_state*>(ask());
 }
 
 /// Right before or after a switch: moves `live` (this thread's) into `save` and `restore` into

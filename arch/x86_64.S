@@ -1,7 +1,7 @@
 // x86_64.S: the out-of-line switch, and the first instructions of every fiber.
 //
 //   extern "C" void coir_switch(context* from, context* to) noexcept;    rdi = from, rsi = to
-//   coir_fiber_entry:   reached by jmp only;   rbx = argument, rbp = entry, rsp = 16-byte aligned
+//   coir_fiber_entry + 1:   by jmp only;   rbx = argument, rbp = entry, rsp = 16-byte aligned
 //
 // A context, as context.hpp asserts it:            The frame of a context parked by coir_switch:
 //    0  rip   where it goes on                        rsp +  0  r15
@@ -49,7 +49,7 @@ coir_switch:
         movq    %rbx, CONTEXT_RBX(%rdi)
         movq    CONTEXT_RSP(%rsi), %rsp
         .cfi_remember_state             // from here on our caller is what `to` will resume:
-        .cfi_escape 0x0c, 0x07, 0x00    // the frame ends at rsp (see context.hpp),
+        .cfi_escape 0x0c, 0x07, 0x00    // the frame ends at rsp (see context_x86_64.hpp),
         .cfi_escape 0x10, 0x10, 0x02, 0x74, CONTEXT_RIP     // rip is at rsi + 0,
         .cfi_escape 0x10, 0x06, 0x02, 0x74, CONTEXT_RBP     // rbp at rsi + 16,
         .cfi_escape 0x10, 0x03, 0x02, 0x74, CONTEXT_RBX     // rbx at rsi + 24
@@ -84,12 +84,12 @@ coir_switch:
         .hidden coir_fiber_entry
         .type   coir_fiber_entry, @function
         .p2align 4
+coir_fiber_entry:
         .cfi_startproc
         .cfi_undefined %rip             // nobody called this: backtraces end here
         .cfi_def_cfa %rsp, 0
         int3                            // the byte before the first resume address, as above
-coir_fiber_entry:
-        endbr64
+        endbr64                         // prepare() lets a context begin here
         movq    %rbp, %rax
         xorl    %ebp, %ebp              // a frame-pointer walk ends here too
         movq    %rbx, %rdi

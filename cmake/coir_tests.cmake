@@ -9,6 +9,10 @@ function(coir_ctest entry)
   add_test(NAME ${entry} COMMAND ${ARGN})
   set(environment BUILD_DIR=${PROJECT_BINARY_DIR} SOURCE_DIR=${PROJECT_SOURCE_DIR}
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1)
+  if(CMAKE_CROSSCOMPILING)
+    list(JOIN CMAKE_CROSSCOMPILING_EMULATOR " " emulator)
+    list(APPEND environment TARGET_CPU=${CMAKE_SYSTEM_PROCESSOR} "EMULATOR=${emulator}")
+  endif()
   set_tests_properties(${entry} PROPERTIES TIMEOUT ${COIR_TEST_SECONDS} SKIP_RETURN_CODE 77
     ENVIRONMENT "${environment}")
 endfunction()

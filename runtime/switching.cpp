@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "arch/float_control.hpp"
 #include "runtime/worker.hpp"
 
 namespace coir::detail {

@@ -91,10 +91,13 @@ inline coir_config tested_config(unsigned workers) {
   return c;
 }
 
-/// `full`, or `reduced` under a sanitizer, where each step costs many times as much.
+/// `full`, or `reduced` under a sanitizer or on an emulated CPU, where each step costs many times
+/// as much.
 template <class Number>
 constexpr Number at_full_speed([[maybe_unused]] Number full, [[maybe_unused]] Number reduced) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(COIR_TEST_EMULATED)
+  return reduced;
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   return reduced;
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/arch/loose_fiber.hpp"
+#include "tests/arch/two_threads.hpp"
 
 namespace {
 
@@ -249,4 +250,36 @@ TEST_CASE("exceptions: the state of this thread is the one the C++ runtime uses"
     CHECK(live == arch::thread_exception_state());
   }
   CHECK(live->any() == 0);
+}
+
+TEST_CASE("exceptions: A4 a fiber that changed its thread asks again and is told the new place") {
+  const arch::exception_state* before = nullptr;
+  const arch::exception_state* after = nullptr;
+  const arch::exception_state* of_thread[2] = {};
+  int rethrown = 0;
+  in_flight at_end;
+  fiber wanders([&](auto& self) {
+    before = arch::thread_exception_state();
+    try {
+      throw of_fiber{33};
+    } catch (...) {
+      self.park_in_place();
+      after = arch::thread_exception_state();
+      rethrown = rethrown_number<of_fiber>();
+    }
+    at_end = in_flight::now();
+  });
+  two_threads threads;
+  for (unsigned which : {0u, 1u}) {
+    threads.on(which, [&, which] {
+      of_thread[which] = arch::thread_exception_state();
+      wanders.bare().adopt();
+      wanders.resume();
+    });
+  }
+  CHECK(before == of_thread[0]);
+  CHECK(after == of_thread[1]);
+  CHECK(before != after);
+  CHECK(rethrown == 33);
+  CHECK(at_end == nothing);
 }

@@ -2,10 +2,12 @@
 // and a thread that resumes it.
 //
 // Always true:
-//   - Everything a switch needs (notes, exception state, the switch itself) is done in hop(), as
-//   the
-//     runtime does it, so the tests pass or fail under the sanitizers like the runtime.
-//   - The one who resumes is the thread itself, never another loose fiber.
+//   - Everything a switch needs (notes, exception state, floating-point controls, the switch
+//   itself)
+//     is done in hop(), as the runtime does it, so the tests pass or fail under the sanitizers like
+//     the runtime.
+//   - The one who resumes is the thread itself, never another loose fiber. It may be another thread
+//     than before if adopt() says so first.
 //   - A loose fiber that was started has ended before it is destroyed.
 #pragma once
 
@@ -17,6 +19,7 @@
 
 #include "arch/context.hpp"
 #include "arch/exceptions.hpp"
+#include "arch/float_control.hpp"
 #include "arch/sanitizers.hpp"
 #include "runtime/base.hpp"
 #include "tests/arch/boost_oracle.hpp"
@@ -25,6 +28,7 @@ namespace coir::test {
 
 /// The switch this build uses.
 struct build_switch {
+  static constexpr bool keeps_controls = false;
   using place = arch::context;
   static void prepare(place& self, void* top, arch::entry_point entry, void* argument) {
     arch::prepare(self, top, entry, argument);
@@ -44,7 +48,7 @@ struct inlined_switch : build_switch {
 
 struct called_switch : build_switch {
   [[gnu::always_inline]] COIR_UNINSTRUMENTED static void go(place& from, place& to) {
-    coir_switch(&from, &to);
+    arch::switch_called(from, to);
   }
 };
 
@@ -56,7 +60,7 @@ struct mixed_switch : build_switch {
     if ((state >> 16 & 1) != 0) {
       arch::switch_inlined(from, to);
     } else {
-      coir_switch(&from, &to);
+      arch::switch_called(from, to);
     }
   }
 };
@@ -79,6 +83,8 @@ struct side {
   arch::switch_notes notes{};
   arch::exception_state saved{};
   arch::exception_state* live = arch::thread_exception_state();
+  arch::float_state controls{};
+  bool is_float = false;
 };
 
 /// Everything around a switch, in the frame of the caller.
@@ -87,6 +93,10 @@ template <class Switch>
                                                                     side<Switch>& to,
                                                                     bool for_good = false) {
   arch::swap_exception_state(*from.live, from.saved, to.saved);
+  if (!Switch::keeps_controls && (from.is_float || to.is_float)) {
+    arch::exchange_float(from.is_float ? &from.controls : nullptr,
+                         to.is_float ? &to.controls : nullptr);
+  }
   arch::note_leave(from.notes, to.notes, for_good);
   Switch::go(from.place, to.place);
   arch::note_arrive(from.notes);
@@ -119,6 +129,11 @@ struct bare_fiber {
   }
   void resume() { hop(thread, own); }
   void park() { hop(own, thread); }
+  /// Before another thread than the last one resumes.
+  void adopt() {
+    thread.live = own.live = arch::thread_exception_state();
+    arch::note_thread(thread.notes);
+  }
   [[noreturn]] void leave_for_good() {
     hop(own, thread, true);
     COIR_ASSERT(!"a fiber ran on after its end");
