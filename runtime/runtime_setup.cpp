@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "arch/refusal.hpp"
 #include "runtime/overflow.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/runtime.hpp"
@@ -141,6 +142,10 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   if (!make) {
     if (auto checked = check_backend(o); !checked) return fail(checked.error());
     make = [](unsigned, const options& all) { return make_uring(all.ring_entries, all.log); };
+  }
+  if (const char* const why = arch::refusal()) {
+    o.log({log_record::level::error, why});
+    return fail(std::errc::operation_not_supported);
   }
   if (o.workers == 0) o.workers = usable_processors();
   std::unique_ptr<runtime_core> core(new runtime_core(std::move(o)));
