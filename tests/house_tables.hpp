@@ -82,6 +82,21 @@ inline constexpr room runtime_rooms[] = {
     {"c_handles", 9},
 };
 
+/// Rooms whose tests have another name than tests/<same folder>/x_test.cpp or tests/api/x_test.cpp.
+struct tested_elsewhere {
+  std::string_view room;  ///< without its ending
+  std::string_view test;
+  std::string_view reason;
+};
+inline constexpr tested_elsewhere tests_elsewhere[] = {
+    {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
+    {"runtime/ending", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
+    {"runtime/runtime_setup", "tests/runtime/runtime_test.cpp", "a part of runtime.hpp"},
+    {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
+    {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
+    {"arch/boost", "tests/arch/context_test.cpp", "the other half of context.hpp"},
+};
+
 /// Every file of arch/ is on this level.
 inline constexpr int arch_level = 1;
 
