@@ -82,6 +82,23 @@ inline constexpr room runtime_rooms[] = {
     {"c_handles", 9},
 };
 
+/// Rooms whose tests have another name than tests/<same folder>/x_test.cpp or tests/api/x_test.cpp.
+struct tested_elsewhere {
+  std::string_view room;  ///< without its ending
+  std::string_view test;
+  std::string_view reason;
+};
+inline constexpr tested_elsewhere tests_elsewhere[] = {
+    {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
+    {"runtime/ending", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
+    {"runtime/runtime_setup", "tests/runtime/runtime_test.cpp", "a part of runtime.hpp"},
+    {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
+    {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
+    {"arch/context_x86_64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
+    {"arch/context_aarch64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
+    {"arch/boost", "tests/arch/context_test.cpp", "the other half of context.hpp"},
+};
+
 /// Every file of arch/ is on this level.
 inline constexpr int arch_level = 1;
 
@@ -139,12 +156,6 @@ inline constexpr exception atomic_files[] = {
     {"runtime/registry.hpp", "the count of forks"},
     {"runtime/registry.cpp", "the count of forks"},
     {"runtime/signals.cpp", "a signal handler finds its pipe"},
-};
-
-/// Headers without a test of their own name.
-inline constexpr exception parts_of_rooms[] = {
-    {"arch/context_x86_64.hpp", "what context.hpp is on one CPU; tested as that"},
-    {"arch/context_aarch64.hpp", "what context.hpp is on one CPU; tested as that"},
 };
 
 struct forbidden {

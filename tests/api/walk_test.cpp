@@ -169,3 +169,12 @@ TEST_CASE("walk: a scope ends its children, blocking parks, and the loopback car
       tested({.workers = 2}));
   CHECK(done.has_value());
 }
+
+TEST_CASE("run_main: the root's value is the exit code, an error or an exception is 1") {
+  CHECK(coir::run_main([] { return 7; }, tested({.workers = 1})) == 7);
+  CHECK(coir::run_main([] {}, tested({.workers = 1})) == 0);
+  CHECK(coir::run_main([]() -> coir::result<> { return coir::fail(coir::errc::finished); },
+                       tested({.workers = 1})) == 1);
+  CHECK(coir::run_main([]() -> int { throw std::runtime_error("said"); }, tested({.workers = 1})) ==
+        1);
+}

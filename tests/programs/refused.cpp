@@ -75,7 +75,11 @@ bool starve_memlock() {
 /// 0, 1 and 2 and `left` more: two workers need four, and probing the guards a pipe.
 template <unsigned left>
 bool leave_descriptors() {
+#if defined(UNDER_ASAN)
+  return false;  // the sanitizer opens a pipe to look at memory, and files when it ends
+#else
   return limit(RLIMIT_NOFILE, 3 + left);
+#endif
 }
 
 /// A quarter of what the records of a default runtime reserve.
@@ -127,9 +131,6 @@ int check(const cause& why) {
   if (!why.make()) return 77;
   // The descriptor limit also keeps us from looking into /proc, so it is counted by its effect.
   const bool counts = std::strncmp(why.name, "descriptors", 11) != 0;
-#if defined(UNDER_ASAN)
-  if (!counts) return 77;  // the sanitizer opens a pipe to look at memory
-#endif
   const long fds = counts ? entries_of("/proc/self/fd") : ::dup(0);
   const long threads = counts ? entries_of("/proc/self/task") : 0;
   if (!counts && fds >= 0) ::close(static_cast<int>(fds));

@@ -1,5 +1,4 @@
-// uring_test.cpp: the kernel's ring by itself: entries, completions, the bell, small queues, and
-// what a refusal says.
+// uring_test.cpp: the kernel's ring by itself: entries, completions, the bell, small queues.
 //
 // Always true:
 //   - Waits have a far deadline, so a completion that is lost fails a case instead of hanging it.
@@ -281,49 +280,4 @@ TEST_CASE("uring: a ring is entered by the thread that attached it and by nobody
             b.ring->wait(no_wait_ns);
           }).join();
         }) == 0);
-}
-
-TEST_CASE("uring: a refusal names one cause and a remedy for each errno") {
-  struct row {
-    int error;
-    const char* cause;
-    const char* remedy;
-  };
-  const row rows[] = {
-      {EPERM, "EPERM (s", "allow"},
-      {ENOSYS, "ENOSYS (kernel", "Linux 6.1"},
-      {EINVAL, "EINVAL (kernel", "Linux 6.1"},
-      {ENOMEM, "ENOMEM (memlock limit", "ulimit -l"},
-      {EMFILE, "EMFILE (file", "ulimit -n"},
-      {ENFILE, "ENFILE (file", "ulimit -n"},
-  };
-  for (const row& r : rows) {
-    const std::string text = refusal_text(r.error, 1024);
-    CAPTURE(text);
-    CHECK(text.starts_with("io_uring_setup: "));
-    CHECK(text.find(r.cause) != std::string::npos);
-    const bool sysctl = text.find("io_uring_disabled") != std::string::npos;
-    CHECK((text.find(r.remedy) != std::string::npos || (r.error == EPERM && sysctl)));
-    CHECK(text.find('\n') == std::string::npos);
-  }
-  // C15: the administrator's switch and a container's filter give the same errno.
-  CHECK(refusal_text(EPERM, 8, 0).find("seccomp") != std::string::npos);
-  CHECK(refusal_text(EPERM, 8, 1).find("io_uring_group") != std::string::npos);
-  CHECK(refusal_text(EPERM, 8, 2).find("sysctl kernel.io_uring_disabled=2") != std::string::npos);
-  CHECK(refusal_text(EIO, 8).find("kernel ") != std::string::npos);
-  CHECK(refusal_text(ENOMEM, 1024) != refusal_text(ENOMEM, 32768));
-}
-
-TEST_CASE("uring: a kernel that refuses leaves no descriptor behind, and its line is logged") {
-  const int before = ::dup(0);
-  ::close(before);
-  std::string said;
-  // No kernel makes a ring without entries.
-  const auto made = make_uring(0, [&](const coir::log_record& l) { said = l.text; });
-  REQUIRE_FALSE(made.has_value());
-  CHECK(made.error() == std::errc::invalid_argument);
-  CHECK(said.starts_with("io_uring_setup: EINVAL"));
-  const int after = ::dup(0);
-  ::close(after);
-  CHECK(before == after);
 }

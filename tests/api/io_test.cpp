@@ -1,0 +1,212 @@
+// io_test.cpp: the calls on files and descriptors where they end, fail, or refuse.
+//
+// Always true:
+//   - Files are in memory; what is asked of them is checked against what plain system calls see.
+//
+// Comes from: coir/io.hpp.   Goes to: runtime/io.cpp.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "on_fiber.hpp"
+
+using test::on_fiber;
+using test::settle;
+using test::tested;
+
+namespace {
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+
+std::string text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+int file_with(std::string_view text) {
+  const int fd = ::memfd_create("io", MFD_CLOEXEC);
+  REQUIRE(fd >= 0);
+  REQUIRE(::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()));
+  return fd;
+}
+
+}  // namespace
+
+TEST_CASE("io: what lies beyond the range of a call is refused before the kernel hears of it") {
+  on_fiber([] {
+    const coir::io::unique_fd file(file_with("0123456789"));
+    std::array<std::byte, 4> b{};
+    const std::uint64_t beyond = std::uint64_t{INT64_MAX} + 1;
+    CHECK(coir::io::pread(file.get(), b, beyond).error() == std::errc::invalid_argument);
+    CHECK(coir::io::pwrite(file.get(), b, UINT64_MAX).error() == std::errc::invalid_argument);
+    CHECK(coir::io::pread(file.get(), b, INT64_MAX - 4).value() == 0);
+    std::vector<iovec> parts(1025, iovec{b.data(), 0});
+    CHECK(coir::io::readv(file.get(), parts).error() == std::errc::invalid_argument);
+    CHECK(coir::io::writev(file.get(), parts).error() == std::errc::invalid_argument);
+    parts.pop_back();
+    CHECK(coir::io::readv(file.get(), parts).value() == 0);
+    CHECK(coir::io::writev(file.get(), parts).value() == 0);
+    for (const int none : {-1, -2, INT32_MIN}) {
+      CHECK(coir::io::read(none, b).error() == std::errc::bad_file_descriptor);
+      CHECK(coir::io::accept(none).error() == std::errc::bad_file_descriptor);
+      CHECK(coir::io::fsync(none).error() == std::errc::bad_file_descriptor);
+      CHECK(coir::io::close(none).error() == std::errc::bad_file_descriptor);
+    }
+  });
+}
+
+TEST_CASE("io: pread and pwrite leave the position alone, read and write move it") {
+  on_fiber([] {
+    const coir::io::unique_fd file(file_with("0123456789"));
+    std::array<std::byte, 4> b{};
+    CHECK(coir::io::pread(file.get(), b, 6).value() == 4);
+    CHECK(text_of(b) == "6789");
+    CHECK(coir::io::pwrite(file.get(), bytes_of("xy"), 8).value() == 2);
+    CHECK(::lseek(file.get(), 0, SEEK_CUR) == 0);
+    CHECK(coir::io::read(file.get(), b).value() == 4);
+    CHECK(text_of(b) == "0123");
+    CHECK(coir::io::write(file.get(), bytes_of("ab")).value() == 2);
+    CHECK(::lseek(file.get(), 0, SEEK_CUR) == 6);
+    CHECK(coir::io::pread(file.get(), b, 6).value() == 4);
+    CHECK(text_of(b) == "67xy");
+  });
+}
+
+TEST_CASE("io: read_exact stops short only at the end of the file, and write_all appends in turn") {
+  on_fiber([] {
+    const coir::io::unique_fd file(file_with("0123456789"));
+    std::array<std::byte, 8> b{};
+    CHECK(coir::io::read_exact(file.get(), b).value() == 8);
+    CHECK(coir::io::read_exact(file.get(), b).value() == 2);
+    CHECK(coir::io::read_exact(file.get(), b).value() == 0);
+    CHECK(coir::io::read_exact(file.get(), {}).value() == 0);
+    CHECK(coir::io::write_all(file.get(), bytes_of("end")).value() == 3);
+    CHECK(coir::io::write_all(file.get(), {}).value() == 0);
+    CHECK(::lseek(file.get(), 0, SEEK_CUR) == 13);
+    // Pieces that come one after the other are one whole.
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    const coir::io::unique_fd in(ends[0]), out(ends[1]);
+    auto reader = coir::spawn([&] { return coir::io::read_exact(in.get(), b); });
+    for (int i = 0; i < 4; ++i) {
+      CHECK(coir::io::write_all(out.get(), bytes_of("ab")).value() == 2);
+      coir::this_fiber::yield();
+    }
+    CHECK(reader.join().value() == 8);
+    CHECK(text_of(b) == "abababab");
+  });
+}
+
+TEST_CASE("io: an error in the middle of read_exact and write_all is the answer") {
+  on_fiber([] {
+    std::array<std::byte, 4> b{};
+    const coir::io::unique_fd full(coir::io::open("/dev/full", O_WRONLY).value());
+    CHECK(coir::io::write_all(full.get(), b).error() == std::errc::no_space_on_device);
+    CHECK(coir::io::read_exact(full.get(), b).error() == std::errc::bad_file_descriptor);
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    const coir::io::unique_fd in(ends[0]), out(ends[1]);
+    auto reader = coir::spawn([&] { return coir::io::read_exact(in.get(), b); });
+    CHECK(coir::io::write_all(out.get(), bytes_of("ab")).value() == 2);
+    CHECK(coir::io::read_exact(in.get(), {}, coir::no_wait).value() == 0);
+    settle();
+    reader.cancel();
+    CHECK(reader.join().error() == std::errc::operation_canceled);
+  });
+}
+
+TEST_CASE("io: open says why it cannot, and what it opens is closed on exec") {
+  on_fiber([] {
+    CHECK(coir::io::open("/nonexistent", O_RDONLY).error() == std::errc::no_such_file_or_directory);
+    CHECK(coir::io::open("/dev/null", O_RDONLY | O_DIRECTORY).error() ==
+          std::errc::not_a_directory);
+    CHECK(coir::io::open(nullptr, O_RDONLY).error() == std::errc::bad_address);
+    const coir::io::unique_fd null(coir::io::open("/dev/null", O_WRONLY).value());
+    CHECK((::fcntl(null.get(), F_GETFD) & FD_CLOEXEC) != 0);
+  });
+}
+
+TEST_CASE("io: statx tells of a path, of a descriptor, and of what is not there") {
+  on_fiber([] {
+    const coir::io::unique_fd file(file_with("0123456789"));
+    struct ::statx about {};
+    CHECK(coir::io::statx(file.get(), "", AT_EMPTY_PATH, STATX_SIZE, about).has_value());
+    CHECK(about.stx_size == 10);
+    CHECK(coir::io::statx(AT_FDCWD, "/dev/null", 0, STATX_TYPE, about).has_value());
+    CHECK(S_ISCHR(about.stx_mode));
+    CHECK(coir::io::statx(AT_FDCWD, "/nonexistent", 0, STATX_TYPE, about).error() ==
+          std::errc::no_such_file_or_directory);
+  });
+}
+
+TEST_CASE("io: what cannot be synced says so, what can is synced") {
+  on_fiber([] {
+    char place[] = "/tmp/coir_io_XXXXXX";
+    const coir::io::unique_fd file(::mkstemp(place));
+    REQUIRE(file);
+    ::unlink(place);
+    CHECK(coir::io::write_all(file.get(), bytes_of("kept")).value() == 4);
+    CHECK(coir::io::fdatasync(file.get()).has_value());
+    CHECK(coir::io::fsync(file.get()).has_value());
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    const coir::io::unique_fd in(ends[0]), out(ends[1]);
+    CHECK(coir::io::fsync(out.get()).error() == std::errc::invalid_argument);
+    CHECK(coir::io::fdatasync(in.get()).error() == std::errc::invalid_argument);
+  });
+}
+
+TEST_CASE("io: poll tells what holds, and shutdown tells the peer that nothing more comes") {
+  const auto done = coir::run(
+      [] {
+        std::array<int, 2> ends{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+        const coir::io::unique_fd one(ends[0]);
+        const coir::io::unique_fd two(ends[1]);
+        CHECK((coir::io::poll(one.get(), POLLOUT).value() & POLLOUT) != 0);
+        auto reader = coir::spawn([&] { return coir::io::poll(two.get(), POLLIN); });
+        settle();
+        CHECK(coir::io::shutdown(one.get(), SHUT_WR).has_value());
+        CHECK((reader.join().value() & POLLIN) != 0);
+        std::array<std::byte, 1> none{};
+        CHECK(coir::io::recv(two.get(), none).value() == 0);
+      },
+      tested({.workers = 1}));
+  CHECK(done.has_value());
+}
+
+TEST_CASE("io: a descriptor has one owner, who closes it once") {
+  const auto is_open = [](int fd) { return ::fcntl(fd, F_GETFD) >= 0; };
+  on_fiber([&] {
+    coir::io::unique_fd first(file_with("a"));
+    const int a = first.get();
+    coir::io::unique_fd second(std::move(first));
+    CHECK_FALSE(first);
+    CHECK(second.get() == a);
+    coir::io::unique_fd third(file_with("b"));
+    const int b = third.get();
+    third = std::move(second);
+    CHECK_FALSE(is_open(b));
+    CHECK(third.get() == a);
+    auto& same = third;
+    third = std::move(same);
+    CHECK(is_open(a));
+    const int released = third.release();
+    CHECK(released == a);
+    CHECK_FALSE(third);
+    third.reset(released);
+    third.reset();
+    CHECK_FALSE(is_open(a));
+    CHECK(coir::io::close(a).error() == std::errc::bad_file_descriptor);
+  });
+}

@@ -1,0 +1,122 @@
+// spawn_test.cpp: what a spawn takes, what it refuses, and what becomes of the closure.
+//
+// Always true:
+//   - Every closure is counted: it is destroyed once, whether it ran, was refused, or threw.
+//
+// Comes from: coir/fiber.hpp.   Goes to: runtime/spawn.cpp.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "coir/coir.hpp"
+#include "tests/test_options.hpp"
+
+using test::tested;
+
+TEST_CASE("spawn: options that cannot be met are refused, and the closure is destroyed") {
+  const auto done = coir::run(
+      [] {
+        const auto kept = std::make_shared<int>(1);
+        const auto why = [&](const coir::spawn_options& o) {
+          const auto tried = coir::try_spawn([kept] {}, o).error();
+          CHECK(coir::spawn([kept] {}, o).join().error() == tried);
+          CHECK(kept.use_count() == 1);
+          return tried;
+        };
+        CHECK(why({.worker = 2}) == std::errc::invalid_argument);
+        CHECK(why({.worker = UINT32_MAX}) == std::errc::invalid_argument);
+        CHECK(why({.stack_bytes = 1}) == std::errc::invalid_argument);
+        CHECK(why({.stack_bytes = (16 << 10) - 1}) == std::errc::invalid_argument);
+        CHECK(why({.stack_bytes = (8 << 20) + 1}) == std::errc::invalid_argument);
+        CHECK(why({.stack_bytes = SIZE_MAX}) == std::errc::invalid_argument);
+        for (const std::size_t fits : {std::size_t{16} << 10, std::size_t{8} << 20})
+          CHECK(coir::spawn([] { return 1; }, {.stack_bytes = fits}).join().value() == 1);
+        const auto sums = coir::snapshot().total();
+        CHECK(sums.spawned == sums.finished + sums.live);
+      },
+      tested({.workers = 2}));
+  CHECK(done.has_value());
+}
+
+TEST_CASE("spawn: who is cancelled may still spawn, and the child is not") {
+  const auto done = coir::run(
+      [] {
+        coir::event started;
+        auto parent = coir::spawn([&] {
+          started.set();
+          (void)coir::this_fiber::sleep_until(coir::never);
+          auto child = coir::spawn([] { return coir::this_fiber::cancelled(); });
+          while (!child.done()) coir::this_fiber::yield();
+          return child.join();
+        });
+        REQUIRE(started.wait().has_value());
+        parent.cancel();
+        CHECK(parent.join().value() == false);
+      },
+      tested({.workers = 1}));
+  CHECK(done.has_value());
+}
+
+TEST_CASE("spawn: closures of every size arrive whole, on this worker and on another") {
+  const auto done = coir::run(
+      [] {
+        const auto sum_of = [](const auto& bytes) {
+          std::uint64_t sum = 0;
+          for (const unsigned char b : bytes) sum += b;
+          return sum;
+        };
+        const auto try_size = [&]<std::size_t n>(std::array<unsigned char, n> bytes) {
+          for (std::size_t i = 0; i < n; ++i) bytes[i] = static_cast<unsigned char>(i * 7 + n);
+          const std::uint64_t expected = sum_of(bytes);
+          for (const unsigned w : {0u, 1u})
+            CHECK(coir::spawn([bytes, &sum_of] { return sum_of(bytes); }, {.worker = w})
+                      .join()
+                      .value() == expected);
+        };
+        try_size(std::array<unsigned char, 1>{});
+        try_size(std::array<unsigned char, 64>{});
+        try_size(std::array<unsigned char, 200>{});
+        try_size(std::array<unsigned char, 4096>{});
+        struct alignas(64) wide {
+          unsigned char all[64];
+        };
+        const wide w{};
+        CHECK(
+            coir::spawn([w] { return reinterpret_cast<std::uintptr_t>(&w) % 64; }).join().value() ==
+            0);
+      },
+      tested({.workers = 2}));
+  CHECK(done.has_value());
+}
+
+TEST_CASE("spawn: a closure that throws while it is copied leaves no fiber behind") {
+  struct thrower {
+    thrower() = default;
+    thrower(const thrower&) { throw std::length_error("copied"); }
+    void operator()() const {}
+  };
+  const auto done = coir::run(
+      [] {
+        const auto before = coir::snapshot().total();
+        const thrower t;
+        CHECK_THROWS_AS((void)coir::spawn(t), std::length_error);
+        CHECK_THROWS_AS((void)coir::try_spawn(t), std::length_error);
+        const auto after = coir::snapshot().total();
+        CHECK(after.live == before.live);
+        CHECK(after.spawned - before.spawned == after.finished - before.finished);
+        // Its record is free again: as many fit as ever.
+        coir::event go;
+        std::vector<coir::handle<void>> all;
+        while (auto h = coir::try_spawn([&go] { (void)go.wait(); })) all.push_back(std::move(*h));
+        CHECK(all.size() == 63);  // and this one
+        go.set();
+        for (auto& h : all) CHECK(h.join().has_value());
+      },
+      tested({.workers = 1, .fibers_max = 64}));
+  CHECK(done.has_value());
+}

@@ -1,0 +1,156 @@
+// closing_test.cpp: closing reaches every worker that uses the number, and waits for it.
+//
+// Always true:
+//   - With the scripted backend the test decides when the last completion comes.
+//
+// Comes from: coir/io.hpp.   Goes to: runtime/closing.cpp.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <thread>
+
+#include "coir/coir.hpp"
+#include "runtime/perform.hpp"
+#include "scripted_backend.hpp"
+
+using namespace coir::detail;
+using namespace std::chrono_literals;
+
+TEST_CASE("closing: the number goes back to the system after the last completion, not before") {
+  scripted::script s;
+  bool read_ended = false;
+  bool closed_too_early = false;
+  unsigned turns = 0;
+  s.on_submit = [&](const scripted::sent& x) {
+    if (x.opcode != IORING_OP_CLOSE) return;
+    closed_too_early = !read_ended;
+    s.complete(x.name, 0);
+  };
+  s.on_ready = [&] { s.rung = !s.cancelled_fds.empty() && !read_ended; };
+  s.on_wait = [&](std::int64_t) {
+    if (s.cancelled_fds.empty() || read_ended || ++turns < 3) return;
+    read_ended = true;
+    s.complete(s.submitted[0].name, -ECANCELED);
+  };
+  std::int32_t res = 0;
+  int closed = -1;
+  int again = 0;
+  CHECK_FALSE(scripted::run(s, [&] {
+    io_uring_sqe e{};
+    e.opcode = IORING_OP_READ;
+    e.fd = 30;
+    auto reader = coir::spawn([&] { res = perform_entry(e, never_ns); });
+    while (s.submitted.empty()) coir::this_fiber::yield();
+    auto second = coir::spawn([&] { again = close_everywhere(*current_core(), 30); });
+    auto first = coir::spawn([&] { closed = close_everywhere(*current_core(), 30); });
+    CHECK(first.join().has_value());
+    CHECK(second.join().has_value());
+    CHECK(reader.join().has_value());
+  }));
+  CHECK_FALSE(closed_too_early);
+  CHECK(res == -ECANCELED);
+  // Of two closers one is refused; which of them is not promised.
+  CHECK(closed + again == -EBADF);
+  CHECK(s.count(IORING_OP_CLOSE) == 1);
+}
+
+TEST_CASE("closing: a close on one worker ends the read that is parked on another") {
+  const auto done = coir::run(
+      [] {
+        for (int round = 0; round < 20; ++round) {
+          std::array<int, 2> ends{};
+          REQUIRE(::pipe(ends.data()) == 0);
+          const coir::io::unique_fd out(ends[1]);
+          auto reader = coir::spawn(
+              [&] {
+                std::array<std::byte, 1> byte{};
+                return coir::io::read(ends[0], byte, coir::in(5s));
+              },
+              {.worker = 1});
+          auto closer = coir::spawn(
+              [&] {
+                while (coir::snapshot().workers[1].operations_open == 0) coir::this_fiber::yield();
+                return coir::io::close(ends[0]);
+              },
+              {.worker = 0});
+          CHECK(closer.join().has_value());
+          const auto read = reader.join();
+          REQUIRE_FALSE(read.has_value());
+          REQUIRE(read.error() == std::errc::operation_canceled);
+          CHECK(::fcntl(ends[0], F_GETFD) < 0);
+        }
+      },
+      test::tested({.workers = 2}));
+  CHECK(done.has_value());
+}
+
+TEST_CASE("closing: a plain thread closes what a fiber reads, and waits for it") {
+  auto made = coir::runtime::create(test::tested({.workers = 1}));
+  REQUIRE(made.has_value());
+  REQUIRE((*made)->start().has_value());
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe(ends.data()) == 0);
+  auto reader = (*made)->spawn([&] {
+    std::array<std::byte, 1> byte{};
+    return coir::io::read(ends[0], byte, coir::in(20s));
+  });
+  while ((*made)->snapshot().workers[0].operations_open == 0) std::this_thread::yield();
+  CHECK(close_from_thread(ends[0]) == 0);
+  CHECK(reader.join().error() == std::errc::operation_canceled);
+  CHECK(close_from_thread(ends[0]) == -EBADF);
+  ::close(ends[1]);
+  CHECK((*made)->shutdown().has_value());
+}
+
+TEST_CASE("closing: a number that was never used, or that no process has, is the system's affair") {
+  const auto done = coir::run(
+      [] {
+        const int fd = ::dup(0);
+        REQUIRE(fd >= 0);
+        CHECK(coir::io::close(fd).has_value());
+        CHECK(::fcntl(fd, F_GETFD) < 0);
+        CHECK(coir::io::close(fd).error() == std::errc::bad_file_descriptor);
+        CHECK(coir::io::close(1 << 30).error() == std::errc::bad_file_descriptor);
+        CHECK(coir::io::close(INT_MAX).error() == std::errc::bad_file_descriptor);
+      },
+      test::tested({.workers = 2}));
+  CHECK(done.has_value());
+  const int fd = ::dup(0);
+  CHECK(close_from_thread(fd) == 0);
+  CHECK(close_from_thread(fd) == -EBADF);
+  CHECK(close_from_thread(1 << 30) == -EBADF);
+}
+
+TEST_CASE("closing: one close ends the reads of several fibers of every worker, each once") {
+  const auto done = coir::run(
+      [] {
+        constexpr unsigned readers = 6;
+        std::array<int, 2> ends{};
+        REQUIRE(::pipe(ends.data()) == 0);
+        const coir::io::unique_fd out(ends[1]);
+        std::atomic<unsigned> canceled{0};
+        coir::scope reading;
+        for (unsigned i = 0; i < readers; ++i)
+          reading.spawn(
+              [&] {
+                std::byte byte{};
+                const auto n = coir::io::read(ends[0], {&byte, 1});
+                if (!n && n.error() == std::errc::operation_canceled) canceled.fetch_add(1);
+              },
+              {.worker = i % 2});
+        while (coir::snapshot().total().operations_open < readers) coir::this_fiber::yield();
+        CHECK(coir::io::close(ends[0]).has_value());
+        CHECK(::fcntl(ends[0], F_GETFD) < 0);
+        CHECK(reading.join().has_value());
+        CHECK(canceled == readers);
+        CHECK(coir::snapshot().total().operations_open == 0);
+      },
+      test::tested({.workers = 2}));
+  CHECK(done.has_value());
+}

@@ -1,0 +1,93 @@
+// uring_setup_test.cpp: a ring that the kernel refuses: what the person reads, and what is left.
+//
+// Comes from: runtime/uring.hpp.   Goes to: runtime/uring_setup.cpp.
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <string>
+
+#include "runtime/uring.hpp"
+
+using namespace coir::detail;
+
+TEST_CASE("uring_setup: a refusal names one cause and a remedy for each errno") {
+  struct row {
+    int error;
+    const char* cause;
+    const char* remedy;
+  };
+  const row rows[] = {
+      {EPERM, "EPERM (s", "allow"},
+      {ENOSYS, "ENOSYS (kernel", "Linux 6.1"},
+      {EINVAL, "EINVAL (kernel", "Linux 6.1"},
+      {ENOMEM, "ENOMEM (memlock limit", "ulimit -l"},
+      {EMFILE, "EMFILE (file", "ulimit -n"},
+      {ENFILE, "ENFILE (file", "ulimit -n"},
+  };
+  for (const row& r : rows) {
+    const std::string text = refusal_text(r.error, 1024);
+    CAPTURE(text);
+    CHECK(text.starts_with("io_uring_setup: "));
+    CHECK(text.find(r.cause) != std::string::npos);
+    const bool sysctl = text.find("io_uring_disabled") != std::string::npos;
+    CHECK((text.find(r.remedy) != std::string::npos || (r.error == EPERM && sysctl)));
+    CHECK(text.find('\n') == std::string::npos);
+  }
+  // C15: the administrator's switch and a container's filter give the same errno.
+  CHECK(refusal_text(EPERM, 8, 0).find("seccomp") != std::string::npos);
+  CHECK(refusal_text(EPERM, 8, 1).find("io_uring_group") != std::string::npos);
+  CHECK(refusal_text(EPERM, 8, 2).find("sysctl kernel.io_uring_disabled=2") != std::string::npos);
+  CHECK(refusal_text(EIO, 8).find("kernel ") != std::string::npos);
+  CHECK(refusal_text(ENOMEM, 1024) != refusal_text(ENOMEM, 32768));
+}
+
+TEST_CASE(
+    "uring_setup: a kernel that refuses leaves no descriptor behind, and its line is logged") {
+  const int before = ::dup(0);
+  ::close(before);
+  std::string said;
+  // No kernel makes a ring without entries.
+  const auto made = make_uring(0, [&](const coir::log_record& l) { said = l.text; });
+  REQUIRE_FALSE(made.has_value());
+  CHECK(made.error() == std::errc::invalid_argument);
+  CHECK(said.starts_with("io_uring_setup: EINVAL"));
+  const int after = ::dup(0);
+  ::close(after);
+  CHECK(before == after);
+}
+
+TEST_CASE("uring_setup: every errno gets one line that names it, and each cause its own line") {
+  std::set<std::string> lines;
+  for (int error = 1; error < 134; ++error) {
+    CAPTURE(error);
+    const std::string text = refusal_text(error, 64, 0);
+    CHECK(text.starts_with("io_uring_setup: "));
+    CHECK(text.find('\n') == std::string::npos);
+    const char* const name = ::strerrorname_np(error);
+    if (name == nullptr) continue;
+    CHECK((text.find(name) != std::string::npos ||
+           text.find(std::strerror(error)) != std::string::npos));
+    CHECK(lines.insert(text).second);
+  }
+  CHECK(lines.size() > 100);
+}
+
+TEST_CASE("uring_setup: limits are told as they are, also when there is none") {
+  rlimit locked{}, files{};
+  REQUIRE(::getrlimit(RLIMIT_MEMLOCK, &locked) == 0);
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &files) == 0);
+  const rlimit some{64 << 10, locked.rlim_max};
+  if (locked.rlim_max >= some.rlim_cur) {
+    REQUIRE(::setrlimit(RLIMIT_MEMLOCK, &some) == 0);
+    CHECK(refusal_text(ENOMEM, 8).find("memlock limit 64 KiB") != std::string::npos);
+    REQUIRE(::setrlimit(RLIMIT_MEMLOCK, &locked) == 0);
+  }
+  const bool unlimited = locked.rlim_cur == RLIM_INFINITY;
+  CHECK((refusal_text(ENOMEM, 8).find("limit unlimited") != std::string::npos) == unlimited);
+  CHECK(refusal_text(EMFILE, 8).find("limit " + std::to_string(files.rlim_cur) + ")") !=
+        std::string::npos);
+}
