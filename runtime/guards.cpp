@@ -31,6 +31,9 @@ struct probe {
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0 ||
         (base = map_pages(nullptr, 3 * page)) == nullptr)
       error = errno;
+    // Fresh pages that are there without a touch. Asked first: to be probed is to be touched.
+    unsigned char resident = 0;
+    memory_is_locked = error == 0 && mincore(base, 1, &resident) == 0 && (resident & 1) != 0;
   }
   ~probe() {
     if (base != nullptr) munmap(base, 3 * page_bytes);
@@ -39,11 +42,6 @@ struct probe {
   probe(const probe&) = delete;
   probe& operator=(const probe&) = delete;
 
-  /// Fresh pages that are there without a touch: the process has locked its future memory.
-  bool memory_is_locked() const noexcept {
-    unsigned char resident = 0;
-    return mincore(base, 1, &resident) == 0 && (resident & 1) != 0;
-  }
   /// The middle page refuses a reader, and its neighbours do not.
   bool guards(guard_way way) const noexcept {
     if (install_guard(way, base + page_bytes, page_bytes) != 0) return false;
@@ -57,6 +55,7 @@ struct probe {
   int ends[2] = {-1, -1};
   std::byte* base = nullptr;
   int error = 0;
+  bool memory_is_locked = false;  // what the process maps from now on
 };
 
 using log_to = std::function<void(const log_record&)>;
@@ -138,7 +137,7 @@ result<guard_answer> choose_guards(const guard_wish& wish, const log_to& log) {
   }
   const auto way = choose_way(wish, by_effect, log);
   if (!way) return fail(way.error());
-  return guard_answer{*way, by_effect.memory_is_locked()};
+  return guard_answer{*way, by_effect.memory_is_locked};
 }
 
 }  // namespace coir::detail

@@ -123,3 +123,19 @@ TEST_CASE("guards: COIR_GUARD wins, and a word it does not know is an error") {
            refused(choose({}), std::errc::invalid_argument, "COIR_GUARD");
   }));
 }
+
+TEST_CASE("guards: memory counts as locked when the process locked it, and not for being probed") {
+  for (const guard guards : {guard::every, guard::none}) {
+    const guard_wish wish{.guards = guards, .way = {}, .page_bytes = 0};
+    CHECK(in_child([&] {
+      const chosen all = choose(wish);
+      return all.answer && !all.answer->memory_is_locked;
+    }));
+    CHECK(in_child([&] {
+      // Asked of the kernel directly: sanitizers make the library's call do nothing.
+      if (syscall(SYS_mlockall, MCL_FUTURE) != 0) return true;  // not allowed here
+      const chosen all = choose(wish);
+      return all.answer && all.answer->memory_is_locked;
+    }));
+  }
+}
