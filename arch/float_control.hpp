@@ -41,14 +41,15 @@ inline void save_float(float_state& into) noexcept {
 
 /// Loading a control word is several times dearer than reading it, so it is loaded only when it
 /// differs.
-inline void restore_float(const float_state& from) noexcept {
-  float_state now;
-  save_float(now);
-  if (now.mxcsr != from.mxcsr) [[unlikely]] {
+[[gnu::always_inline]] inline void restore_float(const float_state& from) noexcept {
+  std::uint32_t mxcsr;
+  std::uint16_t x87_control;
+  asm volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(x87_control));
+  if (mxcsr != from.mxcsr) [[unlikely]] {
     asm volatile("ldmxcsr %0" : : "m"(from.mxcsr));
   }
   if (COIR_MUTANT(x87_left_alone)) return;
-  if (now.x87_control != from.x87_control) [[unlikely]] {
+  if (x87_control != from.x87_control) [[unlikely]] {
     // Cleared first: with a flag of the past still raised, unmasking or loading would trap here.
     asm volatile("fnclex\n\tfldcw %0" : : "m"(from.x87_control));
   }
@@ -66,7 +67,7 @@ inline void save_float(float_state& into) noexcept {
 }
 
 /// Writing the register empties the pipeline on many cores, so it is written only when it differs.
-inline void restore_float(const float_state& from) noexcept {
+[[gnu::always_inline]] inline void restore_float(const float_state& from) noexcept {
   float_state now;
   save_float(now);
   if (now.fpcr != from.fpcr) [[unlikely]] {
@@ -92,10 +93,12 @@ inline void restore_float(const float_state& from) noexcept {
 
 #endif
 
+inline constexpr float_state float_at_start{};
+
 /// Gives this thread the floating-point controls a fresh fiber may expect.
 inline void reset_float_control() noexcept {
   if (COIR_MUTANT(inherit_float_control)) return;
-  restore_float(float_state{});
+  restore_float(float_at_start);
 }
 
 /// Right before a switch: null stands for a fiber (or a loop) that is not `float`. Keeps the

@@ -91,6 +91,13 @@ inline coir_config tested_config(unsigned workers) {
   return c;
 }
 
+/// Whether an emulator runs this: its own memory lies among ours.
+#if defined(COIR_TEST_EMULATED)
+inline constexpr bool emulated = true;
+#else
+inline constexpr bool emulated = false;
+#endif
+
 /// `full`, or `reduced` under a sanitizer or on an emulated CPU, where each step costs many times
 /// as much.
 template <class Number>

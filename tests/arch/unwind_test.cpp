@@ -15,6 +15,7 @@
 #include <memory>
 
 #include "tests/arch/loose_fiber.hpp"
+#include "tests/test_options.hpp"
 
 #if defined(__x86_64__)
 #include <x86intrin.h>
@@ -25,7 +26,6 @@ namespace {
 using namespace coir;
 using namespace coir::test;
 
-constexpr bool sanitized = COIR_ASAN || COIR_TSAN;
 constexpr unsigned depth = 10;
 
 using address = std::uintptr_t;
@@ -201,7 +201,7 @@ void (*volatile throw_again)(unsigned) = &throw_below;
 }  // namespace
 
 TEST_CASE("context: A6 an exception thrown 64 frames deep in a fiber finds its handler there") {
-  constexpr unsigned rounds = sanitized ? 500 : 10'000;
+  constexpr unsigned rounds = ::test::at_full_speed(10'000u, 500u);
   unsigned caught = 0;
   loose_fiber<> fiber([&](auto& self) {
     for (unsigned round = 0; round < rounds; ++round) {

@@ -23,6 +23,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/test_options.hpp"
+
 using namespace coir::detail;
 using coir::guard;
 
@@ -303,7 +305,8 @@ TEST_CASE("stacks: the tops of neighbours differ in colour within half a page") 
   stack_cache cache(*pool);
   std::vector<stack> taken;
   std::vector<std::size_t> colours;
-  for (int i = 0; i < 64; ++i) {
+  const std::size_t count = std::max<std::size_t>(64, real_page_bytes() / 128);
+  for (std::size_t i = 0; i < count; ++i) {
     const stack s = cache.take(class_for(256 * kib));
     taken.push_back(s);
     colours.push_back(static_cast<std::size_t>(static_cast<std::byte*>(header(s)) - s.top));
@@ -311,7 +314,7 @@ TEST_CASE("stacks: the tops of neighbours differ in colour within half a page") 
   CHECK(*std::max_element(colours.begin(), colours.end()) == real_page_bytes() / 2 - 64);
   std::sort(colours.begin(), colours.end());
   const auto distinct = std::unique(colours.begin(), colours.end()) - colours.begin();
-  CHECK(static_cast<std::size_t>(distinct) == std::min<std::size_t>(64, real_page_bytes() / 128));
+  CHECK(static_cast<std::size_t>(distinct) == real_page_bytes() / 128);
   for (const stack& s : taken) cache.give(s);
 }
 
@@ -379,7 +382,8 @@ TEST_CASE("stacks: the end of the pool unmaps every slot, and abandon leaves the
     pool.reset();
     unsigned char answer = 0;
     const bool mapped = mincore(kept.bottom, real_page_bytes(), &answer) == 0;
-    CHECK(mapped == abandon);
+    // An emulator may put memory of its own where a stack was.
+    CHECK((mapped == abandon || (test::emulated && !abandon)));
     if (abandon) CHECK(*(kept.top - 1) == std::byte{42});
   }
 }
