@@ -60,31 +60,4 @@ verdict classify(std::uint8_t opcode, std::int32_t res) noexcept {
   }
 }
 
-bool makes_fd(std::uint8_t opcode) noexcept {
-  return opcode == IORING_OP_ACCEPT || opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2 ||
-         opcode == IORING_OP_SOCKET;
-}
-
-bool uses_fd(const io_uring_sqe& entry) noexcept {
-  if ((entry.flags & IOSQE_FIXED_FILE) != 0 || entry.fd < 0) return false;
-  switch (entry.opcode) {
-    case IORING_OP_NOP:
-    case IORING_OP_TIMEOUT:
-    case IORING_OP_TIMEOUT_REMOVE:
-    case IORING_OP_ASYNC_CANCEL:
-    case IORING_OP_POLL_REMOVE:
-    case IORING_OP_MADVISE:
-    case IORING_OP_MSG_RING:
-    case IORING_OP_CLOSE:
-    case IORING_OP_SOCKET:  // a domain
-    case 50:                // IORING_OP_WAITID, Linux 6.7: a process
-    case 51:                // IORING_OP_FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAITV: flags
-    case 52:
-    case 53:
-      return false;
-    default:
-      return true;
-  }
-}
-
 }  // namespace coir::detail

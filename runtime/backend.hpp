@@ -88,9 +88,35 @@ bool interrupted(std::int32_t res) noexcept;
 /// The poll events that `opcode` waits for when its descriptor is non-blocking; 0: it cannot be
 /// waited for.
 unsigned readiness_of(std::uint8_t opcode) noexcept;
+
+/// A set of opcodes; all that exist are below 64.
+class opcodes {
+ public:
+  template <class... Opcode>
+  constexpr explicit opcodes(Opcode... each) noexcept : bits_((... | (1ull << each))) {}
+  constexpr bool have(std::uint8_t opcode) const noexcept {
+    return opcode < 64 && (bits_ >> opcode & 1) != 0;
+  }
+
+ private:
+  std::uint64_t bits_;
+};
+
 /// True when a result of zero or more is a new descriptor.
-bool makes_fd(std::uint8_t opcode) noexcept;
+inline bool makes_fd(std::uint8_t opcode) noexcept {
+  constexpr opcodes makers(IORING_OP_ACCEPT, IORING_OP_OPENAT, IORING_OP_OPENAT2, IORING_OP_SOCKET);
+  return makers.have(opcode);
+}
+
 /// True when the entry's fd field names a descriptor that the operation uses.
-bool uses_fd(const io_uring_sqe& entry) noexcept;
+inline bool uses_fd(const io_uring_sqe& entry) noexcept {
+  // The fd of a SOCKET is a domain; that of 50, WAITID (Linux 6.7), a process; those of 51 to 53,
+  // FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAITV, are flags.
+  constexpr opcodes others(IORING_OP_NOP, IORING_OP_TIMEOUT, IORING_OP_TIMEOUT_REMOVE,
+                           IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_REMOVE, IORING_OP_MADVISE,
+                           IORING_OP_MSG_RING, IORING_OP_CLOSE, IORING_OP_SOCKET, 50, 51, 52, 53);
+  if ((entry.flags & IOSQE_FIXED_FILE) != 0 || entry.fd < 0) return false;
+  return !others.have(entry.opcode);
+}
 
 }  // namespace coir::detail

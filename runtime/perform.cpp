@@ -119,6 +119,8 @@ std::int32_t once(worker& here, const io_uring_sqe& entry, std::int64_t until_ns
   COIR_ASSERT(p.ended || frees_early(why));
   if (COIR_MUTANT(success_loses_to_cancel) && why != woken::by_item) return -ECANCELED;
   // EINTR is how the kernel's own threads answer to the cancel of an operation that they run.
+  if (p.res >= 0) [[likely]]
+    return p.res;
   const bool ended_early = p.res == -ECANCELED || (interrupted(p.res) && why != woken::by_item);
   if (!ended_early) return p.res;
   return why == woken::by_deadline ? -ETIMEDOUT : -ECANCELED;
@@ -145,6 +147,8 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
   if (effect.refused()) return -EBADF;
   for (;;) {
     const std::int32_t res = once(*here, entry, until_ns, heed_cancel);
+    if (res >= 0) [[likely]]
+      return res;
     switch (classify(entry.opcode, res)) {
       case verdict::deliver:
         return res;

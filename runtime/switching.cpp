@@ -30,6 +30,15 @@ stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
 
 // -- choosing
 
+/// A turn that is shorter than one look at the clock costs none: the time counts from the last look
+/// that ended a turn, so at worst a turn ends too early.
+bool worker::turn_is_over() noexcept {
+  const std::int64_t now = outside_->now_ns();
+  if (now < turn_ends_ns_) return false;
+  turn_ends_ns_ = now + turn_ns;
+  return true;
+}
+
 [[gnu::always_inline]] inline record* worker::choose() noexcept {
   if (first_ != nullptr) [[unlikely]] {
     record* const wanted = std::exchange(first_, nullptr);
@@ -38,8 +47,7 @@ stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
     return wanted;
   }
   if (--budget_ <= 0 && !COIR_MUTANT(budget_ignored)) return nullptr;
-  if (budget_ % picks_per_clock == 0 && outside_->now_ns() >= turn_ends_ns_ &&
-      !COIR_MUTANT(turn_never_ends)) {
+  if (budget_ % picks_per_clock == 0 && turn_is_over() && !COIR_MUTANT(turn_never_ends)) {
     budget_ = 0;
     return nullptr;
   }
@@ -163,7 +171,6 @@ void worker::fail_oldest_unstarted() noexcept {
 COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
   budget_ = static_cast<int>(settings_.run_budget) + 1;
   if (ready_.empty() && unstarted_.empty()) return;
-  turn_ends_ns_ = outside_->now_ns() + turn_ns;
   record* const next = choose_bound();
   if (next == nullptr) return;
   exchange_exceptions(nullptr, next);

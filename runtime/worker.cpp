@@ -183,13 +183,15 @@ void worker::sleep_or_poll() noexcept {
   if (no_stack_ && !unstarted_.empty() && no_stack_can_come_back()) return fail_oldest_unstarted();
   serve_starving();
   if (spin()) return;
+  const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
+  // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
+  // this worker and by the one that goes to rest last.
+  rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_relaxed);
   bell_.announce();
   // Again, after the announcement: mail, wakes, stop, somebody who starves, somebody who waits for
   // the end.
   if (COIR_MUTANT(no_second_look) ||
       (!anything_to_do() && shared_.starved.load(std::memory_order_relaxed) == served_)) {
-    const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
-    rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_seq_cst);
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
     publish_counts();

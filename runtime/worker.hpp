@@ -157,7 +157,7 @@ class worker {
   bool bind(record& fiber) noexcept;
   void begin(record& fiber, std::byte* slot) noexcept;
   void put_back_unstarted(record& fiber) noexcept;
-  bool over() noexcept;
+  bool turn_is_over() noexcept;
   record* finish(record& fiber) noexcept;
   [[noreturn]] void leave_for_good(record* next, std::byte* slot, unsigned klass) noexcept;
   void retire_dead() noexcept;
