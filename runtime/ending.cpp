@@ -23,19 +23,27 @@ void worker::end_of(record& fiber) noexcept {
   --live_;
   load_live_.store(live_, std::memory_order_relaxed);
   const bool let_go = fiber.let_go;
-  const bool far_joiners = fiber.far_joiners;
+  // relaxed: a hint, for those whose errand has not been run yet; it finds them in any case.
+  const bool far_joiners = fiber.far_joiners || joiners_told_.load(std::memory_order_relaxed);
   // release: publishes the answer. From here on the record may belong to the holder.
   fiber.join.store(join_done, std::memory_order_release);
   if (far_joiners && !COIR_MUTANT(joiners_forgotten)) wake_joiners(fiber, generation);
-  if (let_go) end_unheld(fiber);
+  if (let_go) recycle(fiber);
   // release: pairs with the acquire of whoever counts: all this fiber did is done.
   finished.store(finished.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
-/// The fiber has ended and nobody holds it.
-void worker::end_unheld(record& fiber) noexcept {
-  if (fiber.held != holds::nothing) fiber.ops->drop(fiber);
-  recycle(fiber);
+/// The fiber has ended, and only then came the news that nobody holds it. An answer's destructor
+/// may wait, which a loop cannot: it runs on a fiber, and that is this one once more.
+void worker::drop_unheld(record& fiber) noexcept {
+  if (fiber.held == holds::nothing) return recycle(fiber);
+  if (current() != this) {  // no loop and no fiber any more: the thread that ended them may wait
+    fiber.ops->drop(fiber);
+    return recycle(fiber);
+  }
+  fiber.let_go = true;
+  spawned.store(spawned.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  enqueue(fiber);
 }
 
 void worker::tell_of_joiner(unsigned stripe) noexcept {
@@ -59,9 +67,10 @@ void worker::meet_joiners(join_stripe& stripe) noexcept {
   for (waiter* w = stripe.queue.head; w != nullptr;) {
     waiter* const after = w->next;
     const auto& j = static_cast<joiner&>(*w);
-    // What lives here can end only here, so it does not end while we look.
-    if (j.target->generation.load(std::memory_order_acquire) != j.generation ||
-        (j.target->join.load(std::memory_order_acquire) & join_done) != 0) {
+    // What lives here can end only here, so it does not end while we look. The join word first: 0
+    // of a later life, stored with release, brings that life's generation.
+    if ((j.target->join.load(std::memory_order_acquire) & join_done) != 0 ||
+        j.target->generation.load(std::memory_order_acquire) != j.generation) {
       unlink(stripe.queue, *w);
       (void)wake_waiter(*w);
     } else if (j.target->home.load(std::memory_order_acquire) == settings_.index) {

@@ -66,7 +66,8 @@ refusal join_from_afar(runtime_core& core, record& r, std::uint64_t generation,
         if (home == no_home) return false;
         if (!COIR_MUTANT(joiner_untold))
           core.at(home).tell_of_joiner(r.slot % commons::stripes_count);
-        return true;
+        // Again: the owner may have gone for good before it could hear of us.
+        return !has_ended(r, generation);
       });
   return refusal_of(why);
 }
@@ -125,6 +126,7 @@ void release(task& t) noexcept {
     if (r.held != holds::nothing) r.ops->drop(r);
     return recycle(r);
   }
+  if (static_cast<runtime_core&>(*r.shared).inherited()) return;  // the fiber is the parent's
   worker* const here = worker::current();
   if (here != nullptr && &here->shared() == r.shared &&
       r.home.load(std::memory_order_acquire) == here->index()) {

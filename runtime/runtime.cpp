@@ -52,6 +52,7 @@ std::size_t threads_of_process() noexcept {
 runtime_core::~runtime_core() {
   unregister_core(*this);
   end_threads();
+  for (const auto& w : workers_) w->run_left_errands();  // handles that were dropped at the last
 }
 
 void runtime_core::work(unsigned index) noexcept {
@@ -218,6 +219,7 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
     return fail(errc::survivors);
   }
   end_threads();
+  take_what_is_left(make_error_code(errc::shutting_down));
   state_.store(state::ended, std::memory_order_seq_cst);
   serve_visitors();
   return {};
@@ -226,10 +228,17 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
 void runtime_core::refuse_queued(std::error_code why) noexcept {
   // No thread serves: what was queued ends here with the error, and its closure is destroyed.
   do {
-    for (const auto& w : workers_) w->refuse_unstarted(why);
+    take_what_is_left(why);
   } while (!all_ended());
   state_.store(state::ended, std::memory_order_seq_cst);
   serve_visitors();
+}
+
+void runtime_core::take_what_is_left(std::error_code why) noexcept {
+  // seq_cst: orders the end of the threads before the look into their inboxes; partner: the fence
+  // of ring(), between a message and its sender's last look at what it is about.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (const auto& w : workers_) w->refuse_unstarted(why);
 }
 
 void runtime_core::serve_visitors() noexcept {

@@ -86,6 +86,7 @@ class runtime_core : public commons {
   static void send_wake_home(commons& self, record& fiber) noexcept;
   void end_threads() noexcept;
   void refuse_queued(std::error_code why) noexcept;
+  void take_what_is_left(std::error_code why) noexcept;
   void serve_visitors() noexcept;
   std::error_code wait_until_ended(std::int64_t until_ns, bool detect_deadlock) noexcept;
   bool stuck() const noexcept;

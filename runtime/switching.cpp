@@ -269,6 +269,10 @@ void worker::yield() noexcept {
 
 [[gnu::always_inline]] inline record* worker::finish(record& fiber) noexcept {
   COIR_ASSERT(live_exceptions_->any() == 0);
+  // acquire: pairs with latch_detach(). Its link is still on its way: recycling waits for that.
+  if ((fiber.wake.load(std::memory_order_acquire) & wake_detached) != 0 &&
+      !COIR_MUTANT(detach_heard_late))
+    fiber.let_go = true;
   if (fiber.let_go) {
     if (fiber.scope != nullptr) fiber.scope->answered(*fiber.scope, fiber);
     fiber.ops->drop(fiber);
@@ -303,7 +307,7 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
     if (unwanted || w.shared_.stopping.load(std::memory_order_relaxed)) {
       fiber->ops->drop(*fiber);
       fiber->fail_with(std::make_error_code(std::errc::operation_canceled));
-    } else {
+    } else if (fiber->held == holds::closure) {  // else only its answer is to be dropped
       fiber->ops->run(*fiber);
       if (COIR_MUTANT(exception_lost) && fiber->held == holds::exception) {
         fiber->ops->drop(*fiber);

@@ -69,6 +69,7 @@ void worker::quit() noexcept {
 
 void worker::refuse_unstarted(std::error_code why) noexcept {
   while (record* const fiber = mail_.take()) enqueue(*fiber);
+  wake_some(mail_room, UINT32_MAX);  // they try again, and are refused
   while (record* const fiber = unstarted_.pop_front()) {
     load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
     fiber->ops->drop(*fiber);
@@ -123,7 +124,7 @@ void worker::take_wakes() noexcept {
         const bool ended = fiber.at == stage::finished;
         const taken_link news = take_link(fiber);
         if (news.orphan) return recycle(fiber);
-        if (ended) return news.detached ? end_unheld(fiber) : void();
+        if (ended) return news.detached ? drop_unheld(fiber) : void();
         if (news.detached) fiber.let_go = true;
         if (news.claimed) return make_ready(fiber);
         if (news.cancelled) stop_parked(fiber, woken::by_cancel);

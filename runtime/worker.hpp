@@ -162,7 +162,7 @@ class worker {
   [[noreturn]] void leave_for_good(record* next, std::byte* slot, unsigned klass) noexcept;
   void retire_dead() noexcept;
   void end_of(record& fiber) noexcept;
-  void end_unheld(record& fiber) noexcept;
+  void drop_unheld(record& fiber) noexcept;
   void wake_joiners(record& fiber, std::uint64_t generation) noexcept;
   void look_for_joiners() noexcept;
   void meet_joiners(join_stripe& stripe) noexcept;

@@ -90,7 +90,6 @@ struct tested_elsewhere {
 };
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
-    {"runtime/ending", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/runtime_setup", "tests/runtime/runtime_test.cpp", "a part of runtime.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
@@ -153,6 +152,7 @@ inline constexpr exception atomic_files[] = {
     {"runtime/fds.hpp", "one word a descriptor: its users against its closer"},
     {"runtime/fds.cpp", "one word a descriptor: its users against its closer"},
     {"runtime/closing.cpp", "how many workers have not reported to a closer"},
+    {"runtime/runtime.cpp", "the end of the threads against the last message"},
     {"runtime/registry.hpp", "the count of forks"},
     {"runtime/registry.cpp", "the count of forks"},
     {"runtime/signals.cpp", "a signal handler finds its pipe"},
