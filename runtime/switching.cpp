@@ -39,7 +39,7 @@ bool worker::turn_is_over() noexcept {
   return true;
 }
 
-[[gnu::always_inline]] inline record* worker::choose() noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
   if (first_ != nullptr) [[unlikely]] {
     record* const wanted = std::exchange(first_, nullptr);
     unstarted_.erase(*wanted);
@@ -65,7 +65,7 @@ bool worker::turn_is_over() noexcept {
   return unstarted_.pop_front();
 }
 
-[[gnu::always_inline]] inline record* worker::choose_bound() noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose_bound() noexcept {
   for (;;) {
     record* const next = choose();
     if (next == nullptr || next->at != stage::unstarted) return next;
@@ -133,7 +133,8 @@ void worker::fail_oldest_unstarted() noexcept {
 
 // -- hopping
 
-[[gnu::always_inline]] inline void worker::exchange_exceptions(record* from, record* to) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::exchange_exceptions(
+    record* from, record* to) noexcept {
   // One test when nobody is inside a catch or unwinding, which is nearly always.
   if (live_exceptions_->any() == 0 && (to == nullptr || !to->has_exceptions)) [[likely]]
     return;
@@ -267,7 +268,7 @@ void worker::yield() noexcept {
   __builtin_unreachable();
 }
 
-[[gnu::always_inline]] inline record* worker::finish(record& fiber) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::finish(record& fiber) noexcept {
   COIR_ASSERT(live_exceptions_->any() == 0);
   // acquire: pairs with latch_detach(). Its link is still on its way: recycling waits for that.
   if ((fiber.wake.load(std::memory_order_acquire) & wake_detached) != 0 &&
@@ -303,6 +304,7 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
   for (;;) {
     worker& w = *current();
     *w.errno_ = 0;
+    arch::reset_float_control();
     const bool unwanted = is_cancelled(*fiber) && !COIR_MUTANT(cancel_unheeded_before_run);
     if (unwanted || w.shared_.stopping.load(std::memory_order_relaxed)) {
       fiber->ops->drop(*fiber);
@@ -315,7 +317,6 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
       }
     }
     fiber = current()->finish(*fiber);
-    arch::reset_float_control();
   }
 }
 

@@ -46,3 +46,26 @@ TEST_CASE("float: A7 a fiber that ends with rounding up leaves its successor in 
   CHECK(found[1] == float_controls::at_start());
   CHECK(found[2] == float_controls::at_start());
 }
+
+TEST_CASE("float: A7 a fiber that starts while another one is parked rounding up finds the start") {
+  sim_world world;
+  const auto before = float_controls::now();
+  float_controls found{};
+  const auto done = run_in_sim(world, [&] {
+    coir::scope all;
+    coir::event seen;
+    all.spawn([&] {
+      float_controls::rounding_up().load();
+      (void)seen.wait();
+      float_controls::at_start().load();
+    });
+    all.spawn([&] {
+      found = float_controls::exactly_now();
+      seen.set();
+    });
+    return all.join();
+  });
+  before.load();
+  REQUIRE(done.has_value());
+  CHECK(found == float_controls::at_start());
+}
