@@ -34,9 +34,12 @@ void worker::end_of(record& fiber) noexcept {
 }
 
 /// The fiber has ended, and only then came the news that nobody holds it. An answer's destructor
-/// may wait, which a loop cannot: it runs on a fiber, and that is this one once more.
+/// may wait, which a loop cannot: it runs on a fiber, and that is this one once more. It is counted
+/// once more, too.
 void worker::drop_unheld(record& fiber) noexcept {
-  if (fiber.held == holds::nothing) return recycle(fiber);
+  if (fiber.held == holds::nothing || fiber.held == holds::error ||
+      (fiber.held == holds::answer && fiber.ops->trivial_answer))
+    return recycle(fiber);
   if (current() != this) {  // no loop and no fiber any more: the thread that ended them may wait
     fiber.ops->drop(fiber);
     return recycle(fiber);

@@ -60,6 +60,7 @@ struct body_ops {
   void (*run)(task&);                          // closure -> answer; never throws out
   void (*drop)(task&) noexcept;                // destroys whatever `held` names
   std::error_code (*failure)(task&) noexcept;  // the error in the answer, if there is one
+  bool trivial_answer;                         // destroying it does nothing
 };
 
 enum class holds : std::uint8_t { nothing, closure, answer, error, exception };
@@ -183,7 +184,8 @@ struct body {
     return a ? std::error_code() : a.error();
   }
 
-  static constexpr body_ops ops{&run, &drop, &failure};
+  static constexpr body_ops ops{&run, &drop, &failure,
+                                !boxed_answer && std::is_trivially_destructible_v<answer>};
 };
 
 /// Makes `t` a child of `scope`; refused when the scope was cancelled or joined.
