@@ -42,11 +42,12 @@ TEST_CASE("ending: an answer that was let go from afar is dropped before the sco
   auto rt = coir::runtime::create(test::tested({.workers = 2})).value();
   std::atomic<int> dropped{0};
   std::atomic<int> elsewhere{0};
+  // Here, because the detached fiber looks at them after the root has ended.
+  std::atomic<bool> runs{false};
+  std::atomic<bool> let_go{false};
+  std::atomic<bool> looked{false};
   const auto ran = rt->run([&] {
     const unsigned other = 1 - coir::this_fiber::worker();
-    std::atomic<bool> runs{false};
-    std::atomic<bool> let_go{false};
-    std::atomic<bool> looked{false};
     {
       coir::scope children;
       {

@@ -1,7 +1,8 @@
 // float_test.cpp: how a fiber rounds ends with the fiber.
 //
 // Always true:
-//   - The successor in place runs on the very stack that its predecessor left, which is checked.
+//   - The successor in place runs on the very stack that its predecessor left, which is checked;
+//     under the thread sanitizer, where every fiber is one of its own, none begins in place.
 #include <doctest/doctest.h>
 
 #include <cstdint>
@@ -41,8 +42,10 @@ TEST_CASE("float: A7 a fiber that ends with rounding up leaves its successor in 
   });
   before.load();
   REQUIRE(done.has_value());
-  CHECK(on_stack[0] == on_stack[1]);
-  CHECK(on_stack[0] == on_stack[2]);
+  if (!COIR_TSAN) {
+    CHECK(on_stack[0] == on_stack[1]);
+    CHECK(on_stack[0] == on_stack[2]);
+  }
   CHECK(found[1] == float_controls::at_start());
   CHECK(found[2] == float_controls::at_start());
 }
