@@ -38,8 +38,8 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
     return attached;
   }
   while (!quit_.load(std::memory_order_acquire)) {
-    take_mail();
-    take_wakes();
+    if (!COIR_MUTANT(mail_when_idle) || ready_.empty()) take_mail();
+    if (!COIR_MUTANT(wakes_when_idle) || ready_.empty()) take_wakes();
     no_stack_ = false;  // one that was given back elsewhere rang us: ask again
     run_ready();
     fire_timers();
@@ -84,10 +84,12 @@ void worker::run_left_errands() noexcept { take_wakes(); }
 // -- what comes in
 
 void worker::take_mail() noexcept {
+  // One mailbox full and no more: senders that refill it at once must not hold up everybody else.
   unsigned taken = 0;
-  while (record* const fiber = mail_.take()) {
+  for (; taken < settings_.mailbox_slots; ++taken) {
+    record* const fiber = mail_.take();
+    if (fiber == nullptr) break;
     enqueue(*fiber);
-    ++taken;
   }
   if (taken != 0) {
     counts_.deflected_in += taken;
@@ -156,7 +158,7 @@ void worker::cancel_all() noexcept {
 }
 
 void worker::fire_timers() noexcept {
-  if (timers_.size() == 0) return;
+  if (timers_.size() == 0 || (COIR_MUTANT(timers_when_idle) && !ready_.empty())) return;
   const std::int64_t now = outside_->now_ns();
   while (timer* const due = timers_.expire(now)) {
     record& fiber = *static_cast<alarm*>(due)->fiber;
