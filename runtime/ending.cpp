@@ -92,6 +92,7 @@ void worker::wake_joiners(record& fiber, std::uint64_t generation) noexcept {
     if (j.target == &fiber && j.generation == generation) {
       unlink(stripe.queue, *w);
       (void)wake_waiter(*w);
+      if (COIR_MUTANT(one_joiner_woken)) return;
     }
     w = after;
   }

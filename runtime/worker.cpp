@@ -41,6 +41,7 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
     if (!COIR_MUTANT(mail_when_idle) || ready_.empty()) take_mail();
     if (!COIR_MUTANT(wakes_when_idle) || ready_.empty()) take_wakes();
     no_stack_ = false;  // one that was given back elsewhere rang us: ask again
+    given_seen_ = shared_.pool->given();
     run_ready();
     fire_timers();
     sleep_or_poll();
@@ -160,7 +161,7 @@ void worker::cancel_all() noexcept {
 void worker::fire_timers() noexcept {
   if (timers_.size() == 0 || (COIR_MUTANT(timers_when_idle) && !ready_.empty())) return;
   const std::int64_t now = outside_->now_ns();
-  while (timer* const due = timers_.expire(now)) {
+  while (timer* const due = timers_.expire(COIR_MUTANT(timers_early) ? now + 1'000'000 : now)) {
     record& fiber = *static_cast<alarm*>(due)->fiber;
     stop_parked(fiber, woken::by_deadline);
   }
@@ -169,8 +170,9 @@ void worker::fire_timers() noexcept {
 // -- waiting
 
 bool worker::anything_to_do() const noexcept {
-  return !ready_.empty() || (!unstarted_.empty() && !no_stack_) || !mail_.empty() ||
-         !wakes_.empty() ||
+  return !ready_.empty() || (!unstarted_.empty() && !no_stack_) ||
+         (!mail_.empty() && !COIR_MUTANT(mail_not_rechecked)) ||
+         (!wakes_.empty() && !COIR_MUTANT(wakes_not_rechecked)) ||
          (quit_.load(std::memory_order_relaxed) && !COIR_MUTANT(stop_not_rechecked)) ||
          flight_.waiting_for_room();
 }
@@ -183,7 +185,10 @@ void worker::sleep_or_poll() noexcept {
   }
   if (shared_.pool->starved()) [[unlikely]]
     give_stacks_back();
-  if (no_stack_ && !unstarted_.empty() && no_stack_can_come_back()) return fail_oldest_unstarted();
+  if (no_stack_ && !unstarted_.empty()) {
+    if (end_unwanted_unstarted()) return;
+    if (!stacks_have_moved() && no_stack_can_come_back()) return fail_oldest_unstarted();
+  }
   serve_starving();
   if (spin()) return;
   const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
@@ -193,8 +198,8 @@ void worker::sleep_or_poll() noexcept {
   bell_.announce();
   // Again, after the announcement: mail, wakes, stop, somebody who starves, somebody who waits for
   // the end.
-  if (COIR_MUTANT(no_second_look) ||
-      (!anything_to_do() && shared_.starved.load(std::memory_order_relaxed) == served_)) {
+  if (COIR_MUTANT(no_second_look) || (!anything_to_do() && !stacks_have_moved() &&
+                                      shared_.starved.load(std::memory_order_relaxed) == served_)) {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
     publish_counts();
@@ -216,6 +221,35 @@ bool worker::no_stack_can_come_back() const noexcept {
   if (COIR_MUTANT(stack_not_waited_for)) return true;
   if (COIR_MUTANT(stack_waited_for_ever)) return false;
   return started_ == 0 && shared_.pool->stats().bound == 0;
+}
+
+/// There is no stack for them now, and to those who would only be told to stop it can be told
+/// without one: somebody who has a stack may be waiting for them. False when there was none.
+bool worker::end_unwanted_unstarted() noexcept {
+  if (COIR_MUTANT(cancelled_wait_for_stacks)) return false;
+  const bool all = shared_.stopping.load(std::memory_order_relaxed);
+  bool ended = false;
+  for (record* fiber = unstarted_.front(); fiber != nullptr;) {
+    record* const after = unstarted_.after(*fiber);
+    if (all || is_cancelled(*fiber)) {
+      unstarted_.erase(*fiber);
+      load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
+      fiber->ops->drop(*fiber);
+      fiber->fail_with(std::make_error_code(std::errc::operation_canceled));
+      end_of(*fiber);
+      ended = true;
+    }
+    fiber = after;
+  }
+  return ended;
+}
+
+/// Somebody starves for a stack, and there are some here that no fiber uses; or we starve, and some
+/// came back after we asked.
+bool worker::stacks_have_moved() const noexcept {
+  if (COIR_MUTANT(stacks_not_rechecked)) return false;
+  if (no_stack_ && shared_.pool->given() != given_seen_) return true;
+  return (dead_slot_ != nullptr || stacks_.warm() != 0) && shared_.pool->starved();
 }
 
 void worker::give_stacks_back() noexcept {
