@@ -147,13 +147,23 @@ bool runtime_core::all_ended() const noexcept {
 bool runtime_core::stuck() const noexcept {
   const auto resting = [this] {
     return std::all_of(workers_.begin(), workers_.end(), [](const auto& w) {
-      return w->resting() == rest::for_others && w->inbox_empty();
+      // Who has unstarted ones and rests is hungry for a stack, and will give that up by itself.
+      return w->resting() == rest::for_others && w->inbox_empty() &&
+             w->published_load().unstarted == 0;
     });
   };
   if (!resting() || offload_.busy() != 0) return false;
   const unsigned watching = chosen.stall_after.count() != 0 ? 1 : 0;
   if (threads_of_process() != workers_.size() + offload_.threads() + watching + 1) return false;
   return resting() && offload_.busy() == 0 && resting() && !all_ended();
+}
+
+bool runtime_core::all_others_rest(commons& all, unsigned self) noexcept {
+  auto& core = static_cast<runtime_core&>(all);
+  if (core.offload_.busy() != 0) return false;
+  return std::all_of(core.workers_.begin(), core.workers_.end(), [self](const auto& w) {
+    return w->index() == self || (w->resting() == rest::for_others && w->inbox_empty());
+  });
 }
 
 void runtime_core::on_worker_idle(commons& self) noexcept {

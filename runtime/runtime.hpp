@@ -84,6 +84,7 @@ class runtime_core : public commons {
   runtime_core(options o);
   void work(unsigned index) noexcept;
   static void on_worker_idle(commons& self) noexcept;
+  static bool all_others_rest(commons& all, unsigned self) noexcept;
   static void send_wake_home(commons& self, record& fiber) noexcept;
   void end_threads() noexcept;
   void refuse_queued(std::error_code why) noexcept;

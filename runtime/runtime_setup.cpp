@@ -134,6 +134,7 @@ runtime_core::runtime_core(options o)
       fork_generation_(fork_generation()) {
   chosen = std::move(o);
   on_idle = &on_worker_idle;
+  others_rest = &all_others_rest;
   send_wake = &send_wake_home;
 }
 

@@ -11,6 +11,11 @@
 #include <cerrno>
 
 namespace coir::detail {
+namespace {
+// How often a worker asks for a stack that was refused, and how often in vain.
+constexpr std::int64_t hungry_look_ns = 10'000'000;
+constexpr unsigned hungry_looks_most = 100;
+}  // namespace
 
 worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s)
     : shared_(shared),
@@ -186,13 +191,15 @@ void worker::sleep_or_poll() noexcept {
   }
   if (shared_.pool->starved()) [[unlikely]]
     give_stacks_back();
-  if (no_stack_ && !unstarted_.empty()) {
+  const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
+  const bool hungry = no_stack_ && !unstarted_.empty();
+  if (hungry) {
     if (end_unwanted_unstarted()) return;
-    if (!stacks_have_moved() && no_stack_can_come_back()) return fail_oldest_unstarted();
+    if (!stacks_have_moved() && (no_stack_can_come_back() || nothing_else_moves(quiet)))
+      return fail_oldest_unstarted();
   }
   serve_starving();
   if (spin()) return;
-  const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
   // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
   // this worker and by the one that goes to rest last.
   rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_relaxed);
@@ -205,7 +212,8 @@ void worker::sleep_or_poll() noexcept {
     ++counts_.sleeps;
     publish_counts();
     const std::int64_t slept_at = spin_ns_ < settings_.idle_spin_ns ? outside_->now_ns() : 0;
-    outside_->wait(timers_.next_deadline());
+    const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
+    outside_->wait(std::min(timers_.next_deadline(), look_ns));
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.
     if (slept_at != 0 && (!wakes_.empty() || !mail_.empty()) &&
@@ -222,6 +230,16 @@ bool worker::no_stack_can_come_back() const noexcept {
   if (COIR_MUTANT(stack_not_waited_for)) return true;
   if (COIR_MUTANT(stack_waited_for_ever)) return false;
   return started_ == 0 && shared_.pool->stats().bound == 0;
+}
+
+/// Memory that was refused may be there the next time, so a hungry worker asks again and again.
+/// When meanwhile, for a second, nobody in the runtime had anything to do or to wait for but
+/// others, there is nobody left who could give a stack back.
+bool worker::nothing_else_moves(bool quiet) noexcept {
+  const std::uint64_t switches = counts_.switches.get();
+  if (std::exchange(hungry_switches_, switches) != switches) hungry_looks_ = 0;
+  if (!quiet || !shared_.others_rest(shared_, settings_.index)) return false;
+  return ++hungry_looks_ > hungry_looks_most && !COIR_MUTANT(hungry_for_ever);
 }
 
 /// There is no stack for them now, and to those who would only be told to stop it can be told

@@ -179,6 +179,7 @@ class worker {
   bool no_stack_can_come_back() const noexcept;
   bool stacks_have_moved() const noexcept;
   bool end_unwanted_unstarted() noexcept;
+  bool nothing_else_moves(bool quiet) noexcept;
   void give_stacks_back() noexcept;
   void publish_counts() noexcept;
   void leave_thread() noexcept;
@@ -206,9 +207,11 @@ class worker {
   unsigned picks_ = 0;
   std::int64_t turn_ends_ns_ = 0;
   std::uint32_t unstarted_count_ = 0;
-  std::uint32_t started_ = 0;     // fibers with a stack
-  std::uint32_t live_ = 0;        // fibers whose home is here and that have not ended
-  bool no_stack_ = false;         // the last bind failed; cleared when a stack comes back
+  std::uint32_t started_ = 0;  // fibers with a stack
+  std::uint32_t live_ = 0;     // fibers whose home is here and that have not ended
+  bool no_stack_ = false;      // the last bind failed; cleared when a stack comes back
+  unsigned hungry_looks_ = 0;  // in vain, and nobody ran in between
+  std::uint64_t hungry_switches_ = 0;
   std::uint32_t given_seen_ = 0;  // of stacks::given(), before this turn asked for any
   std::int64_t spin_ns_ = 0;
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered

@@ -136,13 +136,15 @@ TEST_CASE("watch: A18 a std::mutex that a parked fiber holds is suspected by nam
     };
     (void)coir::run(
         [&] {
+          bool is_held = false;
           auto holds = coir::spawn(
               [&] {
                 const std::lock_guard held(of_the_system);
+                is_held = true;
                 (void)never_set.wait();
               },
               {.name = "holds"});
-          coir::this_fiber::yield();
+          while (!is_held) coir::this_fiber::yield();
           auto wants =
               coir::spawn([&] { const std::lock_guard held(of_the_system); }, {.name = "wants"});
           (void)wants.join();

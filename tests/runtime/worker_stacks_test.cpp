@@ -125,6 +125,35 @@ TEST_CASE("worker: a fiber that is cancelled before it got a stack ends without 
   for (const coir::detail::stack& each : all) neighbour.give(each);
 }
 
+TEST_CASE("worker: where all others only wait for one without a stack it ends with stack_limit") {
+  script s;
+  auto core = scripted::make_core(s, {.fibers_max = 2});
+  REQUIRE(core != nullptr);
+  coir::detail::stack_cache neighbour(*core->pool);
+  std::vector<coir::detail::stack> all;
+  while (const coir::detail::stack one = neighbour.take(core->stack_class)) all.push_back(one);
+  REQUIRE(all.size() > 1);
+  neighbour.give(all.back());  // the root's
+  all.pop_back();
+  std::error_code told;
+  bool ran = false, next_ran = false;
+  {
+    auto root = scripted::spawn_on(*core, [&] {
+      auto child = coir::spawn([&] { ran = true; });
+      told = child.join().error();
+      // And a moment later, when there is one again, the next is not harmed.
+      neighbour.give(all.back());
+      all.pop_back();
+      next_ran = coir::spawn([] {}).join().has_value();
+    });
+    (void)core->run_here();
+  }
+  CHECK(told == coir::errc::stack_limit);
+  CHECK_FALSE(ran);
+  CHECK(next_ran);
+  for (const coir::detail::stack& each : all) neighbour.give(each);
+}
+
 TEST_CASE("worker: where no stack can ever come back the oldest ends with stack_limit") {
   if (no_limit_works) return;
   const pid_t child = ::fork();
