@@ -133,7 +133,8 @@ int run_main(F&& root, options o = {}, const site& where = site::here()) {
     return 0;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "coir: the root fiber threw: %s\n", e.what());
-    return 1;
+  } catch (...) {
+    std::fprintf(stderr, "coir: the root fiber threw what is not a std::exception\n");
   }
 }
 
