@@ -79,9 +79,11 @@ class COIR_API tcp_listener {
   /// one log line.
   [[nodiscard]] result<tcp_stream> accept(deadline until = never);
   /// Accepts until the listener is closed or the calling fiber is cancelled, and runs `handler` for
-  /// each connection on a fiber of the worker with the fewest live fibers. Returns when every
-  /// handler has ended; operation_canceled after a cancel (which the handlers get too), success
-  /// after close.
+  /// each connection on a fiber made with `each`: of the worker with the fewest live fibers, unless
+  /// each.worker names one. A connection that finds no room until each.until is closed. Returns
+  /// when every handler has ended; operation_canceled after a cancel (which the handlers get too),
+  /// success after close. Fibers only. Errors: those of accept, and invalid_argument (stack_bytes,
+  /// worker) once a connection came. The exception of a handler is rethrown.
   [[nodiscard]] result<> serve(std::function<void(tcp_stream)> handler,
                                const spawn_options& each = {});
   /// Ends accept and serve. Any thread.
