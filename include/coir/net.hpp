@@ -48,7 +48,7 @@ class COIR_API tcp_stream {
     return io::shutdown(fd(), 1 /* SHUT_WR */, until);
   }
   /// Ends the operations of every fiber on this stream, waits for them, closes. Any thread.
-  result<> close() {
+  [[nodiscard]] result<> close() {
     const int fd = fd_.release();
     return fd >= 0 ? io::close(fd) : result<>(fail(std::errc::bad_file_descriptor));
   }
@@ -87,7 +87,7 @@ class COIR_API tcp_listener {
   [[nodiscard]] result<> serve(std::function<void(tcp_stream)> handler,
                                const spawn_options& each = {});
   /// Ends accept and serve. Any thread.
-  result<> close();
+  [[nodiscard]] result<> close();
   int fd() const noexcept { return fd_.get(); }
 
  private:
