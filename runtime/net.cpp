@@ -123,7 +123,7 @@ result<tcp_stream> tcp_listener::accept(deadline until) {
   std::chrono::milliseconds pause{10};
   bool told = false;
   for (;;) {
-    const auto fd = io::accept(fd_.get(), nullptr, nullptr, until);
+    const auto fd = io::accept(fd_, nullptr, nullptr, until);
     if (fd) {
       if (no_delay_) set_flag(*fd, IPPROTO_TCP, TCP_NODELAY);
       return tcp_stream(*fd);

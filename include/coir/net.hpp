@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A stream may be used by several fibers of any workers at once; close ends all of them with
-//     operation_canceled.
+//     operation_canceled, and those that come later with bad_file_descriptor.
 //   - serve places each connection by live fibers, so connections that come one by one spread over
 //     all workers.
 //
@@ -31,13 +31,13 @@ class COIR_API tcp_stream {
 
   /// What there is, up to into.size() bytes; 0 at end of stream.
   [[nodiscard]] result<std::size_t> read_some(std::span<std::byte> into, deadline until = never) {
-    return io::recv(fd(), into, 0, until);
+    return io::recv(fd_, into, 0, until);
   }
   /// Exactly into.size() bytes; errc of connection_aborted when the peer ended before.
   [[nodiscard]] result<> read_exact(std::span<std::byte> into, deadline until = never);
   [[nodiscard]] result<std::size_t> write_some(std::span<const std::byte> from,
                                                deadline until = never) {
-    return io::send(fd(), from, 0, until);
+    return io::send(fd_, from, 0, until);
   }
   [[nodiscard]] result<> write_all(std::span<const std::byte> from, deadline until = never);
   [[nodiscard]] result<> write_all(std::string_view text, deadline until = never) {
@@ -45,7 +45,7 @@ class COIR_API tcp_stream {
   }
   /// Tells the peer that nothing more will be sent.
   [[nodiscard]] result<> shutdown_write(deadline until = never) {
-    return io::shutdown(fd(), 1 /* SHUT_WR */, until);
+    return io::shutdown(fd_, 1 /* SHUT_WR */, until);
   }
   /// Ends the operations of every fiber on this stream, waits for them, closes. Any thread.
   [[nodiscard]] result<> close() {

@@ -136,6 +136,7 @@ int run_main(F&& root, options o = {}, const site& where = site::here()) {
   } catch (...) {
     std::fprintf(stderr, "coir: the root fiber threw what is not a std::exception\n");
   }
+  return 1;
 }
 
 }  // namespace coir
