@@ -91,7 +91,6 @@ struct tested_elsewhere {
 };
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
-    {"runtime/runtime_setup", "tests/runtime/runtime_test.cpp", "a part of runtime.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
     {"arch/context_x86_64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
