@@ -14,12 +14,12 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "coir/clock.hpp"
+#include "coir/detail/atomic.hpp"
 #include "coir/result.hpp"
 
 struct statx;
@@ -108,7 +108,7 @@ class unique_fd {
   }
 
  private:
-  std::atomic<int> fd_{-1};
+  detail::atomic<int> fd_{-1};
 };
 
 }  // namespace coir::io
