@@ -237,7 +237,7 @@ void runtime_core::refuse_queued(std::error_code why) noexcept {
 void runtime_core::take_what_is_left(std::error_code why) noexcept {
   // seq_cst: orders the end of the threads before the look into their inboxes; partner: the fence
   // of ring(), between a message and its sender's last look at what it is about.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  fence(std::memory_order_seq_cst);
   for (const auto& w : workers_) w->refuse_unstarted(why);
 }
 

@@ -7,13 +7,13 @@
 //
 // Comes from: coir/signals.hpp.   Goes to: io::read.
 #include "coir/signals.hpp"
+#include "coir/detail/atomic.hpp"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <thread>
 
@@ -23,10 +23,11 @@ namespace {
 constexpr int numbers_max = 65;
 // One more than the write end for each signal, 0 when nobody listens. Lock-free, because a handler
 // reads it.
-constinit std::array<std::atomic<int>, numbers_max> write_ends{};
+constinit std::array<detail::atomic<int>, numbers_max> write_ends{};
 std::array<struct sigaction, numbers_max> earlier;  // written by the owner of the number
 
-std::atomic<int> inside{0};  // handlers between their look at the table and the end of their write
+// Handlers between their look at the table and the end of their write.
+detail::atomic<int> inside{0};
 
 void on_signal(int number) {
   const int saved = errno;

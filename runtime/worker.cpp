@@ -94,7 +94,7 @@ void worker::take_mail() noexcept {
     counts_.deflected_in += taken;
     // seq_cst: orders the places that became free before the look; partner: launch_at(), which
     // raises `starving` and then tries to send. One of the two sees the other.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence(std::memory_order_seq_cst);
     if (shared_.starving.load(std::memory_order_relaxed) != 0 && !COIR_MUTANT(room_never_given))
       wake_some(mail_room, taken);
   }

@@ -14,12 +14,12 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "coir/clock.hpp"
+#include "coir/detail/atomic.hpp"
 #include "coir/result.hpp"
 
 struct statx;
@@ -109,7 +109,7 @@ class unique_fd {
   }
 
  private:
-  std::atomic<int> fd_{-1};
+  detail::atomic<int> fd_{-1};
 };
 
 /// The same calls on a socket that another fiber may close meanwhile: one that comes too late
