@@ -20,6 +20,10 @@ namespace {
 constexpr std::int64_t turn_ns = 200'000;
 constexpr int picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 constexpr unsigned unstarted_every = 8;
+constexpr std::uint32_t crowd = 1500;  // 6 lines of each are touched: half a megabyte
+constexpr std::uint32_t record_ahead = 8;
+constexpr std::uint32_t stack_ahead = 4;
+constexpr unsigned stack_lines = 3;
 constexpr std::uint16_t ignored_reported = 1'000;
 
 stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
@@ -36,6 +40,24 @@ bool worker::turn_is_over() noexcept {
   if (now < turn_ends_ns_) return false;
   turn_ends_ns_ = now + turn_ns;
   return true;
+}
+
+/// Who runs soon is fetched into the cache: the record first, and when that has arrived the top of
+/// the stack it points to. A crowd does not fit the second level of the cache, so it is fetched
+/// earlier and more of it; for fewer that costs more than it gives. Yield among 10,000: 40 ns
+/// without, 25 with; among 1,000 the modest form saves 1.5 of 11 ns and the other one costs 1 more.
+[[gnu::always_inline]] inline void worker::fetch_ahead() noexcept {
+  const std::uint32_t waiting = ready_.size();
+  if (waiting < crowd) [[likely]] {
+    if (waiting < 3) return;
+    __builtin_prefetch(&ready_.ahead(2)->context, 1);
+    __builtin_prefetch(ready_.ahead(0)->context.sp, 1);
+    return;
+  }
+  __builtin_prefetch(&ready_.ahead(record_ahead)->context, 1);
+  const auto* const top = static_cast<const std::byte*>(ready_.ahead(stack_ahead)->context.sp);
+  for (unsigned line = 0; line < stack_lines; ++line)
+    __builtin_prefetch(top + line * cache_line_bytes, 1);
 }
 
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
@@ -56,7 +78,7 @@ bool worker::turn_is_over() noexcept {
   const bool they_first = COIR_MUTANT(unstarted_overtake) && new_ones;
   if (!ready_.empty() && !their_turn && !they_first) {
     record* const next = ready_.pop_front();
-    if (record* const after = ready_.front()) __builtin_prefetch(&after->context);
+    fetch_ahead();
     return next;
   }
   if (!new_ones) return nullptr;

@@ -19,6 +19,7 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
       stacks_(*shared.pool),
+      ready_(shared.records.capacity()),
       mail_(s.mailbox_slots) {
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();

@@ -28,6 +28,7 @@
 #include "runtime/deflect.hpp"
 #include "runtime/flight.hpp"
 #include "runtime/mailbox.hpp"
+#include "runtime/ready.hpp"
 #include "runtime/timers.hpp"
 #include "runtime/waits.hpp"
 
@@ -156,6 +157,7 @@ class worker {
   void hop_until(record& me, std::int64_t until_ns) noexcept;
   void run_ready() noexcept;
   record* choose() noexcept;
+  void fetch_ahead() noexcept;
   record* choose_bound() noexcept;
   bool bind(record& fiber) noexcept;
   void begin(record& fiber, std::byte* slot) noexcept;
@@ -194,7 +196,7 @@ class worker {
   stack_cache stacks_;
   record_cache records_;
 
-  queue<record, queue_node> ready_;
+  ready_ring<record> ready_;
   list<record, queue_node> unstarted_;
   record* current_ = nullptr;
   record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_

@@ -23,6 +23,7 @@ inline constexpr room runtime_rooms[] = {
     {"base", 0},
     {"list", 0},
     {"futex", 0},
+    {"ready", 0},
     {"errors", 0},
     // things
     {"arena", 2},
