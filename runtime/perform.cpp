@@ -179,11 +179,15 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
 
 std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
                            const io::unique_fd* owner) noexcept {
-  return perform(entry, until_ns, true, owner);
+  const std::int32_t res = perform(entry, until_ns, true, owner);
+  forced_move();  // only now: the effect holds its worker's count of the descriptor
+  return res;
 }
 
 std::int32_t perform_to_the_end(const io_uring_sqe& entry) noexcept {
-  return perform(entry, never_ns, false);
+  const std::int32_t res = perform(entry, never_ns, false);
+  forced_move();
+  return res;
 }
 
 std::int32_t perform_io(fill_function fill, const void* op, deadline until) noexcept {

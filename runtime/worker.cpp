@@ -116,8 +116,8 @@ void worker::take_wakes() noexcept {
   counts_.wakes_taken += wakes_.take(
       [this](record& fiber) noexcept {
         if (fiber.home.load(std::memory_order_acquire) != settings_.index) {
-          // Deflected while a cancel was on its way: the link follows. acquire: pairs with the
-          // mailer's release of `home`.
+          // Deflected or moved while a cancel was on its way: the link follows. acquire: pairs with
+          // the release of `home` by who mailed it or sent it off.
           return shared_.send_wake(shared_, fiber);
         }
         // Asked while the queued link still keeps the record from being recycled: once it is

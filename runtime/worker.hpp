@@ -102,6 +102,9 @@ class worker {
   /// is unstarted here.
   woken park_for(record* first, park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
   void yield() noexcept;
+  /// The running fiber goes on on `target`, another worker of this runtime; returns there. The
+  /// caller holds nothing of this worker any more. See moving.cpp.
+  void carry_to(worker& target) noexcept;
   /// A cancelled fiber asked for something again and is refused. After 1,000 times one log line
   /// says so; nothing else is done about it.
   void count_ignored(record& fiber) noexcept;
@@ -160,6 +163,9 @@ class worker {
   void begin(record& fiber, std::byte* slot) noexcept;
   void put_back_unstarted(record& fiber) noexcept;
   bool turn_is_over() noexcept;
+  void step_out(record& me) noexcept;
+  void send_off() noexcept;
+  void arrive(record& me) noexcept;
   record* finish(record& fiber) noexcept;
   [[noreturn]] void leave_for_good(record* next, std::byte* slot, unsigned klass) noexcept;
   void retire_dead() noexcept;
@@ -168,7 +174,8 @@ class worker {
   void wake_joiners(record& fiber, std::uint64_t generation) noexcept;
   void look_for_joiners() noexcept;
   void meet_joiners(join_stripe& stripe) noexcept;
-  void exchange_exceptions(record* from, record* to) noexcept;
+  void exchange_belongings(record* from, record* to) noexcept;
+  void bring_belongings(record* from, record* to) noexcept;
   void take_wakes() noexcept;
   void serve_starving() noexcept;
   void fire_timers() noexcept;
@@ -192,6 +199,8 @@ class worker {
   ready_ring<record> ready_;
   list<record, queue_node> unstarted_;
   record* current_ = nullptr;
+  record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_
+  worker* leaving_for_ = nullptr;
   record* first_ = nullptr;         // to be started before anything else
   std::byte* dead_slot_ = nullptr;  // left by a fiber that ended; free once we stand on another one
   unsigned dead_class_ = 0;

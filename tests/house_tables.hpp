@@ -63,6 +63,7 @@ inline constexpr room runtime_rooms[] = {
     {"runtime_setup", 7},
     {"registry", 7},
     {"fds", 7},
+    {"moving", 7},
     {"waiting", 7},
     // the public face
     {"effects", 8},
