@@ -276,7 +276,7 @@ TEST_CASE("c_close: C10 the next owner of a number closes it while the last clos
 
 TEST_CASE(
     "c_close: C10 who reads a stream just as it is closed never reads the number's next owner") {
-  const long cycles = at_full_speed(20'000L, 2'000L);
+  const long cycles = at_full_speed(2'000L, 300L);
   std::atomic<long> foreign{0}, late{0};
   const auto done = coir::run(
       [&] {
