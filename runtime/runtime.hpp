@@ -26,6 +26,7 @@
 #include "runtime/fds.hpp"
 #include "runtime/offload.hpp"
 #include "runtime/registry.hpp"
+#include "runtime/settling.hpp"
 #include "runtime/worker.hpp"
 
 namespace coir::detail {
@@ -61,7 +62,8 @@ class runtime_core : public commons {
     return fork_generation_ != fork_generation() && !COIR_MUTANT(fork_unnoticed);
   }
   bool started() const noexcept { return state_.load(std::memory_order_acquire) != state::created; }
-  void count_foreign_spawn() noexcept { foreign_spawned_.fetch_add(1, std::memory_order_seq_cst); }
+  /// False: refused, and uncount_foreign_spawn() follows.
+  bool count_foreign_spawn() noexcept { return counted_in(foreign_spawned_, stopping); }
   void uncount_foreign_spawn() noexcept;
   std::string describe_survivors() const;
   unsigned next_worker() noexcept {

@@ -188,9 +188,7 @@ refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
     here->spawned.store(here->spawned.load(std::memory_order_relaxed) + 1,
                         std::memory_order_release);
   } else {
-    // Counted first, then asked: a shutdown that does not see the count is seen here.
-    core.count_foreign_spawn();
-    if (core.stopping.load(std::memory_order_seq_cst)) {
+    if (!core.count_foreign_spawn()) {
       core.uncount_foreign_spawn();
       return errc::shutting_down;
     }

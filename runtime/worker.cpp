@@ -114,24 +114,17 @@ void worker::serve_starving() noexcept {
 
 void worker::take_wakes() noexcept {
   if (wakes_.empty()) return;
-  counts_.wakes_taken += wakes_.take(
-      [this](record& fiber) noexcept {
-        if (fiber.home.load(std::memory_order_acquire) != settings_.index) {
-          // Deflected or moved while a cancel was on its way: the link follows. acquire: pairs with
-          // the release of `home` by who mailed it or sent it off.
-          return shared_.send_wake(shared_, fiber);
-        }
-        // Asked while the queued link still keeps the record from being recycled: once it is
-        // taken, a finished one may become somebody else's. A live one is ours and stays so.
-        const bool ended = fiber.at == stage::finished;
-        const taken_link news = take_link(fiber);
-        if (news.orphan) return recycle(fiber);
-        if (ended) return news.detached ? drop_unheld(fiber) : void();
-        if (news.detached) fiber.let_go = true;
-        if (news.claimed) return make_ready(fiber);
-        if (news.cancelled) stop_parked(fiber, woken::by_cancel);
-      },
-      [this](errand& what) noexcept { what.run(what, this); });
+  struct {
+    worker& here;
+    void pass_on(record& fiber) noexcept { here.shared_.send_wake(here.shared_, fiber); }
+    void recycle(record& fiber) noexcept { detail::recycle(fiber); }
+    void drop_unheld(record& fiber) noexcept { here.drop_unheld(fiber); }
+    void make_ready(record& fiber) noexcept { here.make_ready(fiber); }
+    void stop_parked(record& fiber) noexcept { here.stop_parked(fiber, woken::by_cancel); }
+  } owner{*this};
+  counts_.wakes_taken +=
+      wakes_.take([&](record& fiber) noexcept { hear(fiber, settings_.index, owner); },
+                  [this](errand& what) noexcept { what.run(what, this); });
 }
 
 void worker::stop_parked(record& fiber, woken why) noexcept {

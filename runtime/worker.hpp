@@ -26,6 +26,7 @@
 #include "runtime/bell.hpp"
 #include "runtime/commons.hpp"
 #include "runtime/deflect.hpp"
+#include "runtime/ending.hpp"
 #include "runtime/flight.hpp"
 #include "runtime/mailbox.hpp"
 #include "runtime/ready.hpp"
@@ -171,9 +172,7 @@ class worker {
   void retire_dead() noexcept;
   void end_of(record& fiber) noexcept;
   void drop_unheld(record& fiber) noexcept;
-  void wake_joiners(record& fiber, std::uint64_t generation) noexcept;
   void look_for_joiners() noexcept;
-  void meet_joiners(join_stripe& stripe) noexcept;
   void exchange_belongings(record* from, record* to) noexcept;
   void bring_belongings(record* from, record* to) noexcept;
   void take_wakes() noexcept;
@@ -228,10 +227,8 @@ class worker {
   mailbox mail_;
   wake_inbox wakes_;
   bell bell_;
-  // One bit per stripe that joiners of our fibers went into, and the errand that says: look there.
-  std::array<atomic<std::uint64_t>, commons::stripes_count / 64> joiners_in_ = {};
-  atomic<bool> joiners_told_{false};
-  errand joiners_errand_;
+  joiner_news joiners_;
+  errand joiners_errand_;  // it says: look for them
 };
 
 inline void worker::enqueue(record& fiber) noexcept {
