@@ -29,7 +29,7 @@ struct close_errand : errand {
 
 struct closing {
   int fd = -1;
-  std::atomic<std::uint32_t> missing{0};  // workers that have not reported
+  atomic<std::uint32_t> missing{0};  // workers that have not reported
   wait_queue done;
   std::vector<close_errand> errands;
 };

@@ -114,7 +114,7 @@ void recycle(record& fiber) noexcept {
   shared.records.give(fiber.slot);
   // seq_cst: orders the gift before the look; partner: whoever raises `starving` and then tries to
   // take. One of the two sees the other.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  fence(std::memory_order_seq_cst);
   if (shared.starving.load(std::memory_order_relaxed) != 0) [[unlikely]]
     wake_for_room(shared, 1);
 }

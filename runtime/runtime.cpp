@@ -85,6 +85,10 @@ result<> runtime_core::start() {
     for (unsigned i = 0; i < workers(); ++i) threads_.emplace_back([this, i] { work(i); });
   } catch (const std::system_error& refused) {
     why = refused.code();
+    log(log_record::level::error,
+        "no thread for worker " + std::to_string(threads_.size()) + " of " +
+            std::to_string(workers()) + ": " + why.message() +
+            ": raise `ulimit -u` or pids.max of the control group, or lower options::workers");
   }
   for (std::uint32_t seen = 0;
        (seen = attached_.load(std::memory_order_acquire)) < threads_.size();)
@@ -237,7 +241,7 @@ void runtime_core::refuse_queued(std::error_code why) noexcept {
 void runtime_core::take_what_is_left(std::error_code why) noexcept {
   // seq_cst: orders the end of the threads before the look into their inboxes; partner: the fence
   // of ring(), between a message and its sender's last look at what it is about.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  fence(std::memory_order_seq_cst);
   for (const auto& w : workers_) w->refuse_unstarted(why);
 }
 

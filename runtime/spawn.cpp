@@ -138,7 +138,7 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
     if (!wait) return errc::mailbox_full;
     core.starving.fetch_add(1, std::memory_order_seq_cst);
     // seq_cst: orders the announcement before the last try; partner: worker::take_mail().
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence(std::memory_order_seq_cst);
     waiter w;
     bool sent = false;
     const woken why = wait_in(core.at(target).mail_room, w, ns_of(until), true, [&] {

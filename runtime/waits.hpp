@@ -23,8 +23,7 @@
 // Comes from: sync, scope, worker (join), offload.   Goes to: the owner's inbox, a thread's futex.
 #pragma once
 
-#include <atomic>
-
+#include "coir/detail/atomic.hpp"
 #include "coir/detail/wait_queue.hpp"
 #include "runtime/fiber.hpp"
 #include "runtime/futex.hpp"
@@ -38,7 +37,7 @@ struct waiter {
   record* fiber = nullptr;  // null: a plain thread
   std::uint64_t epoch = 0;  // of the fiber's park
   bool linked = false;
-  std::atomic<std::uint32_t> word{0};  // thread: 0 waiting, 1 ended
+  atomic<std::uint32_t> word{0};  // thread: 0 waiting, 1 ended
 };
 
 // -- the wake word
@@ -185,7 +184,7 @@ class wake_inbox {
                                           std::memory_order_release, std::memory_order_relaxed));
   }
 
-  alignas(cache_line_bytes) std::atomic<std::uintptr_t> head_{0};  // bit 0: the link is an errand
+  alignas(cache_line_bytes) atomic<std::uintptr_t> head_{0};  // bit 0: the link is an errand
 };
 
 // -- the waiters of a queue; all of these under its lock

@@ -58,6 +58,7 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
 }
 
 void worker::leave_thread() noexcept {
+  outside_->detach();
   give_stacks_back();
   shared_.records.flush(records_);
   arch::set_thread_word(nullptr);
@@ -94,7 +95,7 @@ void worker::take_mail() noexcept {
     counts_.deflected_in += taken;
     // seq_cst: orders the places that became free before the look; partner: launch_at(), which
     // raises `starving` and then tries to send. One of the two sees the other.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence(std::memory_order_seq_cst);
     if (shared_.starving.load(std::memory_order_relaxed) != 0 && !COIR_MUTANT(room_never_given))
       wake_some(mail_room, taken);
   }
@@ -197,7 +198,9 @@ void worker::sleep_or_poll() noexcept {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
     publish_counts();
-    const std::int64_t slept_at = spin_ns_ < settings_.idle_spin_ns ? outside_->now_ns() : 0;
+    // Every fourth sleep is enough to learn from, and the clock is not free.
+    const bool learns = spin_ns_ < settings_.idle_spin_ns && counts_.sleeps.get() % 4 == 0;
+    const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
     outside_->wait(timers_.next_deadline());
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.

@@ -44,7 +44,7 @@ class counter {
   std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
 
  private:
-  std::atomic<std::uint64_t> value_{0};
+  atomic<std::uint64_t> value_{0};
 };
 
 struct worker_counters {
@@ -146,8 +146,8 @@ class worker {
 
   // Who was spawned by this worker and who ended on it; their sums over all workers meet when
   // nobody is alive.
-  std::atomic<std::uint64_t> spawned{0};
-  std::atomic<std::uint64_t> finished{0};
+  atomic<std::uint64_t> spawned{0};
+  atomic<std::uint64_t> finished{0};
 
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
 
@@ -221,16 +221,16 @@ class worker {
   std::uint32_t freed_ = 0;   // records given back for those who wait, who were not told yet
 
   worker_counters counts_;
-  alignas(cache_line_bytes) std::atomic<std::uint32_t> load_unstarted_{0};
-  std::atomic<std::uint32_t> load_live_{0};
-  std::atomic<rest> rest_{rest::awake};
-  std::atomic<bool> quit_{false};
+  alignas(cache_line_bytes) atomic<std::uint32_t> load_unstarted_{0};
+  atomic<std::uint32_t> load_live_{0};
+  atomic<rest> rest_{rest::awake};
+  atomic<bool> quit_{false};
   mailbox mail_;
   wake_inbox wakes_;
   bell bell_;
   // One bit per stripe that joiners of our fibers went into, and the errand that says: look there.
-  std::array<std::atomic<std::uint64_t>, commons::stripes_count / 64> joiners_in_ = {};
-  std::atomic<bool> joiners_told_{false};
+  std::array<atomic<std::uint64_t>, commons::stripes_count / 64> joiners_in_ = {};
+  atomic<bool> joiners_told_{false};
   errand joiners_errand_;
 };
 

@@ -98,7 +98,7 @@ class handle {
   }
 
  private:
-  result<R> take() {
+  [[nodiscard]] result<R> take() {
     struct given_away {
       handle& h;
       ~given_away() { h.detach(); }
@@ -108,7 +108,7 @@ class handle {
     if (t.held == detail::holds::exception)
       std::rethrow_exception(std::exchange(t.exception(), {}));
     auto& answer = detail::answer_in<result<R>>(t);
-    result<R> taken(std::move(answer));
+    result<R> taken = std::move(answer);
     if constexpr (detail::fits_storage<result<R>>) {  // else its box goes with it, in detach()
       std::destroy_at(&answer);
       t.held = detail::holds::nothing;
@@ -159,8 +159,8 @@ handle_of<F> spawn_waiting(runtime_core* core, F&& callable, const spawn_options
 }
 
 template <class F>
-result<handle_of<F>> spawn_at_once(runtime_core* core, F&& callable, const spawn_options& options,
-                                   const site& where) {
+[[nodiscard]] result<handle_of<F>> spawn_at_once(runtime_core* core, F&& callable,
+                                                 const spawn_options& options, const site& where) {
   refusal why;
   task* const t = spawn_task(core, std::forward<F>(callable), options, where, false, why);
   if (t == nullptr) return fail(why.code());
