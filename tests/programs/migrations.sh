@@ -26,7 +26,8 @@ try() {
   local dir=${BUILD_DIR:?}/$name
   cmake -S "${SOURCE_DIR:?}" --preset migrate -B "$dir" -DCMAKE_BUILD_TYPE=None \
     -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_C_COMPILER="$cc" \
-    -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_C_FLAGS="$flags" "$@" >"$dir.log" 2>&1 && cmake --build "$dir" --target migrations >>"$dir.log" 2>&1 ||
+    -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_C_FLAGS="$flags" "$@" >"$dir.log" 2>&1 &&
+    cmake --build "$dir" --target migrations >>"$dir.log" 2>&1 ||
     { echo "$name does not build:"; tail -n 30 "$dir.log"; return 1; }
   echo -n "$name ($flags): "
   timeout 300 "$dir/tests/migrations" "$((MIGRATIONS / 4))" || return 1
@@ -35,7 +36,8 @@ try() {
 }
 
 mkdir -p "${BUILD_DIR:?}"
-g++ -std=c++20 -O1 "${SOURCE_DIR:?}/tests/programs/tls_across.cpp" -o "$BUILD_DIR/tls_across" || exit 1
+programs=${SOURCE_DIR:?}/tests/programs
+g++ -std=c++20 -O1 "$programs/tls_across.cpp" -o "$BUILD_DIR/tls_across" || exit 1
 passed=0 failed=0
 one() { if try "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
 one g++ gcc gcc_O2 "-O2"
