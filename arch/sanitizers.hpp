@@ -66,11 +66,17 @@ inline void note_written([[maybe_unused]] const void* place,
 /// What the tools know about one stack. `fake_stack` is AddressSanitizer's own of a stack that is
 /// not running; it must be null when a fiber first runs.
 struct switch_notes {
+#if COIR_ASAN
   void* fake_stack = nullptr;
-  void* tsan_fiber = nullptr;
   const void* stack_bottom = nullptr;
   std::size_t stack_bytes = 0;
+#endif
+#if COIR_TSAN
+  void* tsan_fiber = nullptr;
+#endif
+#if COIR_NOTES_VALGRIND
   unsigned valgrind_id = 0;
+#endif
 };
 
 #define COIR_NOTE [[gnu::always_inline]] COIR_UNINSTRUMENTED inline
@@ -92,11 +98,12 @@ COIR_NOTE void note_thread([[maybe_unused]] switch_notes& self) noexcept {
 }
 
 /// Before a fiber first runs on the stack of `bytes` bytes that starts at `bottom`.
-COIR_NOTE void note_stack(switch_notes& self, void* bottom, std::size_t bytes) noexcept {
+COIR_NOTE void note_stack(switch_notes& self, [[maybe_unused]] void* bottom,
+                          [[maybe_unused]] std::size_t bytes) noexcept {
   self = switch_notes{};
+#if COIR_ASAN
   self.stack_bottom = bottom;
   self.stack_bytes = bytes;
-#if COIR_ASAN
   // A fiber leaves for good with its last frames still open, and so with their red zones poisoned.
   __asan_unpoison_memory_region(bottom, bytes);
 #endif

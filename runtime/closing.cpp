@@ -22,9 +22,9 @@ struct whole_close : errand {
   runtime_core* core = nullptr;
   whole_close* next = nullptr;  // among those of fd_users::under_way
   int fd = -1;
-  std::uint64_t users = 0;                // whom it visits
-  unsigned closer = UINT_MAX;             // the worker that does its own part
-  std::atomic<std::uint32_t> missing{0};  // workers that have not reported
+  std::uint64_t users = 0;           // whom it visits
+  unsigned closer = UINT_MAX;        // the worker that does its own part
+  atomic<std::uint32_t> missing{0};  // workers that have not reported
   wait_queue done;
 
   bool concerns(unsigned worker) const noexcept { return (users & fd_users::bit(worker)) != 0; }

@@ -14,8 +14,9 @@
 // number.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+
+#include "coir/detail/atomic.hpp"
 
 namespace coir::detail {
 
@@ -64,11 +65,11 @@ class fd_users {
 
   // The closings that wait for reports, looked up by number when a worker's last operation on it
   // has ended. Few at a time.
-  std::atomic<std::uint32_t> under_way_lock{0};
+  atomic<std::uint32_t> under_way_lock{0};
   whole_close* under_way = nullptr;
 
  private:
-  std::atomic<std::uint64_t>* words_;  // zero pages, touched where used
+  atomic<std::uint64_t>* words_;  // zero pages, touched where used
   std::uint32_t size_;
 };
 

@@ -30,7 +30,7 @@ namespace {
 // Ignored unless somebody handles it, and of no use to anybody without out-of-band data.
 constexpr int question = SIGURG;
 
-std::atomic<standing*> asked{nullptr};
+atomic<standing*> asked{nullptr};
 struct sigaction earlier {};
 
 void fill_in(standing& of) noexcept {

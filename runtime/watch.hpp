@@ -14,7 +14,6 @@
 #include <pthread.h>
 #include <sys/types.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -22,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "coir/detail/atomic.hpp"
 #include "coir/options.hpp"
 #include "runtime/base.hpp"
 
@@ -40,7 +40,7 @@ struct standing {
   int line = 0;
   void* frames[frames_max];
   int depth = 0;
-  std::atomic<std::uint32_t> told{0};
+  atomic<std::uint32_t> told{0};
 };
 
 class watch {
@@ -74,7 +74,7 @@ class watch {
   const std::function<void(const log_record&)>& log_;
   std::mutex entering_;
   std::vector<watched> all_;
-  std::atomic<std::uint32_t> over_{0};
+  atomic<std::uint32_t> over_{0};
   std::thread thread_;
 };
 
