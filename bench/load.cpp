@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "bench/bench_text.hpp"
+#include "bench/histogram.hpp"
 
 namespace {
 

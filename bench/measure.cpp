@@ -19,16 +19,19 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <exception>
 #include <fstream>
 #include <string>
 #include <system_error>
+#include <type_traits>
 
 namespace bench {
 
 namespace {
 
 constexpr int patience_ms = 60'000;
+static_assert(std::is_trivially_copyable_v<sample>);  // it travels through a pipe
 
 [[noreturn]] void run_child(const entry& one, int cpu, int answer) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -78,39 +81,49 @@ double number_after(const char* path, const char* field) {
   throw std::system_error(ENOENT, std::system_category(), path);
 }
 
-double middle_of(std::vector<double> values) {
-  if (values.empty()) return no_figure;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-double least_of(const std::vector<double>& values) {
-  return values.empty() ? no_figure : *std::min_element(values.begin(), values.end());
+std::vector<double> known(const std::vector<sample>& samples, std::size_t figure) {
+  std::vector<double> all;
+  for (const sample& one : samples)
+    if (!std::isnan(one.values[figure])) all.push_back(one.values[figure]);
+  return all;
 }
 
 }  // namespace
 
-double figures::least() const { return least_of(values); }
-double figures::median() const { return middle_of(values); }
-double figures::least_aside() const { return least_of(asides); }
+double outcome::least(std::size_t figure) const {
+  const auto all = known(samples, figure);
+  return all.empty() ? no_figure : *std::min_element(all.begin(), all.end());
+}
 
-std::vector<figures> measure(const table& what, const settings& chosen) {
-  std::vector<figures> all(what.entries.size());
+double outcome::median(std::size_t figure) const {
+  auto all = known(samples, figure);
+  if (all.empty()) return no_figure;
+  const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
+  std::nth_element(all.begin(), middle, all.end());
+  return *middle;
+}
+
+double outcome::of(const row& in, std::size_t figure) const {
+  return in.figures[figure].is_cost ? least(figure) : median(figure);
+}
+
+std::vector<outcome> measure(const row& what, const settings& chosen) {
+  std::vector<outcome> all(what.entries.size());
   std::vector<bool> broken(what.entries.size());
+  if (what.prepare) what.prepare();
   const unsigned rounds = std::min(chosen.rounds, what.rounds_most);
   for (unsigned round = 0; round < rounds; ++round) {
     for (std::size_t i = 0; i < what.entries.size(); ++i) {
-      if (broken[i] || !what.entries[i].missing.empty()) continue;
+      const entry& one = what.entries[i];
+      if (broken[i] || !one.missing.empty() || round >= one.rounds_most) continue;
       sample got;
-      if (!measure_once(what.entries[i], chosen.cpu, got)) {
-        // One bad round makes the row worthless: a figure that sometimes fails is no figure.
-        broken[i] = true;
-        all[i] = {};
+      if (measure_once(one, chosen.cpu, got)) {
+        all[i].samples.push_back(got);
         continue;
       }
-      all[i].values.push_back(got.value);
-      if (!std::isnan(got.aside)) all[i].asides.push_back(got.aside);
+      // One bad round makes the entry worthless: a figure that sometimes fails is no figure.
+      broken[i] = true;
+      all[i] = {};
     }
   }
   return all;
@@ -124,9 +137,15 @@ void pin_to(int cpu) {
     throw std::system_error(errno, std::system_category(), "sched_setaffinity");
 }
 
+std::int64_t cpu_used_ns() {
+  // What getrusage(2) reports as a sum, without its rounding to microseconds.
+  timespec used{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return std::int64_t{used.tv_sec} * 1'000'000'000 + used.tv_nsec;
+}
+
 double resident_bytes() {
-  // smaps_rollup walks the page tables; VmRSS of status may lag by many pages per thread.
-  return 1024 * (number_after("/proc/self/smaps_rollup", "Rss:") +
+  return 1024 * (number_after("/proc/self/status", "VmRSS:") +
                  number_after("/proc/self/status", "VmPTE:"));
 }
 

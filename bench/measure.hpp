@@ -1,16 +1,18 @@
-// measure.hpp: how every figure of the benchmark is taken: what is compared stands in one table,
-// and the entries of a table take turns, round after round.
+// measure.hpp: how every figure of the benchmark is taken: a row compares entries, and the entries
+// of a row take turns, round after round.
 //
 // Always true:
 //   - Each measurement runs in a process of its own, pinned to one CPU: no entry inherits another's
-//     heap, threads or warm caches, and one that hangs or fails costs its own row only.
-//   - A figure is the least of all rounds; the median beside it shows how quiet the machine was.
-//   - The first entry of a table is coir's: ratios are theirs divided by ours.
+//     heap, threads or warm caches, and one that hangs or fails costs its own entry only.
+//   - Of a cost the least of all rounds counts, of anything else the median.
+//   - Whoever measures warms up first and stops by time, not by count, so that a slow entry takes
+//     as long as a fast one.
 //
-// Comes from: coir_bench.cpp.   Goes to: the rows_*.cpp files.
+// Comes from: coir_bench.cpp.   Goes to: the rows_*.cpp files, verdict.hpp.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -23,70 +25,124 @@ namespace bench {
 struct settings {
   bool quick = false;
   unsigned rounds = 9;
-  int cpu = 1;         ///< of everything that is measured
-  int client_cpu = 0;  ///< of the load client
-  std::string folder;  ///< where the programs of bench/ were built
+  int cpu = 1;                   ///< of everything that is measured
+  int client_cpu = 0;            ///< of the load client
+  std::size_t many = 1'000'000;  ///< what the rows with a million in their name really take
+  std::string folder;            ///< where the programs of bench/ were built
 };
 
 constexpr double no_figure = std::numeric_limits<double>::quiet_NaN();
+constexpr std::size_t figures_most = 4;
 
+/// What a fiber runtime counted per operation, from coir's snapshot().
+struct counted {
+  double switches = no_figure;
+  double sqes = no_figure;
+  double enters = no_figure;
+};
+
+/// One measurement: the figures of its row, in their order.
 struct sample {
-  double value = no_figure;
-  double aside = no_figure;  ///< a second thing seen in the same run
+  sample() { values.fill(no_figure); }
+  sample(double only) : sample() { values[0] = only; }
+  sample(std::initializer_list<double> all) : sample() {
+    std::copy(all.begin(), all.end(), values.begin());
+  }
+  std::array<double, figures_most> values;
+  counted per_operation;
+};
+
+/// Who stands in a row, and what it is compared as.
+enum class role {
+  ours,     ///< coir: the figure that the row is about
+  variant,  ///< coir, done otherwise: printed, not judged
+  base,     ///< coir without what the row adds
+  raw,      ///< the same work written by hand for this row alone
+  peer,     ///< another runtime
 };
 
 struct entry {
   std::string who;
-  std::function<sample()> measure;  ///< may throw std::exception: the row then says "failed"
-  std::string missing = {};         ///< the package that is not installed; then nothing is measured
+  role as;
+  std::function<sample()> measure;  ///< may throw std::exception: the entry then says "failed"
+  std::string missing = {};         ///< the package that is not there; then nothing is measured
+  unsigned rounds_most = 9;         ///< dear entries take fewer rounds
 };
 
-struct table {
-  std::string title;
+struct figure {
+  std::string name;
   std::string unit;
-  std::vector<entry> entries;
-  std::string aside = {};    ///< what `aside` is, with its unit
-  unsigned rounds_most = 9;  ///< dear tables take fewer rounds
+  bool is_cost = true;  ///< the least counts and less is better; else the median is reported
 };
-using tables = std::vector<table>;
 
-/// What came of one entry: empty `values` when it failed or was skipped.
-struct figures {
-  std::vector<double> values;
-  std::vector<double> asides;
-  double least() const;
-  double median() const;
-  double least_aside() const;
+/// What a figure shall keep to.
+struct reach {
+  enum class kind { at_most, over_raw, of_raw, over_base, times_peer };
+  kind by;
+  double bound;
+  std::size_t figure = 0;
+};
+
+struct row {
+  std::string name;
+  std::string what;
+  std::vector<figure> figures;
+  std::vector<entry> entries;
+  std::vector<reach> reaches;
+  unsigned rounds_most = 9;
+  std::string note = {};               ///< what a reader must know to judge it
+  std::function<void()> prepare = {};  ///< before the first round
+};
+using rows = std::vector<row>;
+
+/// What came of one entry: empty `samples` when it failed or was skipped.
+struct outcome {
+  std::vector<sample> samples;
+  double least(std::size_t figure = 0) const;
+  double median(std::size_t figure = 0) const;
+  /// The one that counts.
+  double of(const row& in, std::size_t figure = 0) const;
 };
 
 /// Measures all entries of `what` in turns; one element per entry.
-std::vector<figures> measure(const table& what, const settings& chosen);
+std::vector<outcome> measure(const row& what, const settings& chosen);
 
 void pin_to(int cpu);
 
 inline std::int64_t now_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
 }
+/// User and system time of all threads of this process so far.
+std::int64_t cpu_used_ns();
 
-/// Calls `once` so often and returns the nanoseconds of the fastest call divided by `parts`.
-template <class F>
-double fastest_ns(unsigned repeats, double parts, F&& once) {
+/// How long one measurement lasts after its warm-up, about.
+inline std::int64_t spend_ns = 40'000'000;
+
+/// Calls `once` until the time is spent, at least 3 times after one untimed call; returns the
+/// nanoseconds by `clock` of the cheapest call divided by `parts`.
+template <class Clock, class F>
+double fastest_by(Clock clock, double parts, F&& once) {
+  once();
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
-  for (unsigned i = 0; i < repeats; ++i) {
-    const std::int64_t began = now_ns();
+  const std::int64_t until = now_ns() + spend_ns;
+  for (unsigned call = 0; call < 3 || now_ns() < until; ++call) {
+    const std::int64_t began = clock();
     once();
-    least = std::min(least, now_ns() - began);
+    least = std::min(least, clock() - began);
   }
   return static_cast<double>(least) / parts;
 }
 
-/// Bytes of this process in memory, page tables included.
-double resident_bytes();
+template <class F>
+double fastest_ns(double parts, F&& once) {
+  return fastest_by(&now_ns, parts, std::forward<F>(once));
+}
+template <class F>
+double fastest_cpu_ns(double parts, F&& once) {
+  return fastest_by(&cpu_used_ns, parts, std::forward<F>(once));
+}
 
-/// The table's header, its rows, and in JSON the same facts.
-void print_header(const settings& chosen);
-void print_markdown(const table& what, const std::vector<figures>& got);
-std::string json_of(const table& what, const std::vector<figures>& got);
-std::string json_header(const settings& chosen);
+/// Bytes of this process in memory, page tables included: VmRSS + VmPTE.
+double resident_bytes();
 
 }  // namespace bench

@@ -46,7 +46,7 @@ void walk_first(raw::transfer_t from) {
 
 double boost_context_switch_ns(unsigned laps) {
   const auto stacks = std::make_unique<std::byte[]>(2 * stack_bytes);
-  return fastest_ns(5, 2.0 * laps, [&] {
+  return fastest_ns(2.0 * laps, [&] {
     const raw::fcontext_t first =
         raw::make_fcontext(stacks.get() + stack_bytes, stack_bytes, &walk_first);
     start s{{laps, nullptr},

@@ -12,7 +12,9 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 
@@ -57,15 +59,24 @@ program::~program() {
   ::waitpid(pid_, nullptr, 0);
 }
 
-std::string program::line() {
-  std::string text;
-  for (char c = 0;;) {
-    const ssize_t got = ::read(output_, &c, 1);
+bool program::another_line() {
+  char bytes[4096];
+  while (unread_.find('\n') == std::string::npos) {
+    const ssize_t got = ::read(output_, bytes, sizeof bytes);
     if (got == -1 && errno == EINTR) continue;
-    if (got != 1) throw std::runtime_error(name_ + " said nothing more");
-    if (c == '\n') return text;
-    text += c;
+    if (got == -1) fail_with_errno(name_);
+    if (got == 0) return false;
+    unread_.append(bytes, static_cast<std::size_t>(got));
   }
+  return true;
+}
+
+std::string program::line() {
+  if (!another_line()) throw std::runtime_error(name_ + " said nothing more");
+  const std::size_t end = unread_.find('\n');
+  std::string text = unread_.substr(0, end);
+  unread_.erase(0, end + 1);
+  return text;
 }
 
 std::int64_t program::cpu_ns() const {
@@ -73,6 +84,7 @@ std::int64_t program::cpu_ns() const {
   timespec used{};
   if (const int error = ::clock_getcpuclockid(pid_, &id))
     throw std::system_error(error, std::system_category(), name_);
+  // What getrusage(2) would say of a process of our own, while it runs.
   if (::clock_gettime(id, &used) != 0) fail_with_errno(name_);
   return std::int64_t{used.tv_sec} * 1'000'000'000 + used.tv_nsec;
 }
@@ -95,16 +107,17 @@ void program::wait() {
 
 entry go_entry(const settings& chosen, const std::string& arguments) {
   std::vector<std::string> words{chosen.folder + "/peer_go"};
-  for (std::size_t at = 0; at < arguments.size();) {
-    const std::size_t end = std::min(arguments.find(' ', at), arguments.size());
-    words.push_back(arguments.substr(at, end - at));
-    at = end + 1;
-  }
+  std::istringstream in(arguments);
+  for (std::string word; in >> word;) words.push_back(word);
   const bool there = ::access(words[0].c_str(), X_OK) == 0;
-  return {"Go, GOMAXPROCS=1",
+  return {"Go", role::peer,
           [words, cpu = chosen.cpu] {
+            ::setenv("SPEND_NS", std::to_string(spend_ns).c_str(), 1);
             program go(words, cpu);
-            const sample got{std::stod(go.line())};
+            std::istringstream said(go.line());
+            sample got;
+            for (double& value : got.values)
+              if (!(said >> value)) value = no_figure;
             go.wait();
             return got;
           },

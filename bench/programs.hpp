@@ -3,7 +3,7 @@
 // Always true:
 //   - A program dies with the measurement that started it, and each is waited for.
 //
-// Comes from: rows_echo.cpp, coir_bench.cpp.   Goes to: programs.cpp.
+// Comes from: rows_*.cpp.   Goes to: programs.cpp.
 #pragma once
 
 #include <sys/types.h>
@@ -24,6 +24,8 @@ class program {
 
   /// The next line of its stdout, without the newline; throws at the end of the output.
   std::string line();
+  /// False at the end of the output.
+  bool another_line();
   /// User and system time of all its threads so far.
   std::int64_t cpu_ns() const;
   /// Sends SIGTERM and waits; throws unless it ended with 0.
@@ -34,6 +36,7 @@ class program {
  private:
   pid_t pid_ = -1;
   int output_ = -1;
+  std::string unread_;
   std::string name_;
 };
 

@@ -1,21 +1,16 @@
-// report.cpp: the words and tables that a run prints.
+// report.cpp: the words and tables of report.hpp.
 //
-// Always true:
-//   - The header states the method and the machine, so that a figure can be judged without its
-//     author.
-//   - Figures and ratios only: nothing here says good or bad.
-//
-// Comes from: measure.hpp.   Goes to: stdout.
+// Comes from: report.hpp.   Goes to: verdict.hpp.
+#include "bench/report.hpp"
+
 #include <sys/utsname.h>
 
 #include <cmath>
-#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <string>
 #include <thread>
 
-#include "bench/measure.hpp"
+#include "bench/verdict.hpp"
 
 namespace bench {
 
@@ -33,11 +28,15 @@ std::string kernel() {
   return ::uname(&names) == 0 ? std::string(names.sysname) + " " + names.release : "unknown";
 }
 
+/// Read before the first measurement: the later ones are our own load.
 std::string load_average() {
-  std::ifstream file("/proc/loadavg");
-  std::string one;
-  file >> one;
-  return one;
+  static const std::string at_start = [] {
+    std::ifstream file("/proc/loadavg");
+    std::string one;
+    file >> one;
+    return one;
+  }();
+  return at_start;
 }
 
 constexpr const char* compiler() {
@@ -48,86 +47,191 @@ constexpr const char* compiler() {
 #endif
 }
 
-std::string rounded(double value) {
-  if (std::isnan(value)) return "-";
-  char text[32];
-  const int digits = value < 10 ? 2 : value < 1000 ? 1 : 0;
-  std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return text;
+std::string cell(double value, const std::string& unit = "") {
+  const std::string text = rounded(value);
+  return text == "-" || unit.empty() ? text : text + " " + unit;
+}
+
+const char* word_of(role as) {
+  switch (as) {
+    case role::ours:
+      return "coir";
+    case role::variant:
+      return "variant";
+    case role::base:
+      return "plain";
+    case role::raw:
+      return "raw";
+    case role::peer:
+      return "peer";
+  }
+  return "";
+}
+
+const char* word_of(verdict v) {
+  return v == verdict::met ? "met" : v == verdict::missed ? "missed" : "unknown";
+}
+
+counted counts_of(const outcome& got) {
+  return got.samples.empty() ? counted{} : got.samples.back().per_operation;
 }
 
 nlohmann::json number_or_null(double value) {
   return std::isnan(value) ? nlohmann::json(nullptr) : nlohmann::json(value);
 }
 
-std::string outcome(const entry& one, const figures& f) {
-  if (!one.missing.empty()) return "skipped: " + one.missing + " is not installed";
-  return f.values.empty() ? "failed" : rounded(f.least());
+nlohmann::ordered_json json_of(const row& what, std::size_t i, const outcome& got) {
+  const entry& one = what.entries[i];
+  nlohmann::ordered_json out = {{"who", one.who}, {"role", word_of(one.as)}};
+  if (!one.missing.empty()) out["missing"] = one.missing;
+  for (std::size_t f = 0; f < what.figures.size(); ++f) {
+    nlohmann::json rounds = nlohmann::json::array();
+    for (const sample& s : got.samples) rounds.push_back(number_or_null(s.values[f]));
+    out["figures"].push_back({{"name", what.figures[f].name},
+                              {"unit", what.figures[f].unit},
+                              {"value", number_or_null(got.of(what, f))},
+                              {"rounds", rounds}});
+  }
+  const counted c = counts_of(got);
+  if (!std::isnan(c.switches))
+    out["per_operation"] = {{"switches", c.switches}, {"sqes", c.sqes}, {"enters", c.enters}};
+  return out;
 }
 
 }  // namespace
 
-void print_header(const settings& chosen) {
-  std::printf("# coir_bench\n\n");
-  std::printf("- machine: %s, %u CPUs, %s, load average %s at the start\n", cpu_model().c_str(),
-              std::thread::hardware_concurrency(), kernel().c_str(), load_average().c_str());
-  std::printf("- compiler: %s, %s, coir as a static library without LTO\n", compiler(),
-              COIR_BENCH_BUILD_TYPE);
-  std::printf(
-      "- method: each measurement in a fresh process on CPU %d (load client on CPU %d); the "
-      "entries of a table take turns, %u rounds (fewer where the table says so); "
-      "least of all rounds, median beside it%s\n",
-      chosen.cpu, chosen.client_cpu, chosen.rounds, chosen.quick ? "; --quick: small counts" : "");
-  std::printf("- `x coir`: the figure divided by that of the table's first row\n");
-  std::fflush(stdout);
+std::string method_words(const settings& chosen) {
+  std::string text;
+  text += "- machine: " + cpu_model() + ", " + std::to_string(std::thread::hardware_concurrency()) +
+          " CPUs, " + kernel() + ", load average " + load_average() + " at the start\n";
+  text += std::string("- compiler: ") + compiler() + ", " COIR_BENCH_BUILD_TYPE "; coir: " +
+          COIR_BENCH_LIBRARY
+          ", no LTO, with its assertions, run budget, errno and exception state "
+          "per fiber\n";
+  text += "- each measurement in a fresh process on CPU " + std::to_string(chosen.cpu) +
+          " (load client on CPU " + std::to_string(chosen.client_cpu) +
+          "); the entries of a row take turns, up to " + std::to_string(chosen.rounds) +
+          " rounds; each warms up first and measures for about " +
+          std::to_string(spend_ns / 1'000'000) + " ms\n";
+  text +=
+      "- costs: the least of all rounds; rates and latencies: the median; CPU is user and "
+      "system time of the process\n";
+  text +=
+      "- `raw`: the same work by hand (the best, where there are several); `x`: theirs divided "
+      "by ours, so more than 1 is slower than coir\n";
+  if (chosen.quick) text += "- a quick run: small counts, few rounds\n";
+  return text;
 }
 
-void print_markdown(const table& what, const std::vector<figures>& got) {
-  const bool aside = !what.aside.empty();
-  std::printf("\n## %s (%s)\n\n", what.title.c_str(), what.unit.c_str());
-  std::printf("| | least | median | x coir | rounds |%s%s\n", aside ? " " : "",
-              aside ? (what.aside + " |").c_str() : "");
-  std::printf("|---|--:|--:|--:|--:|%s\n", aside ? "--:|" : "");
-  const double ours = got.empty() ? no_figure : got[0].least();
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const figures& f = got[i];
-    std::printf("| %s | %s | %s | %s | %zu |", what.entries[i].who.c_str(),
-                outcome(what.entries[i], f).c_str(), rounded(f.median()).c_str(),
-                rounded(f.least() / ours).c_str(), f.values.size());
-    if (aside) std::printf(" %s |", rounded(f.least_aside()).c_str());
-    std::printf("\n");
+std::string table_head() {
+  return "| name | coir | raw twin | x | best peer | x | reach | verdict |\n"
+         "|---|--:|--:|--:|---|--:|---|---|\n";
+}
+
+std::string table_line(const result_of_row& one) {
+  const row& r = one.what;
+  const std::string& unit = r.figures[0].unit;
+  std::string ours = cell(figure_of(r, one.got, role::ours), unit);
+  for (const reach& wanted : r.reaches)  // a row may promise two things
+    if (wanted.figure != 0)
+      ours += ", " +
+              cell(figure_of(r, one.got, role::ours, wanted.figure), r.figures[wanted.figure].unit);
+  const bool has_base = best_of(r, one.got, role::base) >= 0;
+  const role beside = has_base ? role::base : role::raw;
+  const int peer = best_of(r, one.got, role::peer);
+  const std::string peer_words = peer < 0 ? "-"
+                                          : r.entries[static_cast<std::size_t>(peer)].who + " " +
+                                                cell(figure_of(r, one.got, role::peer), unit);
+  return "| `" + r.name + "` | " + ours + " | " + cell(figure_of(r, one.got, beside), unit) +
+         (has_base ? " (plain)" : "") + " | " + cell(ratio_to(r, one.got, beside)) + " | " +
+         peer_words + " | " + cell(ratio_to(r, one.got, role::peer)) + " | " + reach_words(r) +
+         " | " + verdict_words(r, one.got) + " |\n";
+}
+
+std::string closing_words(const std::vector<result_of_row>& all) {
+  int met = 0, missed = 0, unknown = 0;
+  for (const auto& one : all) {
+    const verdict v = judge(one.what, one.got);
+    ++(v == verdict::met ? met : v == verdict::missed ? missed : unknown);
   }
-  std::fflush(stdout);
+  return std::to_string(met) + " met, " + std::to_string(missed) + " missed, " +
+         std::to_string(unknown) + " unknown";
 }
 
-std::string json_of(const table& what, const std::vector<figures>& got) {
-  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    nlohmann::ordered_json row = {{"who", what.entries[i].who},
-                                  {"least", number_or_null(got[i].least())},
-                                  {"median", number_or_null(got[i].median())},
-                                  {"all", got[i].values}};
-    if (!what.entries[i].missing.empty()) row["missing"] = what.entries[i].missing;
-    if (!what.aside.empty()) row["aside"] = number_or_null(got[i].least_aside());
-    rows.push_back(std::move(row));
+std::string details(const result_of_row& one) {
+  const row& r = one.what;
+  std::string text =
+      "### " + r.name + "\n\n" + r.what + (r.note.empty() ? "" : " (" + r.note + ")");
+  text += ". Reach: " + reach_words(r) + ". " + verdict_words(r, one.got) + ".\n\n| |";
+  std::string line = "|---|";
+  for (const figure& f : r.figures) {
+    text += " " + f.name + (f.unit.empty() ? "" : ", " + f.unit) + " |";
+    line += "--:|";
   }
-  nlohmann::ordered_json all = {{"title", what.title}, {"unit", what.unit}};
-  if (!what.aside.empty()) all["aside"] = what.aside;
-  all["rows"] = std::move(rows);
-  return all.dump();
+  text +=
+      " median | x coir | rounds | switches, SQEs, enters each |\n" + line + "--:|--:|--:|---|\n";
+  const double ours = figure_of(r, one.got, role::ours);
+  for (std::size_t i = 0; i < one.got.size(); ++i) {
+    const entry& e = r.entries[i];
+    const outcome& got = one.got[i];
+    text += "| " + e.who + " (" + word_of(e.as) + ") |";
+    if (got.samples.empty()) {
+      text += e.missing.empty() ? " failed |\n" : " not there: " + e.missing + " |\n";
+      continue;
+    }
+    for (std::size_t f = 0; f < r.figures.size(); ++f) text += " " + cell(got.of(r, f)) + " |";
+    const counted c = counts_of(got);
+    text += " " + cell(got.median()) + " | " + cell(got.of(r) / ours) + " | " +
+            std::to_string(got.samples.size()) + " | ";
+    if (!std::isnan(c.switches))
+      text += cell(c.switches) + ", " + cell(c.sqes) + ", " + cell(c.enters);
+    text += " |\n";
+  }
+  return text + "\n";
 }
 
-std::string json_header(const settings& chosen) {
-  return nlohmann::ordered_json{{"cpu", cpu_model()},
+std::string to_json(const settings& chosen, const std::vector<result_of_row>& all) {
+  nlohmann::ordered_json out = {{"cpu", cpu_model()},
                                 {"cpus", std::thread::hardware_concurrency()},
                                 {"kernel", kernel()},
                                 {"compiler", compiler()},
                                 {"build", COIR_BENCH_BUILD_TYPE},
+                                {"library", COIR_BENCH_LIBRARY},
                                 {"pinned", chosen.cpu},
                                 {"rounds", chosen.rounds},
                                 {"quick", chosen.quick},
-                                {"load_average", load_average()}}
-      .dump();
+                                {"load_average", load_average()},
+                                {"rows", nlohmann::ordered_json::array()}};
+  for (const auto& one : all) {
+    nlohmann::ordered_json r = {
+        {"name", one.what.name},
+        {"what", one.what.what},
+        {"verdict", word_of(judge(one.what, one.got))},
+        {"ratio_raw", number_or_null(ratio_to(one.what, one.got, role::raw))},
+        {"ratio_peer", number_or_null(ratio_to(one.what, one.got, role::peer))}};
+    for (const reach& wanted : one.what.reaches)
+      r["reaches"].push_back({{"reach", words_of(one.what, wanted)},
+                              {"verdict", word_of(judge(one.what, one.got, wanted))}});
+    for (std::size_t i = 0; i < one.got.size(); ++i)
+      r["entries"].push_back(json_of(one.what, i, one.got[i]));
+    out["rows"].push_back(std::move(r));
+  }
+  return out.dump(1) + "\n";
+}
+
+std::string to_tsv(const std::vector<result_of_row>& all) {
+  std::string text = "row\trole\twho\tfirst\tsecond\tthird\n";
+  for (const auto& one : all)
+    for (std::size_t i = 0; i < one.got.size(); ++i) {
+      if (one.got[i].samples.empty()) continue;
+      const entry& e = one.what.entries[i];
+      text += one.what.name + "\t" + word_of(e.as) + "\t" + e.who;
+      for (std::size_t f = 0; f < 3; ++f)
+        text += "\t" + (f < one.what.figures.size() ? std::to_string(one.got[i].of(one.what, f))
+                                                    : std::string("nan"));
+      text += "\n";
+    }
+  return text;
 }
 
 }  // namespace bench

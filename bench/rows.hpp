@@ -1,4 +1,4 @@
-// rows.hpp: the tables of the benchmark, one function per room of questions.
+// rows.hpp: the rows of the benchmark, one function per room of questions.
 //
 // Always true:
 //   - A function only describes what is to be measured; nothing runs before measure().
@@ -14,14 +14,16 @@
 
 namespace bench {
 
-void add_switch(tables& to, const settings& chosen);
-void add_yield(tables& to, const settings& chosen);
-void add_spawn(tables& to, const settings& chosen);
-void add_nop(tables& to, const settings& chosen);
-void add_deadlines(tables& to, const settings& chosen);
-void add_timers(tables& to, const settings& chosen);
-void add_memory(tables& to, const settings& chosen);
-void add_echo(tables& to, const settings& chosen);
+void add_switch(rows& to, const settings& chosen);
+void add_yield(rows& to, const settings& chosen);
+void add_spawn(rows& to, const settings& chosen);
+void add_parked(rows& to, const settings& chosen);
+void add_sleep(rows& to, const settings& chosen);
+void add_timer(rows& to, const settings& chosen);
+void add_nop(rows& to, const settings& chosen);
+void add_file_read(rows& to, const settings& chosen);
+void add_echo(rows& to, const settings& chosen);
+void add_deadline(rows& to, const settings& chosen);
 
 /// Runs `root` on one worker and returns its answer; an error of the runtime is thrown.
 template <class F>
@@ -38,7 +40,24 @@ T sure(coir::result<T> answer) {
   if constexpr (!std::is_void_v<T>) return std::move(*answer);
 }
 
-/// An entry for the program peer_go with these arguments; it prints one number.
+/// What coir counted since this was made, per operation. On a fiber.
+class counting {
+ public:
+  counting() : from_(coir::snapshot().total()) {}
+  counted per(double operations) const {
+    const coir::worker_stats now = coir::snapshot().total();
+    const auto each = [&](std::uint64_t to, std::uint64_t from) {
+      return static_cast<double>(to - from) / operations;
+    };
+    return {each(now.switches, from_.switches), each(now.sqes, from_.sqes),
+            each(now.enters, from_.enters)};
+  }
+
+ private:
+  coir::worker_stats from_;
+};
+
+/// An entry for the program peer_go with these arguments; it prints one line of figures.
 entry go_entry(const settings& chosen, const std::string& arguments);
 
 }  // namespace bench

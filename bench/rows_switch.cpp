@@ -2,81 +2,193 @@
 //
 // Always true:
 //   - Two stacks hand over to each other from one loop, whose code both run.
-//   - This is the one file of the benchmark that looks inside coir: the bare switch is not public.
+//   - The bare switch is not public: this file includes arch/ and is compiled from the tree, with
+//     what the installed archive holds of it.
 //
-// Comes from: coir_bench.cpp.   Goes to: arch/context.hpp, peers.hpp.
+// Comes from: coir_bench.cpp.   Goes to: arch/context.hpp, arch/float_control.hpp, raw_switch.hpp.
 #include <memory>
 
 #include "arch/context.hpp"
+#include "arch/float_control.hpp"
 #include "bench/peers.hpp"
+#include "bench/raw_switch.hpp"
 #include "bench/rows.hpp"
 
 namespace bench {
 
 namespace {
 
-using coir::arch::context;
-
 constexpr std::size_t stack_bytes = 64 << 10;
-constexpr unsigned repeats = 5;
+constexpr unsigned laps = 50'000;
 
-struct side {
-  context me;
-  context* other;
-  context* home;
-  unsigned laps;
+/// The ways of coir. Each is one struct: a context, and how to leave one side for another.
+namespace ours {
+struct no_float {
+  coir::arch::context context;
+  [[gnu::always_inline]] static void before(no_float&, no_float&) {}
 };
+struct with_float {
+  coir::arch::context context;
+  coir::arch::float_state controls;
+  [[gnu::always_inline]] static void before(with_float& from, with_float& to) {
+    coir::arch::exchange_float(&from.controls, &to.controls);
+  }
+};
+struct in_place {
+  [[gnu::always_inline]] static void go(coir::arch::context& from, coir::arch::context& to) {
+    coir::arch::switch_to(from, to);
+  }
+};
+struct called {
+  [[gnu::always_inline]] static void go(coir::arch::context& from, coir::arch::context& to) {
+    coir::arch::switch_called(from, to);
+  }
+};
+}  // namespace ours
 
-/// Both sides run this one loop, so that there is one call site, as in a runtime. `Leave` is the
-/// way of switching.
-template <class Leave>
-void walk(void* argument) noexcept {
-  auto& s = *static_cast<side*>(argument);
-  for (unsigned lap = 0; lap < s.laps; ++lap) Leave::go(s.me, *s.other);
-  Leave::go(s.me, *s.home);
+/// Both sides run this one loop, so that there is one call site, as in a runtime.
+template <class Way, class Side>
+void walk(Side& me, Side& other, Side& home, unsigned count) {
+  for (unsigned lap = 0; lap < count; ++lap) {
+    Side::before(me, other);
+    Way::go(me.context, other.context);
+  }
+  Way::go(me.context, home.context);
 }
 
+template <class Side>
+struct pair {
+  Side a, b, home;
+};
+
+template <class Way, class Side>
+struct started {
+  pair<Side>* sides;
+  Side* me;
+  Side* other;
+  unsigned count;
+  static void run(void* argument) noexcept {
+    auto& s = *static_cast<started*>(argument);
+    walk<Way>(*s.me, *s.other, s.sides->home, s.count);
+  }
+};
+
 /// The first side ends after `laps` switches of each; the second stays where it is.
-template <class Leave>
-double switch_ns(unsigned laps) {
+template <class Way, class Side>
+double coir_switch_ns() {
   const auto stacks = std::make_unique<std::byte[]>(2 * stack_bytes);
-  return fastest_ns(repeats, 2.0 * laps, [&] {
-    context home;
-    side a{{}, nullptr, &home, laps};
-    side b{{}, &a.me, &home, laps + 1};
-    a.other = &b.me;
-    coir::arch::prepare(a.me, stacks.get() + stack_bytes, &walk<Leave>, &a);
-    coir::arch::prepare(b.me, stacks.get() + 2 * stack_bytes, &walk<Leave>, &b);
-    Leave::go(home, a.me);
+  return fastest_ns(2.0 * laps, [&] {
+    pair<Side> sides;
+    started<Way, Side> a{&sides, &sides.a, &sides.b, laps};
+    started<Way, Side> b{&sides, &sides.b, &sides.a, laps + 1};
+    coir::arch::prepare(sides.a.context, stacks.get() + stack_bytes, &started<Way, Side>::run, &a);
+    coir::arch::prepare(sides.b.context, stacks.get() + 2 * stack_bytes, &started<Way, Side>::run,
+                        &b);
+    Way::go(sides.home.context, sides.a.context);
   });
 }
 
+#if defined(__x86_64__)
+
+namespace by_hand {
+struct no_float {
+  raw::context context;
+  [[gnu::always_inline]] static void before(no_float&, no_float&) {}
+};
+struct with_float {
+  raw::context context;
+  raw::float_words controls;
+  [[gnu::always_inline]] static void before(with_float& from, with_float& to) {
+    raw::exchange_float(from.controls, to.controls);
+  }
+};
 struct in_place {
-  [[gnu::always_inline]] static void go(context& from, context& to) {
-    coir::arch::switch_inlined(from, to);
+  [[gnu::always_inline]] static void go(raw::context& from, raw::context& to) {
+    raw::switch_inlined(from, to);
   }
 };
-/// Every wait goes through one function, as the runtime does it.
-struct through_one_function {
-  [[gnu::noinline]] static void go(context& from, context& to) {
-    coir::arch::switch_inlined(from, to);
+struct called {
+  [[gnu::always_inline]] static void go(raw::context& from, raw::context& to) {
+    raw::bench_raw_switch(&from, &to);
   }
 };
-struct out_of_line {
-  static void go(context& from, context& to) { coir_switch(&from, &to); }
-};
+
+template <class Side>
+pair<Side>* all = nullptr;
+
+template <class Way, class Side>
+void run(raw::context*, raw::context* self) {
+  pair<Side>& sides = *all<Side>;
+  const bool first = self == &sides.a.context;
+  walk<Way>(first ? sides.a : sides.b, first ? sides.b : sides.a, sides.home,
+            first ? laps : laps + 1);
+}
+}  // namespace by_hand
+
+template <class Way, class Side>
+double raw_switch_ns() {
+  const raw::stacks stacks(2, stack_bytes);
+  return fastest_ns(2.0 * laps, [&] {
+    pair<Side> sides;
+    by_hand::all<Side> = &sides;
+    raw::prepare(sides.a.context, stacks.top(0), &by_hand::run<Way, Side>);
+    raw::prepare(sides.b.context, stacks.top(1), &by_hand::run<Way, Side>);
+    Way::go(sides.home.context, sides.a.context);
+  });
+}
+
+template <class Way, class Side>
+entry raw_entry(const char* who) {
+  return {who, role::raw, [] { return sample(raw_switch_ns<Way, Side>()); }};
+}
+
+entry raw_twin(bool inlined, bool floats) {
+  using namespace by_hand;
+  if (floats)
+    return inlined ? raw_entry<in_place, with_float>("inlined by hand")
+                   : raw_entry<called, with_float>("called by hand");
+  return inlined ? raw_entry<in_place, no_float>("inlined by hand")
+                 : raw_entry<called, no_float>("called by hand");
+}
+
+#else
+
+entry raw_twin(bool, bool) {
+  return {"by hand", role::raw, [] { return sample(); }, "a switch for this CPU"};
+}
+
+#endif
+
+template <class Way, class Side>
+entry coir_entry() {
+  return {"coir", role::ours, [] { return sample(coir_switch_ns<Way, Side>()); }};
+}
+
+row switch_row(const char* name, const char* what, entry ours, entry by_hand, bool absolute) {
+  row one{name, what, {{"switch", "ns"}}, {std::move(ours), std::move(by_hand)}, {}};
+  one.entries.push_back(
+      {"Boost.Context", role::peer, [] { return sample(boost_context_switch_ns(laps)); }});
+  if (absolute) one.reaches.push_back({reach::kind::at_most, 1.2});
+  one.reaches.push_back({reach::kind::of_raw, 1.1});
+  one.note = "compiled from the tree: the bare switch is not public";
+  return one;
+}
 
 }  // namespace
 
-void add_switch(tables& to, const settings& chosen) {
-  const unsigned count = chosen.quick ? 200'000 : 2'000'000;
-  to.push_back({"the switch alone",
-                "ns per switch",
-                {{"coir, inlined", [=] { return sample{switch_ns<in_place>(count)}; }},
-                 {"coir, inlined into one function that all waits call",
-                  [=] { return sample{switch_ns<through_one_function>(count)}; }},
-                 {"coir, out of line", [=] { return sample{switch_ns<out_of_line>(count)}; }},
-                 {"Boost.Context", [=] { return sample{boost_context_switch_ns(count)}; }}}});
+void add_switch(rows& to, const settings&) {
+  to.push_back(switch_row("switch/no_float", "one-way switch, inlined",
+                          coir_entry<ours::in_place, ours::no_float>(), raw_twin(true, false),
+                          true));
+  to.push_back(switch_row("switch/no_float/out_of_line", "one-way switch by a call",
+                          coir_entry<ours::called, ours::no_float>(), raw_twin(false, false),
+                          false));
+  to.push_back(switch_row("switch/float", "one-way switch with control words, inlined",
+                          coir_entry<ours::in_place, ours::with_float>(), raw_twin(true, true),
+                          true));
+  to.push_back(
+      switch_row("switch/float/out_of_line", "one-way switch with control words, by a call",
+                 coir_entry<ours::called, ours::with_float>(), raw_twin(false, true), false));
 }
 
 }  // namespace bench

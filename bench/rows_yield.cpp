@@ -1,11 +1,11 @@
-// rows_yield.cpp: fibers of one worker that yield in turn.
+// rows_yield.cpp: fibers of one worker that yield in turn, in the shapes that programs have.
 //
 // Always true:
-//   - "One call site": all fibers run the same loop. "Two": each of the two has a loop of its own,
-//     so that the processor sees two places to return to.
+//   - The loop of every entry is the same template; only spawn and yield differ.
 //
 // Comes from: coir_bench.cpp.   Goes to: yield_ring.hpp, peers.hpp.
 #include "bench/peers.hpp"
+#include "bench/raw_switch.hpp"
 #include "bench/rows.hpp"
 #include "bench/yield_ring.hpp"
 
@@ -13,59 +13,84 @@ namespace bench {
 
 namespace {
 
-double coir_yield_ns(const ring_plan& plan, bool two_sites) {
+sample coir_yield(const ring_plan& plan) {
   return on_coir([&] {
     yield_ring ring(plan);
-    const auto yield = [] { coir::this_fiber::yield(); };
     std::vector<coir::handle<void>> fibers;
-    for (unsigned i = 0; i < plan.fibers; ++i) {
-      if (two_sites && i % 2 == 1)
-        fibers.push_back(coir::spawn([&ring, i, yield] { ring.walk<1>(i, yield); }));
-      else
-        fibers.push_back(coir::spawn([&ring, i, yield] { ring.walk<0>(i, yield); }));
-    }
+    const counting counts;
+    start_ring(
+        ring, plan, [] { coir::this_fiber::yield(); },
+        [&](auto body) { fibers.push_back(coir::spawn(std::move(body))); });
     for (auto& fiber : fibers) sure(fiber.join());
-    return ring.per_switch_ns();
+    sample got(ring.per_switch_ns());
+    got.per_operation = counts.per(static_cast<double>(ring.switches()));
+    return got;
   });
 }
 
-entry coir_entry(const ring_plan& plan, bool two_sites) {
-  return {"coir", [=] { return sample{coir_yield_ns(plan, two_sites)}; }};
+const char* word_of(shape s) {
+  switch (s) {
+    case shape::same_site:
+      return "same_site";
+    case shape::two_sites:
+      return "two_sites";
+    case shape::eight_sites:
+      return "8_sites";
+    case shape::one_chain:
+      return "depth4_one_chain";
+    case shape::two_chains:
+      return "depth4_two_chains";
+  }
+  return "";
 }
 
-entry boost_entry(const ring_plan& plan, bool two_sites) {
-  return {"Boost.Fiber 1.81", [=] { return sample{boost_fiber_yield_ns(plan, two_sites)}; },
-          boost_fiber_package};
+const char* meaning_of(shape s) {
+  switch (s) {
+    case shape::same_site:
+      return "all fibers run one loop";
+    case shape::two_sites:
+      return "every other fiber has a loop of its own";
+    case shape::eight_sites:
+      return "eight loops, neighbours in different ones";
+    case shape::one_chain:
+      return "the loop calls yield through four functions, the same for all";
+    case shape::two_chains:
+      return "four functions, a set of them for every other fiber";
+  }
+  return "";
 }
 
-entry state_threads_entry(const ring_plan& plan) {
-  return {"State Threads (signal the next, wait)",
-          [=] { return sample{state_threads_yield_ns(plan)}; }, state_threads_package};
-}
-
-entry go_entry_of(const settings& chosen, const ring_plan& plan) {
-  return go_entry(chosen, "yield " + std::to_string(plan.fibers) + " " + std::to_string(plan.laps));
+row yield_row(const settings& chosen, const ring_plan& plan, double most_ns, bool near_raw) {
+  row one;
+  one.name = "yield/" + std::to_string(plan.fibers) + "/" + word_of(plan.of);
+  one.what = "one yield among " + std::to_string(plan.fibers) + " fibers: " + meaning_of(plan.of);
+  one.figures = {{"switch", "ns"}};
+  one.entries = {
+      {"coir", role::ours, [=] { return coir_yield(plan); }},
+      {"paired switch by hand", role::raw, [=] { return sample(raw_yield_ns(plan)); },
+       raw::has_switch ? "" : "a switch for this CPU"},
+      {"Boost.Fiber", role::peer, [=] { return sample(boost_fiber_yield_ns(plan)); },
+       boost_fiber_package},
+      {"State Threads", role::peer, [=] { return sample(state_threads_yield_ns(plan)); },
+       state_threads_package},
+      go_entry(chosen, std::string("yield ") + word_of(plan.of) + " " +
+                           std::to_string(plan.fibers) + " " + std::to_string(plan.laps))};
+  one.reaches = {{reach::kind::at_most, most_ns}};
+  if (near_raw) one.reaches.push_back({reach::kind::over_raw, 3});
+  one.reaches.push_back({reach::kind::times_peer, 2});
+  return one;
 }
 
 }  // namespace
 
-void add_yield(tables& to, const settings& chosen) {
-  const unsigned switches = chosen.quick ? 200'000 : 2'000'000;
-  const ring_plan two{2, switches / 2};
-  to.push_back({"yield, 2 fibers at one call site",
-                "ns per switch",
-                {coir_entry(two, false), boost_entry(two, false), state_threads_entry(two),
-                 go_entry_of(chosen, two)}});
-  to.push_back({"yield, 2 fibers at two call sites",
-                "ns per switch",
-                {coir_entry(two, true), boost_entry(two, true)}});
-  for (const unsigned fibers : {1'000u, 10'000u}) {
-    const ring_plan many{fibers, std::max(switches / fibers, 10u)};
-    to.push_back({"yield among " + std::to_string(fibers) + " fibers",
-                  "ns per switch",
-                  {coir_entry(many, false), boost_entry(many, false), state_threads_entry(many),
-                   go_entry_of(chosen, many)}});
-  }
+void add_yield(rows& to, const settings& chosen) {
+  constexpr unsigned block = 100'000;  // switches
+  to.push_back(yield_row(chosen, {2, block / 2, shape::same_site}, 5, true));
+  to.push_back(yield_row(chosen, {2, block / 2, shape::two_sites}, 16, true));
+  to.push_back(yield_row(chosen, {2, block / 2, shape::one_chain}, 8, true));
+  to.push_back(yield_row(chosen, {2, block / 2, shape::two_chains}, 42, true));
+  to.push_back(yield_row(chosen, {1'000, block / 1'000, shape::one_chain}, 12, true));
+  to.push_back(yield_row(chosen, {10'000, block / 10'000, shape::eight_sites}, 12, false));
 }
 
 }  // namespace bench

@@ -8,7 +8,7 @@ set(COIR_TEST_SECONDS 120 CACHE STRING "Time limit of one ctest entry")
 # them in the simulated world. The rest asks for io_uring or seccomp, which qemu does not have.
 set(coir_emulated_tests "^(arch|sim)/"
   "^runtime/(arena|bell|fiber|list|mailbox|sim|stacks|timers|token|waits)_test"
-  "^programs/(announced|execstack|switch_)")
+  "^programs/(announced|execstack|switch_|tls_across)")
 list(JOIN coir_emulated_tests "|" coir_emulated_tests)
 
 # Takes out of `list`, paths in tests/, what this build cannot run.

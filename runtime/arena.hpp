@@ -256,7 +256,9 @@ class arena {
     std::memcpy(&from.first, link_of(index), sizeof from.first);
     --from.count;
     // The next one to be taken is the next one to be filled in: fetched while this one is.
-    if (from.count != 0) __builtin_prefetch(link_of(from.first), 1);
+    if (from.count != 0)
+      for (std::size_t at = 0; at < 256; at += cache_line_bytes)
+        __builtin_prefetch(cells_ + from.first * record_bytes_ + at, 1);
     return index;
   }
   void put_first(chain& to, std::uint32_t index) const noexcept {

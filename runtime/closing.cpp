@@ -61,7 +61,8 @@ void drained(void* context, int fd) noexcept {
   }
 }
 
-void close_on_worker(worker& here, closing& whole) noexcept {
+// A call of its own: the address of a thread-local must not be kept by who waits afterwards.
+[[gnu::noinline]] void close_on_worker(worker& here, closing& whole) noexcept {
   flight& mine = here.operations();
   mine.on_drained = &drained;
   mine.drained_context = &here;

@@ -23,6 +23,7 @@
 
 #include "arch/context.hpp"
 #include "arch/exceptions.hpp"
+#include "arch/float_control.hpp"
 #include "arch/sanitizers.hpp"
 #include "coir/detail/atomic.hpp"
 #include "coir/detail/task.hpp"
@@ -91,6 +92,7 @@ inline constexpr std::uint32_t no_home = UINT32_MAX;
 /// What lies at the very top of a stack while a fiber has it.
 struct stack_head {
   arch::exception_state exceptions;
+  arch::float_state controls;  // of a float fiber that is not running
   [[no_unique_address]] arch::switch_notes notes;
 };
 static_assert(sizeof(stack_head) <= stack_header_bytes);
@@ -101,7 +103,10 @@ struct scope_node : list_node {};  // among the children of a scope
 /// A task and where it stands. The members lie in what task leaves of its last 16 bytes.
 struct staged_task : task {
   stage at = stage::finished;
+  // The first two side by side, so that a switch asks for both with one test.
   bool has_exceptions : 1 = false;  // the stack head holds a state that is not empty
+  bool is_float : 1 = false;        // its floating-point controls are its own
+  bool may_move : 1 = false;        // a cross_thread one
   bool let_go : 1 = false;          // it has no handle any more, as far as the owner knows
   bool far_joiners : 1 = false;     // some wait in the join stripe, as far as the owner knows
   std::uint8_t stack_class = 0;

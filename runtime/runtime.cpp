@@ -85,6 +85,10 @@ result<> runtime_core::start() {
     for (unsigned i = 0; i < workers(); ++i) threads_.emplace_back([this, i] { work(i); });
   } catch (const std::system_error& refused) {
     why = refused.code();
+    log(log_record::level::error,
+        "no thread for worker " + std::to_string(threads_.size()) + " of " +
+            std::to_string(workers()) + ": " + why.message() +
+            ": raise `ulimit -u` or pids.max of the control group, or lower options::workers");
   }
   for (std::uint32_t seen = 0;
        (seen = attached_.load(std::memory_order_acquire)) < threads_.size();)

@@ -113,6 +113,10 @@ class runtime_core : public commons {
   bool deadlocked_ = false;
 };
 
+/// The processors that the quotas of a process's control group and of those above it allow, rounded
+/// up; 0 without one. `told` is its /proc/self/cgroup, `root` where the unified hierarchy is.
+unsigned quota_processors(const std::string& told, const std::string& root);
+
 /// The runtime with this serial, in this process; null when there is none.
 runtime_core* find_core(std::uint32_t serial) noexcept;
 /// Calls `visit` for every runtime there is; none of them ends meanwhile.

@@ -71,7 +71,12 @@ result<signals> signals::create(std::initializer_list<int> numbers) {
     action.sa_handler = &on_signal;
     action.sa_flags = SA_RESTART | SA_ONSTACK;
     ::sigfillset(&action.sa_mask);
-    ::sigaction(n, &action, &earlier[static_cast<std::size_t>(n)]);
+    if (::sigaction(n, &action, &earlier[static_cast<std::size_t>(n)]) != 0) {
+      // The C library keeps some numbers for itself. The handler never saw this one.
+      write_ends[static_cast<std::size_t>(n)].store(0, std::memory_order_relaxed);
+      made.restore();
+      return fail(std::errc::invalid_argument);
+    }
     made.numbers_.push_back(n);
   }
   return made;

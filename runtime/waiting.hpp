@@ -9,6 +9,7 @@
 // Comes from: sync, spawn, join, offload, fds.   Goes to: worker::park, futex.
 #pragma once
 
+#include "runtime/moving.hpp"
 #include "runtime/runtime.hpp"
 
 namespace coir::detail {
@@ -66,6 +67,7 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
     why = sleep_as_thread(w, until_ns);
   }
   leave(q, w);
+  forced_move();
   return why;
 }
 

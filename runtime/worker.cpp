@@ -19,6 +19,7 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
       stacks_(*shared.pool),
+      ready_(shared.records.capacity()),
       mail_(s.mailbox_slots) {
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();
@@ -57,6 +58,7 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
 }
 
 void worker::leave_thread() noexcept {
+  outside_->detach();
   give_stacks_back();
   shared_.records.flush(records_);
   arch::set_thread_word(nullptr);
@@ -189,7 +191,9 @@ void worker::sleep_or_poll() noexcept {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
     publish_counts();
-    const std::int64_t slept_at = spin_ns_ < settings_.idle_spin_ns ? outside_->now_ns() : 0;
+    // Every fourth sleep is enough to learn from, and the clock is not free.
+    const bool learns = spin_ns_ < settings_.idle_spin_ns && counts_.sleeps.get() % 4 == 0;
+    const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
     outside_->wait(timers_.next_deadline());
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.

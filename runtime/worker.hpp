@@ -29,6 +29,7 @@
 #include "runtime/ending.hpp"
 #include "runtime/flight.hpp"
 #include "runtime/mailbox.hpp"
+#include "runtime/ready.hpp"
 #include "runtime/timers.hpp"
 #include "runtime/waits.hpp"
 
@@ -102,6 +103,9 @@ class worker {
   /// is unstarted here.
   woken park_for(record* first, park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
   void yield() noexcept;
+  /// The running fiber goes on on `target`, another worker of this runtime; returns there. The
+  /// caller holds nothing of this worker any more. See moving.cpp.
+  void carry_to(worker& target) noexcept;
   /// A cancelled fiber asked for something again and is refused. After 1,000 times one log line
   /// says so; nothing else is done about it.
   void count_ignored(record& fiber) noexcept;
@@ -154,18 +158,23 @@ class worker {
   void hop_until(record& me, std::int64_t until_ns) noexcept;
   void run_ready() noexcept;
   record* choose() noexcept;
+  void fetch_ahead() noexcept;
   record* choose_bound() noexcept;
   bool bind(record& fiber) noexcept;
   void begin(record& fiber, std::byte* slot) noexcept;
   void put_back_unstarted(record& fiber) noexcept;
   bool turn_is_over() noexcept;
+  void step_out(record& me) noexcept;
+  void send_off() noexcept;
+  void arrive(record& me) noexcept;
   record* finish(record& fiber) noexcept;
   [[noreturn]] void leave_for_good(record* next, std::byte* slot, unsigned klass) noexcept;
   void retire_dead() noexcept;
   void end_of(record& fiber) noexcept;
   void drop_unheld(record& fiber) noexcept;
   void look_for_joiners() noexcept;
-  void exchange_exceptions(record* from, record* to) noexcept;
+  void exchange_belongings(record* from, record* to) noexcept;
+  void bring_belongings(record* from, record* to) noexcept;
   void take_wakes() noexcept;
   void serve_starving() noexcept;
   void fire_timers() noexcept;
@@ -186,9 +195,11 @@ class worker {
   stack_cache stacks_;
   record_cache records_;
 
-  queue<record, queue_node> ready_;
+  ready_ring<record> ready_;
   list<record, queue_node> unstarted_;
   record* current_ = nullptr;
+  record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_
+  worker* leaving_for_ = nullptr;
   record* first_ = nullptr;         // to be started before anything else
   std::byte* dead_slot_ = nullptr;  // left by a fiber that ended; free once we stand on another one
   unsigned dead_class_ = 0;

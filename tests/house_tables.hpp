@@ -23,6 +23,7 @@ inline constexpr room runtime_rooms[] = {
     {"base", 0},
     {"list", 0},
     {"futex", 0},
+    {"ready", 0},
     {"errors", 0},
     // things
     {"arena", 2},
@@ -63,6 +64,7 @@ inline constexpr room runtime_rooms[] = {
     {"runtime_setup", 7},
     {"registry", 7},
     {"fds", 7},
+    {"moving", 7},
     {"waiting", 7},
     // the public face
     {"effects", 8},
@@ -91,7 +93,6 @@ struct tested_elsewhere {
 };
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
-    {"runtime/runtime_setup", "tests/runtime/runtime_test.cpp", "a part of runtime.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},

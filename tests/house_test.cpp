@@ -97,6 +97,39 @@ complaints check_public_includes(const source& file) {
   return found;
 }
 
+// -- answers that can fail ------------------------------------------------------------------------
+
+/// The rest of `line` behind these words, each of which may stand there.
+std::string behind_words(std::string line, std::initializer_list<const char*> words) {
+  for (const std::string word : words) {
+    const auto begin = std::min(line.find_first_not_of(' '), line.size());
+    line.erase(0, begin);
+    if (starts(line, word + " ")) line.erase(0, word.size() + 1);
+  }
+  return line;
+}
+
+/// Every function of the public headers that returns a result is [[nodiscard]].
+complaints check_nodiscard(const source& file) {
+  complaints found;
+  if (!starts(file.path, "include/coir/")) return found;
+  for (std::size_t i = 0; i < file.lines.size(); ++i) {
+    const std::string code =
+        behind_words(code_of(file.lines[i]), {"COIR_API", "inline", "static", "virtual"});
+    if (!starts(code, "result<")) continue;
+    int depth = 0;
+    std::size_t at = std::string("result").size();
+    do {
+      depth += code[at] == '<' ? 1 : code[at] == '>' ? -1 : 0;
+    } while (++at < code.size() && depth > 0);
+    const auto end = code.find_first_not_of(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ ", at);
+    if (end != code.npos && end > at + 1 && code[end] == '(')
+      found.push_back(place(file, i) + "an answer that can fail may be dropped: [[nodiscard]]");
+  }
+  return found;
+}
+
 // -- file tops, bounds, words ---------------------------------------------------------------------
 
 complaints check_top(const source& file) {
@@ -311,6 +344,17 @@ TEST_CASE("house: public headers stand on the standard library and tl::expected 
   CHECK(count(check_public_includes, "include/coir/x.hpp", "#include <liburing.h>\n") == 1);
   CHECK(count(check_public_includes, "samples/x.cpp", "#include \"arch/context.hpp\"\n") == 1);
   CHECK(count(check_public_includes, "include/coir/x.hpp", "#include <vector>\n") == 0);
+}
+
+TEST_CASE("house: a public answer that can fail cannot be dropped by accident") {
+  expect_none_in_tree(check_nodiscard);
+  const char* const path = "include/coir/x.hpp";
+  CHECK(count(check_nodiscard, path, "  result<> close();\n") == 1);
+  CHECK(count(check_nodiscard, path, "COIR_API static result<std::vector<int>> all(int x);\n") ==
+        1);
+  CHECK(count(check_nodiscard, path, "  [[nodiscard]] result<> close();\n") == 0);
+  CHECK(count(check_nodiscard, path, "  result<R> taken = answer();\n") == 0);
+  CHECK(count(check_nodiscard, "runtime/x.hpp", "  result<> close();\n") == 0);
 }
 
 TEST_CASE("house: each file opens with what it is for, and names its neighbours") {

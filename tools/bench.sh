@@ -1,21 +1,31 @@
 #!/usr/bin/env bash
-# bench.sh: one run of the benchmarks, on a machine that is quiet enough: bench.sh [--quick] [...]
+# bench.sh: one run of the benchmarks, on a machine that is quiet enough: bench.sh [--write] [...]
 #
 # Always true:
-#   - Nothing is built here; `./dev bench` builds first. All arguments go to coir_bench.
-#   - The figures stay in build/bench.md (or build/bench.json) as well as on the screen.
+#   - Nothing is built here; `./dev bench` builds first. All other arguments go to coir_bench.
+#   - The table stays in build/bench.md, every round in build/bench.json (and where --json says).
+#   - --write puts the page of results and the plots into docs/benchmarks/.
 #   - A busy machine is waited for a while, then measured all the same: the header of the run says
 #     how busy it was.
 #
-# Comes from: ./dev bench.   Goes to: build/release/bench/coir_bench.
+# Comes from: ./dev bench.   Goes to: build/bench/coir_bench, bench/plots.gp.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
-bench=${BUILD_DIR:-build/release}/bench/coir_bench
+bench=${BENCH_DIR:-build/bench}/coir_bench
 if [[ ! -x $bench ]]; then
   echo "$bench is not built; run ./dev bench" >&2
   exit 2
 fi
+
+arguments=() write=no
+for word in "$@"; do
+  if [[ $word == --write ]]; then write=yes; else arguments+=("$word"); fi
+done
+pages=docs/benchmarks
+mkdir -p build
+[[ $write == no ]] || { mkdir -p $pages; arguments+=(--results $pages/results.md); }
+[[ " ${arguments[*]-} " == *" --json"* ]] || arguments+=(--json build/bench.json)
 
 # Tasks that run or want to, this shell's reader of the file included.
 running() { cut -d ' ' -f 4 /proc/loadavg | cut -d / -f 1; }
@@ -28,7 +38,9 @@ for ((look = 0; look < 60 && calm < 5; look++)); do
 done
 ((calm >= 5)) || echo "the machine is busy: figures may be too high" >&2
 
-out=build/bench.md
-for word in "$@"; do [[ $word != --json ]] || out=build/bench.json; done
-mkdir -p build
-"$bench" "$@" | tee "$out"
+status=0
+"$bench" --tsv build/bench.tsv "${arguments[@]}" | tee build/bench.md || status=$?
+if [[ $write == yes ]]; then
+  gnuplot -e "data='build/bench.tsv'; pages='$pages'" bench/plots.gp
+fi
+exit "$status"

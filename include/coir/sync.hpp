@@ -54,10 +54,11 @@ class COIR_API condition_variable {
   condition_variable& operator=(const condition_variable&) = delete;
 
   /// Unlocks, waits, locks again (also on errors). Errors: timed_out, operation_canceled.
-  result<> wait(std::unique_lock<mutex>& held, deadline until = never) noexcept;
+  [[nodiscard]] result<> wait(std::unique_lock<mutex>& held, deadline until = never) noexcept;
   /// Until `ready()`; an error only when it is still false.
   template <class Predicate>
-  result<> wait(std::unique_lock<mutex>& held, Predicate ready, deadline until = never) {
+  [[nodiscard]] result<> wait(std::unique_lock<mutex>& held, Predicate ready,
+                              deadline until = never) {
     while (!ready()) {
       if (auto waited = wait(held, until); !waited) return ready() ? result<>() : waited;
     }
