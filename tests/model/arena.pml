@@ -1,11 +1,10 @@
 /* arena.pml: the shared stack of free chains (arena.hpp): a pop is a look and a compare of the
  * whole head, and others may pop and push in between. Who needs one cell of a chain of two takes
- * all of it, announced, and puts the rest back.
- * -DSPLIT=0: one pops twice while another takes both chains and gives one back. -DSPLIT=1: three
- * need one cell each, of which there are three.
+ * all of it, announced, and puts the rest back. -DSPLIT=0: one pops twice while another takes both
+ * chains and gives them back. -DSPLIT=1: three need one cell each, of which there are three.
  * Must hold: a chain has one owner, none is lost, and "full" is not said while there is a cell.
- * -DSPLIT=0 -DBROKEN=1 (the tag does not grow), -DSPLIT=1 -DBROKEN=2 (a split is not announced) and
- * -DSPLIT=1 -DBROKEN=3 (who finds it empty does not look at the head again) must fail.
+ * -DSPLIT=0 -DBROKEN=1 (the tag does not grow), -DSPLIT=1 -DBROKEN=2 (a split is not announced)
+ * and -DSPLIT=1 -DBROKEN=3 (who finds it empty does not look at the head again) must fail.
  */
 #ifndef BROKEN
 #define BROKEN 0

@@ -1,7 +1,7 @@
 /* park.pml: who ends a park (waits.hpp): an item from another core, a timer and a cancel at the
  * owner, and then the fiber's next park, which only a completion may end.
- * Must hold: each park ends once, an item that was given has arrived, and whatever comes late finds
- * the next park alone.
+ * Must hold: each park ends once, an item that was given has arrived, and whatever comes late
+ * finds the next park alone.
  * -DBROKEN=1 (a claim from afar ignores the epoch), -DBROKEN=2 (a claim at home does not look
  * whether another core has claimed) and -DBROKEN=3 (an item that lost its claim is given all the
  * same) must fail.

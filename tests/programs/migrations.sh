@@ -18,13 +18,16 @@ if [[ -z ${MIGRATIONS:-} ]]; then
   exit 0
 fi
 
-# try COMPILERS NAME FLAGS: configures, builds and runs one combination.
+# try COMPILERS NAME FLAGS [MORE...]: configures (with more of cmake's), builds and runs one
+# combination.
 try() {
   local cxx=$1 cc=$2 name=$3 flags=$4
+  shift 4
   local dir=${BUILD_DIR:?}/$name
   cmake -S "${SOURCE_DIR:?}" --preset migrate -B "$dir" -DCMAKE_BUILD_TYPE=None \
     -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_C_COMPILER="$cc" \
-    -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_C_FLAGS="$flags" >"$dir.log" 2>&1 && cmake --build "$dir" --target migrations >>"$dir.log" 2>&1 ||
+    -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_C_FLAGS="$flags" "$@" >"$dir.log" 2>&1 &&
+    cmake --build "$dir" --target migrations >>"$dir.log" 2>&1 ||
     { echo "$name does not build:"; tail -n 30 "$dir.log"; return 1; }
   echo -n "$name ($flags): "
   timeout 300 "$dir/tests/migrations" "$((MIGRATIONS / 4))" || return 1
@@ -33,19 +36,20 @@ try() {
 }
 
 mkdir -p "${BUILD_DIR:?}"
-g++ -std=c++20 -O1 "${SOURCE_DIR:?}/tests/programs/tls_across.cpp" -o "$BUILD_DIR/tls_across" || exit 1
+programs=${SOURCE_DIR:?}/tests/programs
+g++ -std=c++20 -O1 "$programs/tls_across.cpp" -o "$BUILD_DIR/tls_across" || exit 1
 passed=0 failed=0
 one() { if try "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
 one g++ gcc gcc_O2 "-O2"
 one g++ gcc gcc_O3_lto "-O3 -flto"
 if command -v clang++ >/dev/null; then
-  lto="-O3 -flto"
-  command -v ld.lld >/dev/null && lto+=" -fuse-ld=lld"
   one clang++ clang clang_O2 "-O2"
-  if [[ $lto == *lld ]]; then
-    one clang++ clang clang_O3_lto "$lto"
+  archiver=$(clang++ -print-prog-name=llvm-ar)
+  if command -v ld.lld >/dev/null && [[ -x $archiver ]]; then
+    one clang++ clang clang_O3_lto "-O3 -flto" -DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=lld \
+      -DCMAKE_AR="$archiver" -DCMAKE_RANLIB="${archiver/llvm-ar/llvm-ranlib}"
   else
-    echo "no lld: clang -flto is left out"
+    echo "no lld or no llvm-ar: clang -flto is left out"
   fi
 else
   echo "no clang++"
