@@ -8,7 +8,7 @@ set(COIR_TEST_SECONDS 120 CACHE STRING "Time limit of one ctest entry")
 # them in the simulated world. The rest asks for io_uring or seccomp, which qemu does not have.
 set(coir_emulated_tests "^(arch|sim)/"
   "^runtime/(arena|bell|fiber|list|mailbox|sim|stacks|timers|token|waits)_test"
-  "^programs/(announced|execstack|switch_)")
+  "^programs/(announced|execstack|switch_|tls_across)")
 list(JOIN coir_emulated_tests "|" coir_emulated_tests)
 
 # Takes out of `list`, paths in tests/, what this build cannot run.
@@ -80,6 +80,40 @@ function(coir_doctest_group program)
   endforeach()
 endfunction()
 
+# tests/model/x_test.cpp: protocols of the real headers, compiled with the checker's atomics and
+# with every mutant. Nothing of the library is linked but what is compiled here again: one program
+# cannot have two meanings of one name.
+function(coir_model_tests)
+  if(CMAKE_CROSSCOMPILING)
+    return()
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/model/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(model_tests main.cpp ${sources} ${PROJECT_SOURCE_DIR}/runtime/arena.cpp
+    ${PROJECT_SOURCE_DIR}/runtime/errors.cpp ${coir_switch})
+  coir_flags(model_tests)
+  target_include_directories(model_tests PRIVATE ${PROJECT_SOURCE_DIR}
+    ${PROJECT_SOURCE_DIR}/include)
+  target_compile_definitions(model_tests PRIVATE COIR_CHECK="tests/model/checked.hpp")
+  if(NOT COIR_MUTANTS)
+    target_compile_definitions(model_tests PRIVATE COIR_MUTANTS=1)
+  endif()
+  target_link_libraries(model_tests PRIVATE Threads::Threads)
+  if(COIR_BOOST_CONTEXT)
+    target_link_libraries(model_tests PRIVATE Boost::context)
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/model/*_test.cpp)
+  foreach(source IN LISTS sources)
+    cmake_path(RELATIVE_PATH source BASE_DIRECTORY ${PROJECT_SOURCE_DIR} OUTPUT_VARIABLE file)
+    string(REGEX REPLACE "^tests/(.*)_test[.]cpp$" "\\1" entry ${file})
+    coir_ctest(${entry} model_tests --source-file=*${file})
+    coir_label(${entry} ${source})
+    set_tests_properties(${entry} PROPERTIES FAIL_REGULAR_EXPRESSION "test cases: +0 [|]")
+  endforeach()
+endfunction()
+
 # tests/c/x.c: a C11 program of its own.
 function(coir_c_tests)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/c/*.c)
@@ -110,6 +144,10 @@ function(coir_program_tests)
   coir_keep_runnable(scripts)
   foreach(script IN LISTS scripts)
     cmake_path(GET script STEM name)
+    # The protocol models are the same in every build of the library; one is enough.
+    if(name STREQUAL "spin" AND (COIR_SANITIZE OR COIR_BOOST_CONTEXT OR COIR_MUTANTS))
+      continue()
+    endif()
     coir_ctest(programs/${name} bash ${script})
     coir_label(programs/${name} ${script})
   endforeach()

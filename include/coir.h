@@ -50,6 +50,15 @@ typedef struct coir_config {
   unsigned mailbox_slots; /* 1 to 65536; default 1024 */
 } coir_config;
 
+/* `float`: the floating-point controls (rounding, traps) are the fiber's own. `cross_thread`: it
+ * may use coir_move_to. */
+typedef enum coir_switcher {
+  COIR_SAME_THREAD_NO_FLOAT,
+  COIR_SAME_THREAD_FLOAT,
+  COIR_CROSS_THREAD_NO_FLOAT,
+  COIR_CROSS_THREAD_FLOAT
+} coir_switcher;
+
 typedef struct coir_spawn_options {
   size_t size;          /* sizeof(coir_spawn_options) */
   const char* name;     /* copied, the first 23 bytes; may be null */
@@ -60,6 +69,7 @@ typedef struct coir_spawn_options {
                            cancelled before it ran; it may do all that a body may. On some thread
                            when there was no stack for the fiber or its runtime never started; there
                            coir_spawn and what parks answer EPERM, and it must not block. */
+  int sw;               /* a coir_switcher: what the fiber may do */
 } coir_spawn_options;
 
 /* -- runtime: plain threads only (EDEADLK on a fiber of any runtime) */
@@ -116,6 +126,13 @@ COIR_C_API int coir_cancel(coir_fiber fiber);
 COIR_C_API int coir_detach(coir_fiber fiber);
 /* Lets other fibers run. */
 COIR_C_API void coir_yield(void);
+/* Goes on on worker `worker` (counted from 0). For cross_thread fibers only. What the caller's
+ * function does with errno or a thread-local afterwards belongs into another function that is not
+ * inlined: compilers keep their addresses. On an error the fiber is where it was: EINVAL (spawned
+ * same_thread, or no such worker), EPERM (not on a fiber), ECANCELED, ESHUTDOWN. */
+COIR_C_API int coir_move_to(unsigned worker);
+/* The worker that runs this fiber, counted from 0. EPERM on a plain thread. */
+COIR_C_API int coir_worker(void);
 /* Parks for `ns` nanoseconds (a plain thread sleeps). EINVAL for a negative time, ECANCELED. */
 COIR_C_API int coir_sleep(int64_t ns);
 /* 1 when somebody asked this fiber to stop. */

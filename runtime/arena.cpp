@@ -26,10 +26,9 @@ constexpr std::size_t cell_unit_bytes = cache_line_bytes;
 constexpr std::uint32_t magazine_cells = 64;
 constexpr std::uint32_t exact_below = 4096;  // so few records that 128 in a cache would be missed
 
-std::atomic<std::uint32_t>* links_behind(void* shared, std::size_t shared_bytes) noexcept {
+atomic<std::uint32_t>* links_behind(void* shared, std::size_t shared_bytes) noexcept {
   // Zeroed memory is a valid array of links; constructing them would touch every page.
-  return reinterpret_cast<std::atomic<std::uint32_t>*>(static_cast<std::byte*>(shared) +
-                                                       shared_bytes);
+  return reinterpret_cast<atomic<std::uint32_t>*>(static_cast<std::byte*>(shared) + shared_bytes);
 }
 
 bool pages_overflow(std::size_t bytes, std::size_t page_bytes, std::size_t& out) noexcept {
@@ -40,9 +39,9 @@ bool pages_overflow(std::size_t bytes, std::size_t page_bytes, std::size_t& out)
 }  // namespace
 
 struct arena::shared {
-  explicit shared(std::atomic<std::uint32_t>* links) noexcept : free(links) {}
+  explicit shared(atomic<std::uint32_t>* links) noexcept : free(links) {}
   alignas(cache_line_bytes) tagged_stack<32> free;
-  alignas(cache_line_bytes) std::atomic<std::uint32_t> fresh{0};  // cells below it were reserved
+  alignas(cache_line_bytes) atomic<std::uint32_t> fresh{0};  // cells below it were reserved
 };
 
 std::size_t arena::shared_bytes() noexcept { return sizeof(shared); }

@@ -20,11 +20,11 @@
 // Comes from: worker (with its record_cache), runtime::spawn of plain threads.   Goes to: fiber.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include "coir/detail/atomic.hpp"
 #include "coir/result.hpp"
 #include "runtime/base.hpp"
 
@@ -56,7 +56,7 @@ class tagged_stack {
   };
 
   /// `links` holds one word for each index that will ever be pushed.
-  explicit tagged_stack(std::atomic<std::uint32_t>* links) noexcept : links_(links) {}
+  explicit tagged_stack(atomic<std::uint32_t>* links) noexcept : links_(links) {}
 
   sight look() const noexcept {
     // acquire: pairs with the release in push(). The link of this head and the chain behind it were
@@ -155,9 +155,9 @@ class tagged_stack {
     return (tag & tag_mask) << 32 | index;
   }
 
-  std::atomic<std::uint64_t> head_{no_record};
-  std::atomic<std::uint32_t> splitting_{0};  // threads between take_to_split() and put_back()
-  std::atomic<std::uint32_t>* links_;
+  atomic<std::uint64_t> head_{no_record};
+  atomic<std::uint32_t> splitting_{0};  // threads between take_to_split() and put_back()
+  atomic<std::uint32_t>* links_;
 };
 
 /// The free cells a worker keeps to itself: last in, first out. Owner only. Give it back with
@@ -256,7 +256,9 @@ class arena {
     std::memcpy(&from.first, link_of(index), sizeof from.first);
     --from.count;
     // The next one to be taken is the next one to be filled in: fetched while this one is.
-    if (from.count != 0) __builtin_prefetch(link_of(from.first), 1);
+    if (from.count != 0)
+      for (std::size_t at = 0; at < 256; at += cache_line_bytes)
+        __builtin_prefetch(cells_ + from.first * record_bytes_ + at, 1);
     return index;
   }
   void put_first(chain& to, std::uint32_t index) const noexcept {

@@ -47,6 +47,8 @@ class backend {
 
   /// The worker's thread takes the backend over. A negative errno on failure.
   virtual int attach() noexcept = 0;
+  /// The same thread lets go of it, after the last wait; also when attach failed.
+  virtual void detach() noexcept {}
   /// False: no room now; call wait(no_wait_ns) and try again. `urgent` may use the entries kept for
   /// cancels.
   virtual bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept = 0;

@@ -12,9 +12,9 @@
 // Comes from: whoever published work for a worker.   Goes to: backend::wake.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 
+#include "coir/detail/atomic.hpp"
 #include "runtime/base.hpp"
 
 namespace coir::detail {
@@ -25,20 +25,20 @@ class bell {
   void announce() noexcept {
     asleep_.store(1, std::memory_order_relaxed);
     // seq_cst: orders the announcement before the re-check; partner: must_ring().
-    if (!COIR_MUTANT(drop_fence)) std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (!COIR_MUTANT(drop_fence)) fence(std::memory_order_seq_cst);
   }
   void withdraw() noexcept { asleep_.store(0, std::memory_order_relaxed); }
 
   /// After publishing: true when the caller has to wake the worker.
   bool must_ring() noexcept {
     // seq_cst: orders the publication before the look; partner: announce().
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence(std::memory_order_seq_cst);
     return asleep_.load(std::memory_order_relaxed) != 0 &&
            asleep_.exchange(0, std::memory_order_relaxed) != 0;
   }
 
  private:
-  alignas(cache_line_bytes) std::atomic<std::uint32_t> asleep_{0};
+  alignas(cache_line_bytes) atomic<std::uint32_t> asleep_{0};
 };
 
 }  // namespace coir::detail

@@ -194,9 +194,11 @@ int spawn_c(coir_runtime* owner, coir_body body, void* argument, const coir_spaw
   if (out != nullptr) *out = coir_fiber{};
   coir_spawn_options o;
   if (body == nullptr || !take_struct(asked, o) || o.worker < 0) return -EINVAL;
+  if (o.sw < COIR_SAME_THREAD_NO_FLOAT || o.sw > COIR_CROSS_THREAD_FLOAT) return -EINVAL;
   if (o.stack_bytes != 0 && o.stack_bytes < stack_bytes_min) return -EINVAL;
   const char* name = o.name == nullptr ? "" : o.name;
   spawn_options how{.name = std::string_view(name, ::strnlen(name, name_bytes - 1)),
+                    .sw = static_cast<switcher>(o.sw),
                     .stack_bytes = o.stack_bytes};
   if (o.worker > 0) how.worker = static_cast<unsigned>(o.worker) - 1;
 
@@ -375,6 +377,15 @@ int coir_sleep(int64_t ns) {
   if (ns < 0) return -EINVAL;
   if (on_loop()) return -EPERM;
   return guarded([&] { return code_of(coir::this_fiber::sleep_for(coir::clock::duration(ns))); });
+}
+
+int coir_move_to(unsigned worker) {
+  return guarded([&] { return code_of(coir::this_fiber::move_to(worker)); });
+}
+
+int coir_worker(void) {
+  const unsigned index = coir::this_fiber::worker();
+  return index == UINT_MAX ? -EPERM : static_cast<int>(index);
 }
 
 int coir_cancelled(void) { return coir::this_fiber::cancelled() ? 1 : 0; }

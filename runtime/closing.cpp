@@ -29,7 +29,7 @@ struct close_errand : errand {
 
 struct closing {
   int fd = -1;
-  std::atomic<std::uint32_t> missing{0};  // workers that have not reported
+  atomic<std::uint32_t> missing{0};  // workers that have not reported
   wait_queue done;
   std::vector<close_errand> errands;
 };
@@ -61,7 +61,8 @@ void drained(void* context, int fd) noexcept {
   }
 }
 
-void close_on_worker(worker& here, closing& whole) noexcept {
+// A call of its own: the address of a thread-local must not be kept by who waits afterwards.
+[[gnu::noinline]] void close_on_worker(worker& here, closing& whole) noexcept {
   flight& mine = here.operations();
   mine.on_drained = &drained;
   mine.drained_context = &here;

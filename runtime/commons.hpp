@@ -15,11 +15,11 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
 
+#include "coir/detail/atomic.hpp"
 #include "coir/options.hpp"
 #include "runtime/arena.hpp"
 #include "runtime/stacks.hpp"
@@ -45,13 +45,13 @@ struct commons {
   arena records;
   std::unique_ptr<stacks> pool;
   std::uint8_t stack_class = 0;  // of options::stack_bytes
-  std::atomic<bool> stopping{false};
-  std::atomic<bool> settling{false};       // somebody waits until every fiber has ended
-  std::atomic<std::uint32_t> starving{0};  // how many wait for a record or a place in a mailbox
-  std::atomic<std::uint32_t> starved{
+  atomic<bool> stopping{false};
+  atomic<bool> settling{false};       // somebody waits until every fiber has ended
+  atomic<std::uint32_t> starving{0};  // how many wait for a record or a place in a mailbox
+  atomic<std::uint32_t> starved{
       0};           // how often that happened; a worker serves each call once before it sleeps
   wait_queue room;  // where they wait
-  std::atomic<std::uint64_t> boxes{0};
+  atomic<std::uint64_t> boxes{0};
   std::array<join_stripe, stripes_count> stripes = {};
 
   /// Called by a worker that has nothing to do while `settling` is set.

@@ -24,7 +24,7 @@ fd_users::fd_users(std::uint32_t fds_max) : size_(fds_max) {
   void* const place = ::mmap(nullptr, std::size_t{size_} * sizeof *words_, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (place == MAP_FAILED) throw std::bad_alloc();
-  words_ = static_cast<std::atomic<std::uint64_t>*>(place);  // zero bytes are a zero atomic
+  words_ = static_cast<atomic<std::uint64_t>*>(place);  // zero bytes are a zero atomic
 }
 
 fd_users::~fd_users() { ::munmap(words_, std::size_t{size_} * sizeof *words_); }

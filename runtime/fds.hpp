@@ -14,8 +14,9 @@
 // number.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+
+#include "coir/detail/atomic.hpp"
 
 namespace coir::detail {
 
@@ -61,7 +62,7 @@ class fd_users {
   }
 
  private:
-  std::atomic<std::uint64_t>* words_;  // zero pages, touched where used
+  atomic<std::uint64_t>* words_;  // zero pages, touched where used
   std::uint32_t size_;
 };
 

@@ -19,12 +19,13 @@
 // Comes from: spawn.   Goes to: waits, timers, worker.
 #pragma once
 
-#include <atomic>
 #include <cstring>
 
 #include "arch/context.hpp"
 #include "arch/exceptions.hpp"
+#include "arch/float_control.hpp"
 #include "arch/sanitizers.hpp"
+#include "coir/detail/atomic.hpp"
 #include "coir/detail/task.hpp"
 #include "coir/fiber.hpp"
 #include "runtime/base.hpp"
@@ -40,7 +41,7 @@ struct commons;
 /// What travels to another worker without room being asked for: a wake-up of a record, or an
 /// errand. Intrusive, and queued at most once, so sending it cannot fail.
 struct wake_link {
-  wake_link* next = nullptr;
+  plain<wake_link*> next = nullptr;
 };
 
 enum class stage : std::uint8_t { unstarted, ready, running, parked, finished };
@@ -91,6 +92,7 @@ inline constexpr std::uint32_t no_home = UINT32_MAX;
 /// What lies at the very top of a stack while a fiber has it.
 struct stack_head {
   arch::exception_state exceptions;
+  arch::float_state controls;  // of a float fiber that is not running
   [[no_unique_address]] arch::switch_notes notes;
 };
 static_assert(sizeof(stack_head) <= stack_header_bytes);
@@ -101,7 +103,10 @@ struct scope_node : list_node {};  // among the children of a scope
 /// A task and where it stands. The members lie in what task leaves of its last 16 bytes.
 struct staged_task : task {
   stage at = stage::finished;
+  // The first two side by side, so that a switch asks for both with one test.
   bool has_exceptions : 1 = false;  // the stack head holds a state that is not empty
+  bool is_float : 1 = false;        // its floating-point controls are its own
+  bool may_move : 1 = false;        // a cross_thread one
   bool let_go : 1 = false;          // it has no handle any more, as far as the owner knows
   bool far_joiners : 1 = false;     // some wait in the join stripe, as far as the owner knows
   std::uint8_t stack_class = 0;
@@ -116,14 +121,14 @@ struct left_off {
 /// Four cache lines: what is stored; what a switch reads; what wakes; what is written once.
 struct record : staged_task, queue_node, left_off, scope_node, wake_link {
   park_site* parked_at = nullptr;
-  std::atomic<std::uint64_t> wake{0};
-  std::atomic<std::uint16_t> join{0};
+  atomic<std::uint64_t> wake{0};
+  atomic<std::uint16_t> join{0};
   std::uint16_t ignored = 0;  // answers operation_canceled that it went on after
   // Written by whoever mails the record, with release, after everything else; read with acquire by
   // a worker that gets the record's wake link and asks whether it is the owner.
-  std::atomic<std::uint32_t> home{no_home};
+  atomic<std::uint32_t> home{no_home};
   // Grows by one at recycling, under no lock: see join.cpp.
-  std::atomic<std::uint64_t> generation{0};
+  atomic<std::uint64_t> generation{0};
   commons* shared = nullptr;  // of its runtime; set once, at its first use
   // Fibers of the same worker that wait for the end; owner only.
   local_joiner* local_joiners = nullptr;

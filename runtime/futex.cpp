@@ -20,7 +20,7 @@
 
 namespace coir::detail {
 
-bool futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+bool futex_wait(atomic<std::uint32_t>& word, std::uint32_t expected,
                 std::int64_t until_ns) noexcept {
   timespec until{};
   timespec* limit = nullptr;
@@ -39,7 +39,7 @@ bool futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
   return !timed_out;
 }
 
-void futex_wake(std::atomic<std::uint32_t>& word, int threads) noexcept {
+void futex_wake(atomic<std::uint32_t>& word, int threads) noexcept {
   const int saved = errno;
   ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAKE | FUTEX_PRIVATE_FLAG,
             threads, nullptr, nullptr, 0);

@@ -8,15 +8,16 @@
 // Comes from: waits, runtime, offload.   Goes to: futex(2).
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+
+#include "coir/detail/atomic.hpp"
 
 namespace coir::detail {
 
 /// False when `until_ns` came first.
-bool futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+bool futex_wait(atomic<std::uint32_t>& word, std::uint32_t expected,
                 std::int64_t until_ns) noexcept;
-void futex_wake(std::atomic<std::uint32_t>& word, int threads) noexcept;
+void futex_wake(atomic<std::uint32_t>& word, int threads) noexcept;
 /// CLOCK_MONOTONIC, for plain threads; fibers ask their backend.
 std::int64_t monotonic_ns() noexcept;
 
@@ -24,7 +25,7 @@ std::int64_t monotonic_ns() noexcept;
 /// run. Never held across a park.
 class word_lock {
  public:
-  explicit word_lock(std::atomic<std::uint32_t>& word) noexcept : word_(word) {
+  explicit word_lock(atomic<std::uint32_t>& word) noexcept : word_(word) {
     // acquire: pairs with the release in the destructor; what the last holder wrote is visible.
     if (word_.exchange(1, std::memory_order_acquire) != 0) [[unlikely]]
       lock_slow();
@@ -35,7 +36,7 @@ class word_lock {
 
  private:
   void lock_slow() noexcept;
-  std::atomic<std::uint32_t>& word_;
+  atomic<std::uint32_t>& word_;
 };
 
 }  // namespace coir::detail

@@ -42,10 +42,10 @@ io_uring_sqe entry_of(std::uint8_t opcode, int fd, const void* address, std::uin
   return e;
 }
 
-std::int32_t run(const io_uring_sqe& e, deadline until) noexcept {
+std::int32_t run(const io_uring_sqe& e, deadline until, const unique_fd* owner = nullptr) noexcept {
   // A negative number of a descriptor is refused here: to some operations -1 means something else.
   if (e.fd < 0 && e.fd != AT_FDCWD) return -EBADF;
-  return detail::perform_entry(e, ns_of(until));
+  return detail::perform_entry(e, ns_of(until), owner);
 }
 
 result<std::size_t> count_of(std::int32_t res) {
@@ -155,13 +155,48 @@ result<> statx(int dirfd, const char* path, int flags, unsigned mask, struct ::s
   return nothing_of(run(e, until));
 }
 
-result<int> accept(int fd, sockaddr* address, unsigned* address_bytes, deadline until) {
+namespace {
+
+// What a socket is asked for, by its number alone or by who owns it.
+
+result<int> accept(int fd, const unique_fd* owner, sockaddr* address, unsigned* address_bytes,
+                   deadline until) {
   io_uring_sqe e =
       entry_of(IORING_OP_ACCEPT, fd, address, 0, reinterpret_cast<std::uintptr_t>(address_bytes));
   e.accept_flags = SOCK_CLOEXEC;
-  const std::int32_t res = run(e, until);
+  const std::int32_t res = run(e, until, owner);
   if (res < 0) return fail(detail::io_error(res));
   return res;
+}
+
+result<std::size_t> recv(int fd, const unique_fd* owner, std::span<std::byte> into, int flags,
+                         deadline until) {
+  io_uring_sqe e = entry_of(IORING_OP_RECV, fd, into.data(), cut(into.size()), 0);
+  e.msg_flags = static_cast<std::uint32_t>(flags);
+  return count_of(run(e, until, owner));
+}
+
+result<std::size_t> send(int fd, const unique_fd* owner, std::span<const std::byte> from, int flags,
+                         deadline until) {
+  io_uring_sqe e = entry_of(IORING_OP_SEND, fd, from.data(), cut(from.size()), 0);
+  e.msg_flags = static_cast<std::uint32_t>(flags | MSG_NOSIGNAL);
+  return count_of(run(e, until, owner));
+}
+
+result<> shutdown(int fd, const unique_fd* owner, int how, deadline until) {
+  return nothing_of(run(
+      entry_of(IORING_OP_SHUTDOWN, fd, nullptr, static_cast<std::uint32_t>(how), 0), until, owner));
+}
+
+}  // namespace
+
+result<int> accept(int fd, sockaddr* address, unsigned* address_bytes, deadline until) {
+  return accept(fd, nullptr, address, address_bytes, until);
+}
+
+result<int> accept(const unique_fd& on, sockaddr* address, unsigned* address_bytes,
+                   deadline until) {
+  return accept(on.get(), &on, address, address_bytes, until);
 }
 
 result<> connect(int fd, const sockaddr* address, unsigned address_bytes, deadline until) {
@@ -169,20 +204,27 @@ result<> connect(int fd, const sockaddr* address, unsigned address_bytes, deadli
 }
 
 result<std::size_t> recv(int fd, std::span<std::byte> into, int flags, deadline until) {
-  io_uring_sqe e = entry_of(IORING_OP_RECV, fd, into.data(), cut(into.size()), 0);
-  e.msg_flags = static_cast<std::uint32_t>(flags);
-  return count_of(run(e, until));
+  return recv(fd, nullptr, into, flags, until);
+}
+
+result<std::size_t> recv(const unique_fd& on, std::span<std::byte> into, int flags,
+                         deadline until) {
+  return recv(on.get(), &on, into, flags, until);
 }
 
 result<std::size_t> send(int fd, std::span<const std::byte> from, int flags, deadline until) {
-  io_uring_sqe e = entry_of(IORING_OP_SEND, fd, from.data(), cut(from.size()), 0);
-  e.msg_flags = static_cast<std::uint32_t>(flags | MSG_NOSIGNAL);
-  return count_of(run(e, until));
+  return send(fd, nullptr, from, flags, until);
 }
 
-result<> shutdown(int fd, int how, deadline until) {
-  return nothing_of(
-      run(entry_of(IORING_OP_SHUTDOWN, fd, nullptr, static_cast<std::uint32_t>(how), 0), until));
+result<std::size_t> send(const unique_fd& on, std::span<const std::byte> from, int flags,
+                         deadline until) {
+  return send(on.get(), &on, from, flags, until);
+}
+
+result<> shutdown(int fd, int how, deadline until) { return shutdown(fd, nullptr, how, until); }
+
+result<> shutdown(const unique_fd& on, int how, deadline until) {
+  return shutdown(on.get(), &on, how, until);
 }
 
 result<unsigned> poll(int fd, unsigned events, deadline until) {

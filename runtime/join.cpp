@@ -2,7 +2,8 @@
 //
 // Always true:
 //   - Fibers of the target's own worker wait in the record (local_joiners), without atomics;
-//     everybody else in the join stripe.
+//     everybody else in the join stripe. Those of a fiber that moves away are woken, and look
+//     again.
 //   - A joiner in the stripe is there before it looks at the join word for the last time, and tells
 //     the owner afterwards: the owner ends the fiber later and looks, or has ended it and looks
 //     then.
@@ -42,15 +43,6 @@ refusal join_local(worker& here, record& r, std::int64_t until_ns) noexcept {
   return refusal_of(here.park_for(starts_now ? &r : nullptr, me, until_ns, true));
 }
 
-bool is_done(const record& r) noexcept {
-  return (r.join.load(std::memory_order_acquire) & join_done) != 0;
-}
-
-bool has_ended(const record& r, std::uint64_t generation) noexcept {
-  // acquire: pairs with recycle(): who sees the old generation sees the old life's join word.
-  return r.generation.load(std::memory_order_acquire) != generation || is_done(r);
-}
-
 /// `generation` is r's; a record that got another one meanwhile has ended.
 refusal join_from_afar(runtime_core& core, record& r, std::uint64_t generation,
                        std::int64_t until_ns) noexcept {
@@ -60,14 +52,9 @@ refusal join_from_afar(runtime_core& core, record& r, std::uint64_t generation,
   const woken why = wait_in(
       core.stripe_of(r).queue, me, until_ns, true, [&] { return !has_ended(r, generation); },
       [&] {
-        // acquire: pairs with recycle(): without a home it has ended, and perhaps before anybody
-        // could know of us.
-        const std::uint32_t home = r.home.load(std::memory_order_acquire);
-        if (home == no_home) return false;
-        if (!COIR_MUTANT(joiner_untold))
+        return stands(r, generation, [&](std::uint32_t home) {
           core.at(home).tell_of_joiner(r.slot % commons::stripes_count);
-        // Again: the owner may have gone for good before it could hear of us.
-        return !has_ended(r, generation);
+        });
       });
   return refusal_of(why);
 }
@@ -81,15 +68,15 @@ bool lives_here(worker* here, const record& r) noexcept {
 
 refusal join(task& t, deadline until) noexcept {
   auto& r = static_cast<record&>(t);
-  worker* const here = worker::current();
-  if (here != nullptr && here->self() == &r && !COIR_MUTANT(self_join_waits)) return errc::deadlock;
+  if (current_fiber() == &r && !COIR_MUTANT(self_join_waits)) return errc::deadlock;
   if (static_cast<runtime_core&>(*r.shared).inherited()) return errc::foreign_runtime;
   while (!is_done(r)) {
     refusal why;
-    if (lives_here(here, r)) {
+    if (worker* const here = worker::current(); lives_here(here, r)) {
       if (r.at == stage::unstarted && !r.waits_to_start()) here->take_mail();
       if (r.at != stage::unstarted || r.waits_to_start()) {
         why = join_local(*here, r, ns_of(until));
+        forced_move();
         if (why && !is_done(r)) return why;
         continue;
       }
@@ -176,6 +163,7 @@ namespace this_fiber {
 void yield() noexcept {
   if (detail::current_fiber() == nullptr) return std::this_thread::yield();
   detail::worker::current()->yield();
+  detail::forced_move();
 }
 
 result<> sleep_until(deadline until) {
@@ -185,6 +173,7 @@ result<> sleep_until(deadline until) {
   }
   detail::private_park site;
   const detail::woken why = detail::worker::current()->park(site, detail::ns_of(until), true);
+  detail::forced_move();
   if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
   return {};
 }
@@ -204,6 +193,11 @@ fiber_id id() noexcept {
 unsigned worker() noexcept {
   detail::worker* const here = detail::worker::current();
   return here == nullptr ? UINT_MAX : here->index();
+}
+
+result<> move_to(unsigned worker) {
+  if (const detail::refusal why = detail::move_fiber(worker)) return fail(why.code());
+  return {};
 }
 
 }  // namespace this_fiber

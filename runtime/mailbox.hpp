@@ -12,10 +12,10 @@
 // Comes from: worker::launch, runtime (threads).   Goes to: worker::take_mail.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 
+#include "coir/detail/atomic.hpp"
 #include "runtime/base.hpp"
 
 namespace coir::detail {
@@ -81,8 +81,8 @@ class mailbox {
 
  private:
   struct slot {
-    std::atomic<std::uint64_t> turn{0};
-    record* what = nullptr;
+    atomic<std::uint64_t> turn{0};
+    plain<record*> what = nullptr;
   };
   static constexpr std::uint64_t power_of_two(std::uint32_t n) noexcept {
     std::uint64_t p = 1;
@@ -93,8 +93,8 @@ class mailbox {
   const std::uint64_t limit_;
   const std::uint64_t mask_;
   std::unique_ptr<slot[]> slots_;
-  alignas(cache_line_bytes) std::atomic<std::uint64_t> tail_{0};
-  alignas(cache_line_bytes) std::atomic<std::uint64_t> head_{
+  alignas(cache_line_bytes) atomic<std::uint64_t> tail_{0};
+  alignas(cache_line_bytes) atomic<std::uint64_t> head_{
       0};  // written by the reader, read by senders
 };
 

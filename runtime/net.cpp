@@ -123,7 +123,7 @@ result<tcp_stream> tcp_listener::accept(deadline until) {
   std::chrono::milliseconds pause{10};
   bool told = false;
   for (;;) {
-    const auto fd = io::accept(fd_.get(), nullptr, nullptr, until);
+    const auto fd = io::accept(fd_, nullptr, nullptr, until);
     if (fd) {
       if (no_delay_) set_flag(*fd, IPPROTO_TCP, TCP_NODELAY);
       return tcp_stream(*fd);
@@ -161,20 +161,24 @@ result<> tcp_listener::serve(std::function<void(tcp_stream)> handler, const spaw
   detail::runtime_core* const core = detail::current_core();
   if (core == nullptr) return fail(errc::not_in_fiber);
   scope connections;
-  // One acceptor on every worker: a busy one does not keep the others from taking what waits.
-  const auto take_all = [&]() -> result<> {
-    for (;;) {
-      auto stream = accept();
-      if (!stream) return fail(stream.error());
-      spawn_options where = each;
-      where.worker = emptiest(*core);
-      (void)connections.spawn(
-          [&handler, s = std::move(*stream)]() mutable { handler(std::move(s)); }, where);
-    }
-  };
   std::error_code ended;
   {
     scope acceptors;
+    // One acceptor on every worker: a busy one does not keep the others from taking what waits.
+    const auto take_all = [&]() -> result<> {
+      for (;;) {
+        auto stream = accept();
+        if (!stream) return fail(stream.error());
+        spawn_options where = each;
+        if (!where.worker) where.worker = emptiest(*core);
+        const auto made = connections.spawn(
+            [&handler, s = std::move(*stream)]() mutable { handler(std::move(s)); }, where);
+        // No connection will ever get such a fiber.
+        if (made.refusal() != std::errc::invalid_argument) continue;
+        acceptors.cancel();
+        return fail(made.refusal());
+      }
+    };
     for (unsigned w = 0; w < core->workers(); ++w)
       acceptors.spawn(take_all, {.name = "accept", .worker = w});
     if (auto joined = acceptors.join(); !joined) ended = joined.error();

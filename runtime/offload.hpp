@@ -52,7 +52,7 @@ class offload_pool {
   list<offload_call> queue_;
   unsigned waiting_ = 0;
   unsigned idle_ = 0;
-  std::atomic<unsigned> busy_{0};
+  atomic<unsigned> busy_{0};
   bool ending_ = false;
   std::vector<std::thread> threads_;
 };

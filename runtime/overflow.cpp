@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
 #include <utility>
 
+#include "coir/detail/atomic.hpp"
 #include "runtime/stacks.hpp"
 
 namespace coir::detail {
@@ -29,8 +29,8 @@ namespace {
 
 struct sigaction earlier_segv = {};  // written before the handler is installed, read only then
 struct sigaction earlier_bus = {};
-std::atomic<overflow_describe> describe_fiber{nullptr};
-std::atomic<unsigned> speaking{0};  ///< threads between their fault and the end of their report
+atomic<overflow_describe> describe_fiber{nullptr};
+atomic<unsigned> speaking{0};  ///< threads between their fault and the end of their report
 
 /// One line of text, cut off where it is full.
 class report_line {

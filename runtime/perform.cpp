@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "coir/effects.hpp"
+#include "coir/io.hpp"
 
 namespace coir {
 
@@ -65,16 +66,23 @@ bool enter_descriptor(worker& here, int fd) noexcept {
 
 /// An effect may be several operations (the second after EINTR, or after waiting for readiness). A
 /// close waits until the whole effect has left, so the later ones never meet the next owner of the
-/// number.
+/// number. Nor does the first: `owner`, whose number it is, is asked again once we have entered.
 class effect_on_descriptor {
  public:
-  effect_on_descriptor(worker& here, const io_uring_sqe& entry) noexcept
+  effect_on_descriptor(worker& here, const io_uring_sqe& entry, const io::unique_fd* owner) noexcept
       : operations_(here.operations()) {
     if (!uses_fd(entry)) return;
     refused_ = operations_.fd_word(entry.fd) == nullptr || !enter_descriptor(here, entry.fd);
     if (refused_) return;
+    operations_.hold(entry.fd);
+    // A close takes the number from its owner first. One that ended before we entered is seen here,
+    // because entering acquires what it released; one that comes later waits for us.
+    if (owner != nullptr && owner->get() != entry.fd && !COIR_MUTANT(owner_asked_once)) {
+      operations_.let_go(entry.fd);
+      refused_ = true;
+      return;
+    }
     fd_ = entry.fd;
-    operations_.hold(fd_);
   }
   ~effect_on_descriptor() {
     if (fd_ >= 0) operations_.let_go(fd_);
@@ -135,7 +143,8 @@ std::int32_t wait_until_ready(worker& here, const io_uring_sqe& entry, std::int6
   return once(here, poll, until_ns, heed_cancel);
 }
 
-std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed_cancel) noexcept {
+std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed_cancel,
+                     const io::unique_fd* owner = nullptr) noexcept {
   worker* const here = worker::current();
   if (here == nullptr || here->self() == nullptr)
     return -(io_own_base + static_cast<int>(errc::not_in_fiber));
@@ -143,7 +152,7 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
     here->count_ignored(*here->self());
     return -ECANCELED;
   }
-  const effect_on_descriptor effect(*here, entry);
+  const effect_on_descriptor effect(*here, entry, owner);
   if (effect.refused()) return -EBADF;
   for (;;) {
     const std::int32_t res = once(*here, entry, until_ns, heed_cancel);
@@ -168,12 +177,17 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
 
 }  // namespace
 
-std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns) noexcept {
-  return perform(entry, until_ns, true);
+std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
+                           const io::unique_fd* owner) noexcept {
+  const std::int32_t res = perform(entry, until_ns, true, owner);
+  forced_move();  // only now: the effect holds its worker's count of the descriptor
+  return res;
 }
 
 std::int32_t perform_to_the_end(const io_uring_sqe& entry) noexcept {
-  return perform(entry, never_ns, false);
+  const std::int32_t res = perform(entry, never_ns, false);
+  forced_move();
+  return res;
 }
 
 std::int32_t perform_io(fill_function fill, const void* op, deadline until) noexcept {

@@ -11,11 +11,17 @@
 
 #include "runtime/waiting.hpp"
 
+namespace coir::io {
+class unique_fd;
+}
+
 namespace coir::detail {
 
 /// Performs the entry on the calling fiber's worker. Returns res of the last completion, a negative
-/// errno, or -(io_own_base + errc).
-std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns) noexcept;
+/// errno, or -(io_own_base + errc). -EBADF when the entry's descriptor is no longer that of
+/// `owner`.
+std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
+                           const io::unique_fd* owner = nullptr) noexcept;
 
 /// The same, whether or not the fiber is cancelled, without a deadline: for what must happen once
 /// it was begun.

@@ -18,7 +18,7 @@
 
 namespace coir::detail {
 
-std::atomic<unsigned> forks_seen{0};
+atomic<unsigned> forks_seen{0};
 
 namespace {
 

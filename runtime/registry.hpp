@@ -8,8 +8,7 @@
 // Comes from: runtime_setup, runtime.   Goes to: wait(fiber_id), close on plain threads.
 #pragma once
 
-#include <atomic>
-
+#include "coir/detail/atomic.hpp"
 #include "runtime/base.hpp"
 
 namespace coir::detail {
@@ -20,7 +19,7 @@ void register_core(runtime_core& core);
 void unregister_core(runtime_core& core) noexcept;
 
 /// How often this process was forked off another one since the library was loaded.
-COIR_HIDDEN extern std::atomic<unsigned> forks_seen;
+COIR_HIDDEN extern atomic<unsigned> forks_seen;
 inline unsigned fork_generation() noexcept {
   // relaxed: written in the child before it has a second thread.
   return forks_seen.load(std::memory_order_relaxed);

@@ -85,6 +85,10 @@ result<> runtime_core::start() {
     for (unsigned i = 0; i < workers(); ++i) threads_.emplace_back([this, i] { work(i); });
   } catch (const std::system_error& refused) {
     why = refused.code();
+    log(log_record::level::error,
+        "no thread for worker " + std::to_string(threads_.size()) + " of " +
+            std::to_string(workers()) + ": " + why.message() +
+            ": raise `ulimit -u` or pids.max of the control group, or lower options::workers");
   }
   for (std::uint32_t seen = 0;
        (seen = attached_.load(std::memory_order_acquire)) < threads_.size();)
@@ -114,22 +118,10 @@ void runtime_core::request_stop() noexcept {
 }
 
 void runtime_core::uncount_foreign_spawn() noexcept {
-  foreign_spawned_.fetch_sub(1, std::memory_order_seq_cst);
-  if (!settling.load(std::memory_order_seq_cst)) return;
-  // Whoever waits for the end may have counted this one, and no worker will go idle for it.
-  idle_word_.fetch_add(1, std::memory_order_acq_rel);
-  futex_wake(idle_word_, INT32_MAX);
+  counted_out(foreign_spawned_, settling, idle_word_);
 }
 
-bool runtime_core::all_ended() const noexcept {
-  // Finished before spawned: see the top of runtime.hpp. acquire: pairs with the release of each
-  // count.
-  std::uint64_t finished = 0;
-  for (const auto& w : workers_) finished += w->finished.load(std::memory_order_acquire);
-  std::uint64_t spawned = foreign_spawned_.load(std::memory_order_seq_cst);
-  for (const auto& w : workers_) spawned += w->spawned.load(std::memory_order_acquire);
-  return finished == spawned;
-}
+bool runtime_core::all_ended() const noexcept { return nobody_lives(workers_, foreign_spawned_); }
 
 bool runtime_core::stuck() const noexcept {
   const auto resting = [this] {
@@ -159,26 +151,24 @@ void runtime_core::on_worker_idle(commons& self) noexcept {
   const bool everybody = std::all_of(core.workers_.begin(), core.workers_.end(), [](const auto& w) {
     return w->resting() == rest::for_others;
   });
-  if (!everybody) return;
-  core.idle_word_.fetch_add(1, std::memory_order_acq_rel);
-  futex_wake(core.idle_word_, INT32_MAX);
+  if (everybody) tell_idle(core.idle_word_);
 }
 
 std::error_code runtime_core::wait_until_ended(std::int64_t until_ns,
                                                bool detect_deadlock) noexcept {
-  settling.store(true, std::memory_order_seq_cst);
-  for (const auto& w : workers_) w->ring();
-  for (;;) {
-    const std::uint32_t seen = idle_word_.load(std::memory_order_acquire);
-    if (all_ended()) return {};
-    if (detect_deadlock && stuck()) {
-      const std::string names = describe_survivors();
-      log(log_record::level::error,
-          "deadlock: nothing is under way, and these fibers wait: " + names);
-      return make_error_code(errc::deadlock);
-    }
-    if (!futex_wait(idle_word_, seen, until_ns)) return make_error_code(errc::survivors);
-  }
+  std::error_code why;
+  const auto ring_everybody = [&] {
+    for (const auto& w : workers_) w->ring();
+  };
+  const bool over = wait_for_idle(settling, idle_word_, until_ns, ring_everybody, [&] {
+    if (all_ended()) return true;
+    if (!detect_deadlock || !stuck()) return false;
+    log(log_record::level::error,
+        "deadlock: nothing is under way, and these fibers wait: " + describe_survivors());
+    why = make_error_code(errc::deadlock);
+    return true;
+  });
+  return over ? why : make_error_code(errc::survivors);
 }
 
 std::error_code runtime_core::wait_for_all() noexcept { return wait_until_ended(never_ns, true); }
@@ -237,7 +227,7 @@ void runtime_core::refuse_queued(std::error_code why) noexcept {
 void runtime_core::take_what_is_left(std::error_code why) noexcept {
   // seq_cst: orders the end of the threads before the look into their inboxes; partner: the fence
   // of ring(), between a message and its sender's last look at what it is about.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  fence(std::memory_order_seq_cst);
   for (const auto& w : workers_) w->refuse_unstarted(why);
 }
 

@@ -26,6 +26,7 @@
 #include "runtime/fds.hpp"
 #include "runtime/offload.hpp"
 #include "runtime/registry.hpp"
+#include "runtime/settling.hpp"
 #include "runtime/worker.hpp"
 
 namespace coir::detail {
@@ -61,7 +62,8 @@ class runtime_core : public commons {
     return fork_generation_ != fork_generation() && !COIR_MUTANT(fork_unnoticed);
   }
   bool started() const noexcept { return state_.load(std::memory_order_acquire) != state::created; }
-  void count_foreign_spawn() noexcept { foreign_spawned_.fetch_add(1, std::memory_order_seq_cst); }
+  /// False: refused, and uncount_foreign_spawn() follows.
+  bool count_foreign_spawn() noexcept { return counted_in(foreign_spawned_, stopping); }
   void uncount_foreign_spawn() noexcept;
   std::string describe_survivors() const;
   unsigned next_worker() noexcept {
@@ -75,7 +77,7 @@ class runtime_core : public commons {
   }
   bool abandoned() const noexcept { return state_.load() == state::abandoned; }
 
-  std::atomic<std::uint32_t> visitors{0};  // threads inside for_each_core
+  atomic<std::uint32_t> visitors{0};  // threads inside for_each_core
 
  private:
   enum class state : std::uint32_t { created, started, stopping, ended, abandoned };
@@ -95,21 +97,25 @@ class runtime_core : public commons {
   std::vector<std::unique_ptr<worker>> workers_;
   std::vector<std::thread> threads_;
   offload_pool offload_;
-  std::atomic<state> state_{state::created};
-  std::atomic<std::uint64_t> foreign_spawned_{0};  // by threads that are no worker of ours
-  std::atomic<std::uint32_t> idle_word_{0};  // grows whenever a worker was idle while settling
-  std::atomic<std::uint32_t> turn_{0};
-  std::atomic<int> attach_error_{0};
-  std::mutex life_;                     // start and shutdown, one at a time
-  std::atomic<std::uint32_t> gate_{0};  // 0 closed, 1 serve, 2 give up: told to attached workers
+  atomic<state> state_{state::created};
+  atomic<std::uint64_t> foreign_spawned_{0};  // by threads that are no worker of ours
+  atomic<std::uint32_t> idle_word_{0};        // grows whenever a worker was idle while settling
+  atomic<std::uint32_t> turn_{0};
+  atomic<int> attach_error_{0};
+  std::mutex life_;                // start and shutdown, one at a time
+  atomic<std::uint32_t> gate_{0};  // 0 closed, 1 serve, 2 give up: told to attached workers
   unsigned fork_generation_;
   std::unique_ptr<errand[]> stop_errands_;  // one per worker, sent once
   bool stop_sent_ = false;                  // guarded by stop_lock_
-  std::atomic<std::uint32_t> stop_lock_{0};
-  std::atomic<std::uint32_t> attached_{0};
+  atomic<std::uint32_t> stop_lock_{0};
+  atomic<std::uint32_t> attached_{0};
   bool here_ = false;  // run_here: worker 0 is on the caller's thread
   bool deadlocked_ = false;
 };
+
+/// The processors that the quotas of a process's control group and of those above it allow, rounded
+/// up; 0 without one. `told` is its /proc/self/cgroup, `root` where the unified hierarchy is.
+unsigned quota_processors(const std::string& told, const std::string& root);
 
 /// The runtime with this serial, in this process; null when there is none.
 runtime_core* find_core(std::uint32_t serial) noexcept;

@@ -15,6 +15,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <string>
 
 #include "arch/refusal.hpp"
 #include "runtime/overflow.hpp"
@@ -34,19 +36,22 @@ void log_to_stderr(const log_record& line) {
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, length);
 }
 
-/// Processors by the cgroup's quota, rounded up; 0 without a quota. cpu.max holds "quota period" in
-/// microseconds, or "max".
-unsigned quota_processors() noexcept {
-  const int fd = ::open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  char text[64] = {};
-  const auto n = ::read(fd, text, sizeof text - 1);
-  ::close(fd);
+/// What cpu.max of one group says, rounded up; 0 without a quota. It holds "quota period" in
+/// microseconds, or "max period".
+unsigned quota_of(const std::string& group) {
+  std::ifstream in(group + "/cpu.max");
   long quota = 0;
   long period = 0;
-  if (n <= 0 || std::sscanf(text, "%ld %ld", &quota, &period) != 2 || quota <= 0 || period <= 0)
-    return 0;
-  return static_cast<unsigned>((quota + period - 1) / period);
+  if (!(in >> quota >> period) || quota <= 0 || period <= 0) return 0;
+  return static_cast<unsigned>(std::min((quota + period - 1) / period, 1L << 20));
+}
+
+/// The group of a process in the unified hierarchy, as in "/a/b"; empty when it is not told.
+std::string group_of(const std::string& told) {
+  std::ifstream in(told);
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("0::/")) return line.substr(3);
+  return {};
 }
 
 unsigned usable_processors() noexcept {
@@ -55,7 +60,8 @@ unsigned usable_processors() noexcept {
   unsigned count = 1;
   if (::sched_getaffinity(0, sizeof set, &set) == 0)
     count = static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
-  if (const unsigned quota = quota_processors(); quota != 0) count = std::min(count, quota);
+  const unsigned quota = quota_processors("/proc/self/cgroup", "/sys/fs/cgroup");
+  if (quota != 0) count = std::min(count, quota);
   return std::min(count, 256u);
 }
 
@@ -122,6 +128,16 @@ bool describe_running(overflow_view& out) noexcept {
 }
 
 }  // namespace
+
+unsigned quota_processors(const std::string& told, const std::string& root) {
+  unsigned least = 0;
+  // A quota of a group binds those below it, too. Groups that this mount does not show are skipped.
+  for (std::string group = group_of(told);; group.resize(group.rfind('/'))) {
+    const unsigned quota = quota_of(root + group);
+    if (quota != 0 && (least == 0 || quota < least)) least = quota;
+    if (group.empty()) return least;
+  }
+}
 
 void commons::log(log_record::level severity, const std::string& text) const {
   chosen.log({severity, text});

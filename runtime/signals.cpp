@@ -7,13 +7,13 @@
 //
 // Comes from: coir/signals.hpp.   Goes to: io::read.
 #include "coir/signals.hpp"
+#include "coir/detail/atomic.hpp"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <thread>
 
@@ -23,10 +23,11 @@ namespace {
 constexpr int numbers_max = 65;
 // One more than the write end for each signal, 0 when nobody listens. Lock-free, because a handler
 // reads it.
-constinit std::array<std::atomic<int>, numbers_max> write_ends{};
+constinit std::array<detail::atomic<int>, numbers_max> write_ends{};
 std::array<struct sigaction, numbers_max> earlier;  // written by the owner of the number
 
-std::atomic<int> inside{0};  // handlers between their look at the table and the end of their write
+// Handlers between their look at the table and the end of their write.
+detail::atomic<int> inside{0};
 
 void on_signal(int number) {
   const int saved = errno;
@@ -70,7 +71,12 @@ result<signals> signals::create(std::initializer_list<int> numbers) {
     action.sa_handler = &on_signal;
     action.sa_flags = SA_RESTART | SA_ONSTACK;
     ::sigfillset(&action.sa_mask);
-    ::sigaction(n, &action, &earlier[static_cast<std::size_t>(n)]);
+    if (::sigaction(n, &action, &earlier[static_cast<std::size_t>(n)]) != 0) {
+      // The C library keeps some numbers for itself. The handler never saw this one.
+      write_ends[static_cast<std::size_t>(n)].store(0, std::memory_order_relaxed);
+      made.restore();
+      return fail(std::errc::invalid_argument);
+    }
     made.numbers_.push_back(n);
   }
   return made;

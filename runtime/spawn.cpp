@@ -17,6 +17,11 @@
 namespace coir::detail {
 namespace {
 
+// The two questions that a switcher answers are its two bits.
+static_assert(static_cast<unsigned>(switcher::same_thread_float) == 1);
+static_assert(static_cast<unsigned>(switcher::cross_thread_no_float) == 2);
+static_assert(static_cast<unsigned>(switcher::cross_thread_float) == 3);
+
 /// `here` is the calling worker if it is one of `core`.
 record* take_record(runtime_core& core, worker* here) {
   const std::uint32_t slot =
@@ -66,6 +71,7 @@ refusal check(const runtime_core& core, const spawn_options& options, unsigned& 
   if (core.stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(work_after_stop))
     return errc::shutting_down;
   if (options.worker && *options.worker >= core.workers()) return std::errc::invalid_argument;
+  if (options.sw > switcher::cross_thread_float) return std::errc::invalid_argument;
   if (options.stack_bytes == 0) return {};
   const auto asked = core.pool->class_of(options.stack_bytes);
   if (!asked || options.stack_bytes < stack_smallest_bytes) return std::errc::invalid_argument;
@@ -96,6 +102,9 @@ task* new_task(runtime_core* core, const spawn_options& options, const site& whe
   r->at = stage::unstarted;
   r->let_go = false;
   r->far_joiners = false;
+  const auto kind = static_cast<unsigned>(options.sw);
+  r->is_float = (kind & 1) != 0;
+  r->may_move = (kind & 2) != 0;
   r->stack_class = static_cast<std::uint8_t>(klass);
   r->file = where.file;
   r->line = where.line;
@@ -129,7 +138,7 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
     if (!wait) return errc::mailbox_full;
     core.starving.fetch_add(1, std::memory_order_seq_cst);
     // seq_cst: orders the announcement before the last try; partner: worker::take_mail().
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence(std::memory_order_seq_cst);
     waiter w;
     bool sent = false;
     const woken why = wait_in(core.at(target).mail_room, w, ns_of(until), true, [&] {
@@ -179,9 +188,7 @@ refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
     here->spawned.store(here->spawned.load(std::memory_order_relaxed) + 1,
                         std::memory_order_release);
   } else {
-    // Counted first, then asked: a shutdown that does not see the count is seen here.
-    core.count_foreign_spawn();
-    if (core.stopping.load(std::memory_order_seq_cst)) {
+    if (!core.count_foreign_spawn()) {
       core.uncount_foreign_spawn();
       return errc::shutting_down;
     }
@@ -201,8 +208,8 @@ refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
   }
   if (!why) return {};
   if (ours) {
-    here->spawned.store(here->spawned.load(std::memory_order_relaxed) - 1,
-                        std::memory_order_release);
+    worker& now = *worker::current();  // the wait for room may be one that ends elsewhere
+    now.spawned.store(now.spawned.load(std::memory_order_relaxed) - 1, std::memory_order_release);
   } else {
     core.uncount_foreign_spawn();
   }

@@ -16,7 +16,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +25,7 @@
 #include <optional>
 #include <vector>
 
+#include "coir/detail/atomic.hpp"
 #include "coir/options.hpp"
 #include "coir/result.hpp"
 #include "runtime/base.hpp"
@@ -214,7 +214,7 @@ class stacks {
   stack_shapes shapes_;
   bool locked_;  ///< the process locks its memory: regions are kept small, they cost real pages
   bool abandoned_ = false;
-  std::atomic<std::uint32_t> starved_{0};  ///< one bit per class; written under the mutex
+  atomic<std::uint32_t> starved_{0};  ///< one bit per class; written under the mutex
 
   mutable std::mutex mutex_;  ///< guards everything below
   guard_way way_;
@@ -283,7 +283,7 @@ class stack_cache {
 
   struct alignas(cache_line_bytes) shelf {
     std::byte** slots = nullptr;  ///< the newest last
-    std::atomic<std::uint32_t> count{0};
+    atomic<std::uint32_t> count{0};
     stack_shape shape = {};
   };
   static_assert(sizeof(shelf) == cache_line_bytes);

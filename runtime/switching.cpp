@@ -1,10 +1,10 @@
 // switching.cpp: how a worker runs fibers: choose, bind a stack, hop, end.
 //
 // Always true:
-//   - hop() is the one place where a fiber leaves its stack to come back, finish() the one where it
-//     leaves for good.
+//   - hop() is the one place where a fiber leaves its stack to come back on this worker, finish()
+//     the one where it leaves for good. (moving.cpp: to come back on another worker.)
 //   - What belongs to the fiber and not to the thread changes hands at every hop: errno's value,
-//     the C++ exception state.
+//     the C++ exception state, and the floating-point controls of a float fiber.
 //   - A record is not touched after its join word said done, unless it was detached and so belongs
 //     to nobody else.
 //
@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <cstdio>
 
-#include "arch/float_control.hpp"
 #include "runtime/worker.hpp"
 
 namespace coir::detail {
@@ -21,6 +20,10 @@ namespace {
 constexpr std::int64_t turn_ns = 200'000;
 constexpr int picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 constexpr unsigned unstarted_every = 8;
+constexpr std::uint32_t crowd = 1500;  // 6 lines of each are touched: half a megabyte
+constexpr std::uint32_t record_ahead = 8;
+constexpr std::uint32_t stack_ahead = 4;
+constexpr unsigned stack_lines = 3;
 constexpr std::uint16_t ignored_reported = 1'000;
 
 stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
@@ -37,6 +40,24 @@ bool worker::turn_is_over() noexcept {
   if (now < turn_ends_ns_) return false;
   turn_ends_ns_ = now + turn_ns;
   return true;
+}
+
+/// Who runs soon is fetched into the cache: the record first, and when that has arrived the top of
+/// the stack it points to. A crowd does not fit the second level of the cache, so it is fetched
+/// earlier and more of it; for fewer that costs more than it gives. Yield among 10,000: 40 ns
+/// without, 25 with; among 1,000 the modest form saves 1.5 of 11 ns and the other one costs 1 more.
+[[gnu::always_inline]] inline void worker::fetch_ahead() noexcept {
+  const std::uint32_t waiting = ready_.size();
+  if (waiting < crowd) [[likely]] {
+    if (waiting < 3) return;
+    __builtin_prefetch(&ready_.ahead(2)->context, 1);
+    __builtin_prefetch(ready_.ahead(0)->context.sp, 1);
+    return;
+  }
+  __builtin_prefetch(&ready_.ahead(record_ahead)->context, 1);
+  const auto* const top = static_cast<const std::byte*>(ready_.ahead(stack_ahead)->context.sp);
+  for (unsigned line = 0; line < stack_lines; ++line)
+    __builtin_prefetch(top + line * cache_line_bytes, 1);
 }
 
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
@@ -57,7 +78,7 @@ bool worker::turn_is_over() noexcept {
   const bool they_first = COIR_MUTANT(unstarted_overtake) && new_ones;
   if (!ready_.empty() && !their_turn && !they_first) {
     record* const next = ready_.pop_front();
-    if (record* const after = ready_.front()) __builtin_prefetch(&after->context);
+    fetch_ahead();
     return next;
   }
   if (!new_ones) return nullptr;
@@ -133,11 +154,22 @@ void worker::fail_oldest_unstarted() noexcept {
 
 // -- hopping
 
-[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::exchange_exceptions(
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::exchange_belongings(
     record* from, record* to) noexcept {
-  // One test when nobody is inside a catch or unwinding, which is nearly always.
-  if (live_exceptions_->any() == 0 && (to == nullptr || !to->has_exceptions)) [[likely]]
+  // Three tests of words that the switch has in its hands: nobody is inside a catch or unwinding,
+  // and nobody is float, which is nearly always.
+  if (live_exceptions_->any() == 0 && (from == nullptr || !from->is_float) &&
+      (to == nullptr || !(to->has_exceptions || to->is_float))) [[likely]]
     return;
+  bring_belongings(from, to);
+}
+
+// Out of line: 40 instructions less in the hop of those who have nothing to bring.
+[[gnu::noinline]] COIR_UNINSTRUMENTED void worker::bring_belongings(record* from,
+                                                                    record* to) noexcept {
+  if (!COIR_MUTANT(float_left_behind))
+    arch::exchange_float(from != nullptr && from->is_float ? &from->head().controls : nullptr,
+                         to != nullptr && to->is_float ? &to->head().controls : nullptr);
   arch::exception_state nobody[2];
   arch::exception_state& save = from != nullptr ? from->head().exceptions : nobody[0];
   arch::exception_state& restore = to != nullptr ? to->head().exceptions : nobody[1];
@@ -154,7 +186,7 @@ void worker::fail_oldest_unstarted() noexcept {
     return;
   }
   from.saved_errno = *errno_;
-  exchange_exceptions(&from, next);
+  exchange_belongings(&from, next);
   ++counts_.switches;
   current_ = next;
   if (next != nullptr) {
@@ -174,7 +206,7 @@ COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
   if (ready_.empty() && unstarted_.empty()) return;
   record* const next = choose_bound();
   if (next == nullptr) return;
-  exchange_exceptions(nullptr, next);
+  exchange_belongings(nullptr, next);
   ++counts_.switches;
   current_ = next;
   next->at = stage::running;
@@ -182,6 +214,8 @@ COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
   arch::switch_to(loop_, next->context);
   arch::note_arrive(loop_notes_);
   current_ = nullptr;
+  if (leaving_ != nullptr) [[unlikely]]
+    send_off();
 }
 
 woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept {
@@ -252,7 +286,7 @@ void worker::yield() noexcept {
   dead_slot_ = slot;
   dead_class_ = klass;
   no_stack_ = false;
-  exchange_exceptions(nullptr, next);
+  exchange_belongings(nullptr, next);
   ++counts_.switches;
   current_ = next;
   arch::context nobody;
@@ -278,6 +312,8 @@ void worker::yield() noexcept {
     if (fiber.scope != nullptr) fiber.scope->answered(*fiber.scope, fiber);
     fiber.ops->drop(fiber);
   }
+  if (fiber.is_float) [[unlikely]]
+    arch::reset_float_control();
   std::byte* const slot = std::exchange(fiber.stack_slot, nullptr);
   const unsigned klass = fiber.stack_class;
   end_of(fiber);

@@ -32,8 +32,16 @@ uring::~uring() {
 int uring::attach() noexcept {
   const int enabled = io_uring_enable_rings(&ring_);
   if (enabled < 0) return enabled;
+  // Entering by an index of this thread spares the kernel the look for the descriptor in a table
+  // that threads share. Refused (a restricted ring, an older kernel), the descriptor serves.
+  registered_ = io_uring_register_ring_fd(&ring_) == 1;
   arm_bell();
   return 0;
+}
+
+void uring::detach() noexcept {
+  if (registered_) io_uring_unregister_ring_fd(&ring_);
+  registered_ = false;
 }
 
 io_uring_sqe* uring::entry(bool urgent) noexcept {

@@ -32,6 +32,7 @@ class uring final : public backend {
   ~uring() override;
 
   int attach() noexcept override;
+  void detach() noexcept override;
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
   bool cancel(token target) noexcept override;
   bool cancel_fd(int fd) noexcept override;
@@ -53,6 +54,7 @@ class uring final : public backend {
   io_uring ring_;
   int bell_fd_;
   bool bell_armed_ = false;
+  bool registered_ = false;     // with the thread that attached: ring_ knows its index there
   bool stale_taskrun_ = false;  // the last enter left the flag and brought nothing
   mutable unsigned stale_looks_ = 0;
   std::uint64_t bell_value_ = 0;  // the kernel writes it when the bell rings

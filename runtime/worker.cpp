@@ -19,6 +19,7 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
       stacks_(*shared.pool),
+      ready_(shared.records.capacity()),
       mail_(s.mailbox_slots) {
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();
@@ -57,6 +58,7 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
 }
 
 void worker::leave_thread() noexcept {
+  outside_->detach();
   give_stacks_back();
   shared_.records.flush(records_);
   arch::set_thread_word(nullptr);
@@ -93,7 +95,7 @@ void worker::take_mail() noexcept {
     counts_.deflected_in += taken;
     // seq_cst: orders the places that became free before the look; partner: launch_at(), which
     // raises `starving` and then tries to send. One of the two sees the other.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence(std::memory_order_seq_cst);
     if (shared_.starving.load(std::memory_order_relaxed) != 0 && !COIR_MUTANT(room_never_given))
       wake_some(mail_room, taken);
   }
@@ -112,24 +114,17 @@ void worker::serve_starving() noexcept {
 
 void worker::take_wakes() noexcept {
   if (wakes_.empty()) return;
-  counts_.wakes_taken += wakes_.take(
-      [this](record& fiber) noexcept {
-        if (fiber.home.load(std::memory_order_acquire) != settings_.index) {
-          // Deflected while a cancel was on its way: the link follows. acquire: pairs with the
-          // mailer's release of `home`.
-          return shared_.send_wake(shared_, fiber);
-        }
-        // Asked while the queued link still keeps the record from being recycled: once it is
-        // taken, a finished one may become somebody else's. A live one is ours and stays so.
-        const bool ended = fiber.at == stage::finished;
-        const taken_link news = take_link(fiber);
-        if (news.orphan) return recycle(fiber);
-        if (ended) return news.detached ? drop_unheld(fiber) : void();
-        if (news.detached) fiber.let_go = true;
-        if (news.claimed) return make_ready(fiber);
-        if (news.cancelled) stop_parked(fiber, woken::by_cancel);
-      },
-      [this](errand& what) noexcept { what.run(what, this); });
+  struct {
+    worker& here;
+    void pass_on(record& fiber) noexcept { here.shared_.send_wake(here.shared_, fiber); }
+    void recycle(record& fiber) noexcept { detail::recycle(fiber); }
+    void drop_unheld(record& fiber) noexcept { here.drop_unheld(fiber); }
+    void make_ready(record& fiber) noexcept { here.make_ready(fiber); }
+    void stop_parked(record& fiber) noexcept { here.stop_parked(fiber, woken::by_cancel); }
+  } owner{*this};
+  counts_.wakes_taken +=
+      wakes_.take([&](record& fiber) noexcept { hear(fiber, settings_.index, owner); },
+                  [this](errand& what) noexcept { what.run(what, this); });
 }
 
 void worker::stop_parked(record& fiber, woken why) noexcept {
@@ -196,7 +191,9 @@ void worker::sleep_or_poll() noexcept {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
     publish_counts();
-    const std::int64_t slept_at = spin_ns_ < settings_.idle_spin_ns ? outside_->now_ns() : 0;
+    // Every fourth sleep is enough to learn from, and the clock is not free.
+    const bool learns = spin_ns_ < settings_.idle_spin_ns && counts_.sleeps.get() % 4 == 0;
+    const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
     outside_->wait(timers_.next_deadline());
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.

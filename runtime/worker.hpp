@@ -26,8 +26,10 @@
 #include "runtime/bell.hpp"
 #include "runtime/commons.hpp"
 #include "runtime/deflect.hpp"
+#include "runtime/ending.hpp"
 #include "runtime/flight.hpp"
 #include "runtime/mailbox.hpp"
+#include "runtime/ready.hpp"
 #include "runtime/timers.hpp"
 #include "runtime/waits.hpp"
 
@@ -43,7 +45,7 @@ class counter {
   std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
 
  private:
-  std::atomic<std::uint64_t> value_{0};
+  atomic<std::uint64_t> value_{0};
 };
 
 struct worker_counters {
@@ -101,6 +103,9 @@ class worker {
   /// is unstarted here.
   woken park_for(record* first, park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
   void yield() noexcept;
+  /// The running fiber goes on on `target`, another worker of this runtime; returns there. The
+  /// caller holds nothing of this worker any more. See moving.cpp.
+  void carry_to(worker& target) noexcept;
   /// A cancelled fiber asked for something again and is refused. After 1,000 times one log line
   /// says so; nothing else is done about it.
   void count_ignored(record& fiber) noexcept;
@@ -142,8 +147,8 @@ class worker {
 
   // Who was spawned by this worker and who ended on it; their sums over all workers meet when
   // nobody is alive.
-  std::atomic<std::uint64_t> spawned{0};
-  std::atomic<std::uint64_t> finished{0};
+  atomic<std::uint64_t> spawned{0};
+  atomic<std::uint64_t> finished{0};
 
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
 
@@ -153,20 +158,23 @@ class worker {
   void hop_until(record& me, std::int64_t until_ns) noexcept;
   void run_ready() noexcept;
   record* choose() noexcept;
+  void fetch_ahead() noexcept;
   record* choose_bound() noexcept;
   bool bind(record& fiber) noexcept;
   void begin(record& fiber, std::byte* slot) noexcept;
   void put_back_unstarted(record& fiber) noexcept;
   bool turn_is_over() noexcept;
+  void step_out(record& me) noexcept;
+  void send_off() noexcept;
+  void arrive(record& me) noexcept;
   record* finish(record& fiber) noexcept;
   [[noreturn]] void leave_for_good(record* next, std::byte* slot, unsigned klass) noexcept;
   void retire_dead() noexcept;
   void end_of(record& fiber) noexcept;
   void drop_unheld(record& fiber) noexcept;
-  void wake_joiners(record& fiber, std::uint64_t generation) noexcept;
   void look_for_joiners() noexcept;
-  void meet_joiners(join_stripe& stripe) noexcept;
-  void exchange_exceptions(record* from, record* to) noexcept;
+  void exchange_belongings(record* from, record* to) noexcept;
+  void bring_belongings(record* from, record* to) noexcept;
   void take_wakes() noexcept;
   void serve_starving() noexcept;
   void fire_timers() noexcept;
@@ -187,9 +195,11 @@ class worker {
   stack_cache stacks_;
   record_cache records_;
 
-  queue<record, queue_node> ready_;
+  ready_ring<record> ready_;
   list<record, queue_node> unstarted_;
   record* current_ = nullptr;
+  record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_
+  worker* leaving_for_ = nullptr;
   record* first_ = nullptr;         // to be started before anything else
   std::byte* dead_slot_ = nullptr;  // left by a fiber that ended; free once we stand on another one
   unsigned dead_class_ = 0;
@@ -210,17 +220,15 @@ class worker {
   std::uint32_t freed_ = 0;   // records given back for those who wait, who were not told yet
 
   worker_counters counts_;
-  alignas(cache_line_bytes) std::atomic<std::uint32_t> load_unstarted_{0};
-  std::atomic<std::uint32_t> load_live_{0};
-  std::atomic<rest> rest_{rest::awake};
-  std::atomic<bool> quit_{false};
+  alignas(cache_line_bytes) atomic<std::uint32_t> load_unstarted_{0};
+  atomic<std::uint32_t> load_live_{0};
+  atomic<rest> rest_{rest::awake};
+  atomic<bool> quit_{false};
   mailbox mail_;
   wake_inbox wakes_;
   bell bell_;
-  // One bit per stripe that joiners of our fibers went into, and the errand that says: look there.
-  std::array<std::atomic<std::uint64_t>, commons::stripes_count / 64> joiners_in_ = {};
-  std::atomic<bool> joiners_told_{false};
-  errand joiners_errand_;
+  joiner_news joiners_;
+  errand joiners_errand_;  // it says: look for them
 };
 
 inline void worker::enqueue(record& fiber) noexcept {

@@ -23,6 +23,7 @@ inline constexpr room runtime_rooms[] = {
     {"base", 0},
     {"list", 0},
     {"futex", 0},
+    {"ready", 0},
     {"errors", 0},
     // things
     {"arena", 2},
@@ -57,11 +58,13 @@ inline constexpr room runtime_rooms[] = {
     {"worker", 6},
     {"switching", 6},
     {"ending", 6},
+    {"settling", 6},
     // all cores
     {"runtime", 7},
     {"runtime_setup", 7},
     {"registry", 7},
     {"fds", 7},
+    {"moving", 7},
     {"waiting", 7},
     // the public face
     {"effects", 8},
@@ -90,8 +93,8 @@ struct tested_elsewhere {
 };
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
-    {"runtime/runtime_setup", "tests/runtime/runtime_test.cpp", "a part of runtime.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
+    {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
     {"arch/context_x86_64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
     {"arch/context_aarch64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
@@ -106,9 +109,8 @@ inline constexpr int separate_level = 4;
 
 /// include/coir/: values that any room may use. Every other public header is on the public level.
 inline constexpr room public_values[] = {
-    {"result", 0},     {"options", 0}, {"clock", 0},   {"task", 0},
-    {"wait_queue", 0}, {"backend", 5}, {"runtime", 6},  // the counters of a worker are declared
-                                                        // there
+    {"result", 0}, {"options", 0}, {"clock", 0},   {"task", 0}, {"wait_queue", 0},
+    {"atomic", 0}, {"backend", 5}, {"runtime", 6},  // the counters of a worker are declared there
 };
 inline constexpr int public_level = 8;
 
@@ -140,6 +142,7 @@ inline constexpr exception atomic_files[] = {
     {"runtime/futex.cpp", "the word that a plain thread sleeps on"},
     {"runtime/uring.cpp", "the taskrun flag that the kernel sets"},
     {"runtime/offload.hpp", "plain threads finish what fibers wait for"},
+    {"include/coir/detail/atomic.hpp", "what an atomic is, for the library and for its checker"},
     {"include/coir/detail/wait_queue.hpp", "the lock of a queue of waiters"},
     {"include/coir/io.hpp", "a descriptor that is closed while another fiber reads it"},
     {"include/coir/sync.hpp", "the uncontended path of a mutex"},
@@ -148,6 +151,8 @@ inline constexpr exception atomic_files[] = {
     {"runtime/runtime.hpp", "start, stop and the count of live fibers"},
     {"runtime/commons.hpp", "the flags and rooms that all workers share"},
     {"runtime/ending.cpp", "room given back against somebody who starves"},
+    {"runtime/ending.hpp", "the end of a fiber against those who wait for it"},
+    {"runtime/settling.hpp", "the counts of the living against whoever waits for the end"},
     {"runtime/spawn.cpp", "who starves against room given back"},
     {"runtime/fds.hpp", "one word a descriptor: its users against its closer"},
     {"runtime/fds.cpp", "one word a descriptor: its users against its closer"},

@@ -97,6 +97,39 @@ complaints check_public_includes(const source& file) {
   return found;
 }
 
+// -- answers that can fail ------------------------------------------------------------------------
+
+/// The rest of `line` behind these words, each of which may stand there.
+std::string behind_words(std::string line, std::initializer_list<const char*> words) {
+  for (const std::string word : words) {
+    const auto begin = std::min(line.find_first_not_of(' '), line.size());
+    line.erase(0, begin);
+    if (starts(line, word + " ")) line.erase(0, word.size() + 1);
+  }
+  return line;
+}
+
+/// Every function of the public headers that returns a result is [[nodiscard]].
+complaints check_nodiscard(const source& file) {
+  complaints found;
+  if (!starts(file.path, "include/coir/")) return found;
+  for (std::size_t i = 0; i < file.lines.size(); ++i) {
+    const std::string code =
+        behind_words(code_of(file.lines[i]), {"COIR_API", "inline", "static", "virtual"});
+    if (!starts(code, "result<")) continue;
+    int depth = 0;
+    std::size_t at = std::string("result").size();
+    do {
+      depth += code[at] == '<' ? 1 : code[at] == '>' ? -1 : 0;
+    } while (++at < code.size() && depth > 0);
+    const auto end = code.find_first_not_of(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ ", at);
+    if (end != code.npos && end > at + 1 && code[end] == '(')
+      found.push_back(place(file, i) + "an answer that can fail may be dropped: [[nodiscard]]");
+  }
+  return found;
+}
+
 // -- file tops, bounds, words ---------------------------------------------------------------------
 
 complaints check_top(const source& file) {
@@ -180,9 +213,9 @@ complaints check_seam(const source& file) {
 bool uses_atomics(const source& file) {
   return std::ranges::any_of(file.lines, [](const std::string& line) {
     const std::string code = code_of(line);
-    for (const char* word : {"std::atomic", "std::atomic_", "__atomic_", "__sync_", "<atomic>"})
+    for (const char* word : {"atomic<", "std::atomic_", "__atomic_", "__sync_", "<atomic>"})
       if (has(code, word)) return true;
-    return false;
+    return has_word(code, "fence");
   });
 }
 
@@ -196,6 +229,19 @@ complaints check_atomics(const source& file) {
   if (!uses_atomics(file) && listed)
     return {file.path + ": listed for atomics in house_tables.hpp and uses none"};
   return {};
+}
+
+/// Protocols are written with coir::detail::atomic, so that tests/model can check them as they are.
+complaints check_checkable(const source& file) {
+  complaints found;
+  const bool watched = starts(file.path, "runtime/") || starts(file.path, "include/");
+  if (!watched || file.path == "include/coir/detail/atomic.hpp") return found;
+  for (std::size_t i = 0; i < file.lines.size(); ++i)
+    for (const char* word : {"std::atomic", "<atomic>"})
+      if (has(code_of(file.lines[i]), word))
+        found.push_back(place(file, i) + word +
+                        " is hidden from the checker: " + "coir/detail/atomic.hpp");
+  return found;
 }
 
 // -- what more than one file is needed for --------------------------------------------------------
@@ -300,6 +346,17 @@ TEST_CASE("house: public headers stand on the standard library and tl::expected 
   CHECK(count(check_public_includes, "include/coir/x.hpp", "#include <vector>\n") == 0);
 }
 
+TEST_CASE("house: a public answer that can fail cannot be dropped by accident") {
+  expect_none_in_tree(check_nodiscard);
+  const char* const path = "include/coir/x.hpp";
+  CHECK(count(check_nodiscard, path, "  result<> close();\n") == 1);
+  CHECK(count(check_nodiscard, path, "COIR_API static result<std::vector<int>> all(int x);\n") ==
+        1);
+  CHECK(count(check_nodiscard, path, "  [[nodiscard]] result<> close();\n") == 0);
+  CHECK(count(check_nodiscard, path, "  result<R> taken = answer();\n") == 0);
+  CHECK(count(check_nodiscard, "runtime/x.hpp", "  result<> close();\n") == 0);
+}
+
 TEST_CASE("house: each file opens with what it is for, and names its neighbours") {
   expect_none_in_tree(check_top);
   const std::string neighbours = "// Comes from: a.   Goes to: b.\n";
@@ -336,7 +393,13 @@ TEST_CASE("house: atomics live in the listed files") {
   expect_none_in_tree(check_atomics);
   CHECK(count(check_atomics, "runtime/list.hpp", "std::atomic<int> x;\n") == 1);
   CHECK(count(check_atomics, "runtime/list.hpp", "// std::atomic would be wrong here\n") == 0);
+  CHECK(count(check_atomics, "runtime/list.hpp", "atomic<int> x;\n") == 1);
+  CHECK(count(check_atomics, "runtime/list.hpp", "fence(order);\n") == 1);
   CHECK(count(check_atomics, "runtime/mailbox.hpp", "int x;\n") == 1);
+  expect_none_in_tree(check_checkable);
+  CHECK(count(check_checkable, "runtime/mailbox.hpp", "std::atomic<int> x;\n") == 1);
+  CHECK(count(check_checkable, "include/coir/io.hpp", "#include <atomic>\n") == 1);
+  CHECK(count(check_checkable, "runtime/mailbox.hpp", "atomic<int> x;\n") == 0);
 }
 
 TEST_CASE("house: every room has its test") {

@@ -8,6 +8,7 @@
 // Comes from: the user.   Goes to: coir/detail/task.hpp, runtime/worker.hpp.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -19,8 +20,20 @@
 
 namespace coir {
 
+/// What a fiber may do, and so what a switch to it has to bring. `float`: how it rounds, traps and
+/// flushes (MXCSR and the x87 control word, FPCR) is its own; every other fiber finds these as a
+/// fresh program does, and must leave them so when it parks. `cross_thread`: it may move_to another
+/// worker.
+enum class switcher : std::uint8_t {
+  same_thread_no_float,
+  same_thread_float,
+  cross_thread_no_float,
+  cross_thread_float
+};
+
 struct spawn_options {
-  std::string_view name = {};   ///< copied, the first 23 bytes
+  std::string_view name = {};  ///< copied, the first 23 bytes
+  switcher sw = switcher::same_thread_no_float;
   std::size_t stack_bytes = 0;  ///< 16 KiB to 8 MiB; 0: options::stack_bytes of the runtime
   std::optional<unsigned> worker =
       {};                  ///< exactly there; empty: here, or a neighbour when here is busy
@@ -85,7 +98,7 @@ class handle {
   }
 
  private:
-  result<R> take() {
+  [[nodiscard]] result<R> take() {
     struct given_away {
       handle& h;
       ~given_away() { h.detach(); }
@@ -95,7 +108,7 @@ class handle {
     if (t.held == detail::holds::exception)
       std::rethrow_exception(std::exchange(t.exception(), {}));
     auto& answer = detail::answer_in<result<R>>(t);
-    result<R> taken(std::move(answer));
+    result<R> taken = std::move(answer);
     if constexpr (detail::fits_storage<result<R>>) {  // else its box goes with it, in detach()
       std::destroy_at(&answer);
       t.held = detail::holds::nothing;
@@ -146,8 +159,8 @@ handle_of<F> spawn_waiting(runtime_core* core, F&& callable, const spawn_options
 }
 
 template <class F>
-result<handle_of<F>> spawn_at_once(runtime_core* core, F&& callable, const spawn_options& options,
-                                   const site& where) {
+[[nodiscard]] result<handle_of<F>> spawn_at_once(runtime_core* core, F&& callable,
+                                                 const spawn_options& options, const site& where) {
   refusal why;
   task* const t = spawn_task(core, std::forward<F>(callable), options, where, false, why);
   if (t == nullptr) return fail(why.code());
@@ -158,7 +171,7 @@ result<handle_of<F>> spawn_at_once(runtime_core* core, F&& callable, const spawn
 /// Starts `callable()` on a fiber of the caller's runtime. Waits (parks) for a free record until
 /// `options.until`; a refused spawn gives a handle whose join returns the error. Fibers only; on a
 /// plain thread use runtime::spawn. Errors, by join: errc::not_in_fiber, errc::shutting_down,
-/// invalid_argument (stack_bytes, worker), timed_out.
+/// invalid_argument (sw, stack_bytes, worker), timed_out.
 template <class F>
 [[nodiscard]] detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
                                          const site& where = site::here()) {
@@ -193,6 +206,13 @@ COIR_API bool cancelled() noexcept;
 COIR_API fiber_id id() noexcept;
 /// The index of the worker that runs this fiber; UINT_MAX on a plain thread.
 COIR_API unsigned worker() noexcept;
+/// Goes on on worker `worker` of this runtime: a park, which is over when the call returns. For
+/// cross_thread fibers. The caller's function may have kept the address of errno or of a
+/// thread_local, as compilers do: what is asked for these afterwards must be another function that
+/// is not inlined. errno's value, exceptions and floating-point controls come along. Errors:
+/// errc::wrong_operation (spawned same_thread), invalid_argument (no such worker),
+/// operation_canceled, errc::shutting_down, errc::not_in_fiber; on each the fiber is where it was.
+[[nodiscard]] COIR_API result<> move_to(unsigned worker);
 }  // namespace this_fiber
 
 }  // namespace coir

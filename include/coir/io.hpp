@@ -14,12 +14,12 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "coir/clock.hpp"
+#include "coir/detail/atomic.hpp"
 #include "coir/result.hpp"
 
 struct statx;
@@ -98,7 +98,8 @@ class unique_fd {
   }
   ~unique_fd() { reset(); }
   // relaxed: close may come from another fiber or thread than the one that reads; the number alone
-  // is what both need, and what it names is guarded by io::close itself.
+  // is what both need, and what it names is guarded by io::close itself: whoever enters a number
+  // after its close acquires the exchange below, and asks us again (runtime/perform.cpp).
   int get() const noexcept { return fd_.load(std::memory_order_relaxed); }
   int release() noexcept { return fd_.exchange(-1, std::memory_order_relaxed); }
   explicit operator bool() const noexcept { return get() >= 0; }
@@ -108,7 +109,20 @@ class unique_fd {
   }
 
  private:
-  std::atomic<int> fd_{-1};
+  detail::atomic<int> fd_{-1};
 };
+
+/// The same calls on a socket that another fiber may close meanwhile: one that comes too late
+/// answers bad_file_descriptor, also when the number names something new by then. With the number
+/// alone nobody can tell.
+[[nodiscard]] COIR_API result<int> accept(const unique_fd& on, sockaddr* address = nullptr,
+                                          unsigned* address_bytes = nullptr,
+                                          deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> recv(const unique_fd& on, std::span<std::byte> into,
+                                                int flags = 0, deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> send(const unique_fd& on,
+                                                std::span<const std::byte> from, int flags = 0,
+                                                deadline until = never);
+[[nodiscard]] COIR_API result<> shutdown(const unique_fd& on, int how, deadline until = never);
 
 }  // namespace coir::io

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A stream may be used by several fibers of any workers at once; close ends all of them with
-//     operation_canceled.
+//     operation_canceled, and those that come later with bad_file_descriptor.
 //   - serve places each connection by live fibers, so connections that come one by one spread over
 //     all workers.
 //
@@ -31,13 +31,13 @@ class COIR_API tcp_stream {
 
   /// What there is, up to into.size() bytes; 0 at end of stream.
   [[nodiscard]] result<std::size_t> read_some(std::span<std::byte> into, deadline until = never) {
-    return io::recv(fd(), into, 0, until);
+    return io::recv(fd_, into, 0, until);
   }
   /// Exactly into.size() bytes; errc of connection_aborted when the peer ended before.
   [[nodiscard]] result<> read_exact(std::span<std::byte> into, deadline until = never);
   [[nodiscard]] result<std::size_t> write_some(std::span<const std::byte> from,
                                                deadline until = never) {
-    return io::send(fd(), from, 0, until);
+    return io::send(fd_, from, 0, until);
   }
   [[nodiscard]] result<> write_all(std::span<const std::byte> from, deadline until = never);
   [[nodiscard]] result<> write_all(std::string_view text, deadline until = never) {
@@ -45,10 +45,10 @@ class COIR_API tcp_stream {
   }
   /// Tells the peer that nothing more will be sent.
   [[nodiscard]] result<> shutdown_write(deadline until = never) {
-    return io::shutdown(fd(), 1 /* SHUT_WR */, until);
+    return io::shutdown(fd_, 1 /* SHUT_WR */, until);
   }
   /// Ends the operations of every fiber on this stream, waits for them, closes. Any thread.
-  result<> close() {
+  [[nodiscard]] result<> close() {
     const int fd = fd_.release();
     return fd >= 0 ? io::close(fd) : result<>(fail(std::errc::bad_file_descriptor));
   }
@@ -79,13 +79,15 @@ class COIR_API tcp_listener {
   /// one log line.
   [[nodiscard]] result<tcp_stream> accept(deadline until = never);
   /// Accepts until the listener is closed or the calling fiber is cancelled, and runs `handler` for
-  /// each connection on a fiber of the worker with the fewest live fibers. Returns when every
-  /// handler has ended; operation_canceled after a cancel (which the handlers get too), success
-  /// after close.
+  /// each connection on a fiber made with `each`: of the worker with the fewest live fibers, unless
+  /// each.worker names one. A connection that finds no room until each.until is closed. Returns
+  /// when every handler has ended; operation_canceled after a cancel (which the handlers get too),
+  /// success after close. Fibers only. Errors: those of accept, and invalid_argument (stack_bytes,
+  /// worker) once a connection came. The exception of a handler is rethrown.
   [[nodiscard]] result<> serve(std::function<void(tcp_stream)> handler,
                                const spawn_options& each = {});
   /// Ends accept and serve. Any thread.
-  result<> close();
+  [[nodiscard]] result<> close();
   int fd() const noexcept { return fd_.get(); }
 
  private:

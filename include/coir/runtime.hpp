@@ -49,7 +49,7 @@ class COIR_API runtime {
   /// refused the errno of io_uring_setup(2): EPERM, ENOSYS, EINVAL, ENOMEM or EMFILE (a log line
   /// names the cause among sysctl, seccomp, kernel, memlock and file descriptors, and the remedy);
   /// not_enough_memory.
-  static result<std::unique_ptr<runtime>> create(options o = {});
+  [[nodiscard]] static result<std::unique_ptr<runtime>> create(options o = {});
 
   /// Starts the workers. What was spawned before runs now. Errors: errc::already_started,
   /// errc::shutting_down.
@@ -101,7 +101,7 @@ class COIR_API runtime {
     void operator()(detail::runtime_core*) const noexcept;
   };
   explicit runtime(detail::runtime_core* core) noexcept : core_(core) {}
-  result<> start_if_needed();
+  [[nodiscard]] result<> start_if_needed();
   std::error_code wait_for_all(fiber_id root) noexcept;
 
   std::unique_ptr<detail::runtime_core, end_of_core> core_;
@@ -133,8 +133,10 @@ int run_main(F&& root, options o = {}, const site& where = site::here()) {
     return 0;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "coir: the root fiber threw: %s\n", e.what());
-    return 1;
+  } catch (...) {
+    std::fprintf(stderr, "coir: the root fiber threw what is not a std::exception\n");
   }
+  return 1;
 }
 
 }  // namespace coir

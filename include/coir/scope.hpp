@@ -31,9 +31,9 @@ class COIR_API scope {
   }
   /// Cancels every child there is and refuses new ones. Any thread.
   void cancel() noexcept;
-  /// Waits until every child has ended; then the first error of a child, or its exception, is
-  /// yours. The scope can be used again afterwards. Errors: timed_out and operation_canceled leave
-  /// the children running.
+  /// Waits until every child has ended (parks a fiber, blocks a plain thread); then the first error
+  /// of a child, or its exception, is yours. The scope can be used again afterwards. Errors:
+  /// timed_out and operation_canceled leave the children running.
   [[nodiscard]] result<> join(deadline until = never);
   /// Children that have not ended.
   std::size_t live() const noexcept;

@@ -19,9 +19,9 @@ namespace coir {
 
 class COIR_API signals {
  public:
-  /// Takes over the given signals (SIGTERM, SIGINT, SIGHUP, SIGUSR1, ...; not SIGKILL, SIGSTOP or
-  /// the fatal ones: invalid_argument). device_or_resource_busy when another object holds one of
-  /// them. Any thread.
+  /// Takes over the given signals (SIGTERM, SIGINT, SIGHUP, SIGUSR1, ...; not SIGKILL, SIGSTOP, the
+  /// fatal ones or those that the C library keeps for itself: invalid_argument).
+  /// device_or_resource_busy when another object holds one of them. Any thread.
   [[nodiscard]] static result<signals> create(std::initializer_list<int> numbers);
   /// The next signal's number. Fibers only. Repeats of one signal may be merged, as the system
   /// does.

@@ -12,10 +12,10 @@
 // Comes from: the user.   Goes to: coir/detail/wait_queue.hpp, runtime/waits.hpp.
 #pragma once
 
-#include <atomic>
 #include <mutex>
 
 #include "coir/clock.hpp"
+#include "coir/detail/atomic.hpp"
 #include "coir/detail/wait_queue.hpp"
 #include "coir/result.hpp"
 
@@ -40,7 +40,7 @@ class COIR_API mutex {
 
  private:
   std::error_code lock_slow(deadline until, bool heed_cancel) noexcept;
-  std::atomic<std::uint32_t> state_{
+  detail::atomic<std::uint32_t> state_{
       0};  // 0 free, 1 held, 2 held and somebody waits; protocol in runtime/sync.cpp
   detail::wait_queue waiters_;
 };
@@ -54,10 +54,11 @@ class COIR_API condition_variable {
   condition_variable& operator=(const condition_variable&) = delete;
 
   /// Unlocks, waits, locks again (also on errors). Errors: timed_out, operation_canceled.
-  result<> wait(std::unique_lock<mutex>& held, deadline until = never) noexcept;
+  [[nodiscard]] result<> wait(std::unique_lock<mutex>& held, deadline until = never) noexcept;
   /// Until `ready()`; an error only when it is still false.
   template <class Predicate>
-  result<> wait(std::unique_lock<mutex>& held, Predicate ready, deadline until = never) {
+  [[nodiscard]] result<> wait(std::unique_lock<mutex>& held, Predicate ready,
+                              deadline until = never) {
     while (!ready()) {
       if (auto waited = wait(held, until); !waited) return ready() ? result<>() : waited;
     }
@@ -85,7 +86,7 @@ class COIR_API event {
   [[nodiscard]] result<> wait(deadline until = never) noexcept;
 
  private:
-  std::atomic<bool> set_{false};
+  detail::atomic<bool> set_{false};
   detail::wait_queue waiters_;
 };
 

@@ -31,6 +31,13 @@ std::string_view trim(std::string_view text) {
 
 }  // namespace
 
+head_scanner head_scanner::of_trailer(const head_limits& limits) {
+  head_scanner s(limits);
+  s.lines_ = 1;
+  s.has_length_ = s.has_coding_ = s.has_host_ = true;
+  return s;
+}
+
 head_scanner::state head_scanner::refuse(unsigned status, std::string_view reason) noexcept {
   status_ = status;
   reason_ = reason;
@@ -70,6 +77,10 @@ head_scanner::state head_scanner::refuse_size() {
                      : refuse(431, "header fields too large");
 }
 
+head_scanner::state head_scanner::refuse_both() noexcept {
+  return refuse(400, "both Content-Length and Transfer-Encoding");
+}
+
 head_scanner::state head_scanner::take_line(std::string_view line) {
   const state s = lines_ == 0 ? take_request_line(line) : take_field(line);
   ++lines_;
@@ -98,15 +109,16 @@ head_scanner::state head_scanner::take_field(std::string_view name, std::string_
     if (value.empty() || !std::ranges::all_of(value, is_digit))
       return refuse(400, "Content-Length is not a number");
     has_length_ = true;
+    if (has_coding_) return refuse_both();
   } else if (same(name, "transfer-encoding")) {
     if (has_coding_ || !same(value, "chunked"))
       return refuse(400, "Transfer-Encoding may only be chunked");
     has_coding_ = true;
+    if (has_length_) return refuse_both();
   } else if (same(name, "host")) {
     if (has_host_) return refuse(400, "more than one Host");
     has_host_ = true;
   }
-  if (has_length_ && has_coding_) return refuse(400, "both Content-Length and Transfer-Encoding");
   return state::incomplete;
 }
 

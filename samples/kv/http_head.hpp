@@ -26,8 +26,12 @@ class head_scanner {
   enum class state { incomplete, complete, refused };
 
   explicit head_scanner(const head_limits& limits) : limits_(limits) {}
+  /// For the fields behind a chunked body: there is no line before them, and none of them may say
+  /// how long a body is or for whom.
+  static head_scanner of_trailer(const head_limits& limits);
 
-  /// `head` begins where the request begins, and holds at least what the last call was given.
+  /// `head` begins where the request (or the trailer) begins, and holds at least what the last call
+  /// was given.
   state scan(std::string_view head);
 
   std::size_t head_bytes() const noexcept { return next_; }  ///< when complete
@@ -38,6 +42,7 @@ class head_scanner {
   state refuse(unsigned status, std::string_view reason) noexcept;
   bool over_limits() const noexcept;
   state refuse_size();
+  state refuse_both() noexcept;
   state take_line(std::string_view line);
   state take_request_line(std::string_view line);
   state take_field(std::string_view line);

@@ -108,10 +108,20 @@ http_reader::state http_reader::scan_head() {
   if (error || !parser_->is_header_done()) return refuse(400, "malformed head");
   wants_continue_ = boost::beast::iequals(parser_->get()[http::field::expect], "100-continue");
   body_bytes_ = 0;
+  scanned_ = 0;
+  if (parser_->chunked()) chunks_ = std::make_unique<chunk_scanner>(limits_.head);
   return state_ = state::in_body;
 }
 
+/// False when what came since the last look is no chunked body.
+bool http_reader::scan_chunks() {
+  const bool whole = chunks_->scan(unread().substr(scanned_)) != chunk_scanner::state::refused;
+  scanned_ += chunks_->taken();
+  return whole;
+}
+
 http_reader::state http_reader::feed() {
+  if (chunks_ && !scan_chunks()) return refuse(chunks_->status(), chunks_->reason());
   while (!parser_->is_done()) {
     boost::system::error_code error;
     const std::string_view bytes = unread();
@@ -119,6 +129,7 @@ http_reader::state http_reader::feed() {
         parser_->put(boost::asio::const_buffer(bytes.data(), bytes.size()), error);
     drop(used);
     body_bytes_ += used;
+    scanned_ -= std::min(used, scanned_);
     if (error == http::error::body_limit) return refuse(413, "body too large");
     if (error && error != http::error::need_more) return refuse(400, "malformed body");
     if (parser_->is_done()) break;
@@ -140,6 +151,7 @@ http_request http_reader::take() {
   request.body = std::move(message.body());
   request.keep_alive = parser_->keep_alive();
   parser_.reset();
+  chunks_.reset();
   wants_continue_ = false;
   scanner_ = head_scanner(limits_.head);
   state_ = state::idle;

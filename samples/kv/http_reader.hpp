@@ -1,11 +1,12 @@
 // http_reader.hpp: bytes in, requests out; no socket, no fiber, no clock. Boost.Beast reads them,
-// after http_head looked at what it would let pass.
+// after http_head and http_chunks looked at what it would let pass.
 //
 // Always true:
 //   - Memory per connection is bounded: one head, one body, and read_bytes of what follows.
 //   - After a refusal nothing more is parsed: where the next request begins is not known.
 //
-// Comes from: http.cpp.   Goes to: http_head.hpp, Boost.Beast (in http_reader.cpp only).
+// Comes from: http.cpp.   Goes to: http_head.hpp, http_chunks.hpp, Boost.Beast (in http_reader.cpp
+// only).
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include <string>
 #include <string_view>
 
+#include "kv/http_chunks.hpp"
 #include "kv/http_head.hpp"
 
 namespace kv {
@@ -67,6 +69,7 @@ class http_reader {
   std::string_view unread() const noexcept;
   void drop(std::size_t bytes) noexcept;
   state scan_head();
+  bool scan_chunks();
   state feed();
   state refuse(unsigned status, std::string_view reason);
 
@@ -74,7 +77,9 @@ class http_reader {
   std::string buffer_;
   std::size_t begin_ = 0, end_ = 0;  // of the bytes in buffer_ that nobody read
   head_scanner scanner_;
-  std::unique_ptr<parser> parser_;  // while a request is being read
+  std::unique_ptr<parser> parser_;         // while a request is being read
+  std::unique_ptr<chunk_scanner> chunks_;  // while its body comes in chunks
+  std::size_t scanned_ = 0;                // of the unread bytes, by chunks_
   state state_ = state::idle;
   std::uint64_t body_bytes_ = 0;
   bool wants_continue_ = false;

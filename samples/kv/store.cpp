@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <coir/blocking.hpp>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -29,8 +31,24 @@ std::vector<std::byte> encode(std::string_view key, std::int64_t value) {
 
 std::error_code last_error() { return {errno, std::generic_category()}; }
 
+/// fsync(2) on a thread of the offload pool: it is asked for once, at the start.
+coir::result<> sync_folder(const std::string& folder) {
+  return coir::blocking([&folder]() -> coir::result<> {
+    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return coir::fail(last_error());
+    const int failed = ::fsync(fd);
+    const std::error_code why = last_error();
+    ::close(fd);
+    return failed != 0 ? coir::result<>(coir::fail(why)) : coir::result<>();
+  });
+}
+
 coir::result<coir::io::unique_fd> lock_folder(const std::string& folder) {
-  if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return coir::fail(last_error());
+  const bool made = ::mkdir(folder.c_str(), 0755) == 0;
+  if (!made && errno != EEXIST) return coir::fail(last_error());
+  // A folder survives a power cut only when the one that names it was synced; whoever made ours may
+  // have been killed before. One that was given to us may lie where we may not look.
+  if (auto synced = sync_folder(folder + "/.."); !synced && made) return coir::fail(synced.error());
   coir::io::unique_fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) return coir::fail(last_error());
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)

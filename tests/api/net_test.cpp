@@ -194,6 +194,56 @@ TEST_CASE("net: the exception of a handler comes out of serve, when everybody ha
   });
 }
 
+TEST_CASE("net: serve tells of options that no connection's fiber can have") {
+  on_fiber(
+      [] {
+        for (const coir::spawn_options& each :
+             {coir::spawn_options{.stack_bytes = 1}, coir::spawn_options{.worker = 2u}}) {
+          auto listener = tcp_listener::listen();
+          REQUIRE(listener.has_value());
+          auto serving = coir::spawn([&] { return listener->serve(&echo, each); });
+          auto client = tcp_stream::connect("127.0.0.1", listener->port());
+          REQUIRE(client.has_value());
+          const auto ended = serving.join(coir::in(std::chrono::seconds(10)));
+          REQUIRE_FALSE(ended.has_value());
+          CHECK(ended.error() == std::errc::invalid_argument);
+          serving.cancel();
+        }
+      },
+      2);
+}
+
+TEST_CASE("net: a worker that serve was given by name gets every connection") {
+  on_fiber(
+      [] {
+        auto listener = tcp_listener::listen();
+        REQUIRE(listener.has_value());
+        auto serving = coir::spawn([&] {
+          return listener->serve(
+              [](tcp_stream s) {
+                const auto here = static_cast<char>('0' + coir::this_fiber::worker());
+                (void)s.write_all(std::string_view(&here, 1));
+                std::byte end{};
+                (void)s.read_some({&end, 1});
+              },
+              {.worker = 1u});
+        });
+        std::vector<tcp_stream> all;
+        for (int i = 0; i < 8; ++i) {
+          auto s = tcp_stream::connect("127.0.0.1", listener->port());
+          REQUIRE(s.has_value());
+          std::byte where{};
+          REQUIRE(s->read_exact({&where, 1}).has_value());
+          CHECK(where == std::byte{'1'});
+          all.push_back(std::move(*s));
+        }
+        all.clear();
+        CHECK(listener->close().has_value());
+        CHECK(serving.join().has_value());
+      },
+      2);
+}
+
 TEST_CASE("net: a table full of descriptors is waited out with one line, and accept goes on") {
   const test::ending end = test::in_child([] {
     std::atomic<unsigned> lines{0};

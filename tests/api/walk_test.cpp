@@ -177,4 +177,5 @@ TEST_CASE("run_main: the root's value is the exit code, an error or an exception
                        tested({.workers = 1})) == 1);
   CHECK(coir::run_main([]() -> int { throw std::runtime_error("said"); }, tested({.workers = 1})) ==
         1);
+  CHECK(coir::run_main([]() -> int { throw 7; }, tested({.workers = 1})) == 1);
 }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 
 #include "tests/arch/loose_fiber.hpp"
 #include "tests/test_options.hpp"
@@ -136,6 +137,55 @@ TEST_CASE("context: preparing a context does not touch the stack") {
   CHECK(stack == std::array<std::byte, 256>{});
   CHECK(made.sp >= stack.data());
   CHECK(made.sp <= stack.data() + stack.size());
+}
+
+#endif
+
+// ---- landing pads ------------------------------------------------------------------------------
+
+#if !COIR_BOOST_CONTEXT
+
+namespace {
+
+/// endbr64, or `bti c`.
+bool is_landing_pad(const void* at) {
+#if defined(__x86_64__)
+  constexpr std::uint32_t pad = 0xFA1E0FF3;
+#else
+  constexpr std::uint32_t pad = 0xD503245F;
+#endif
+  std::uint32_t found = 0;
+  std::memcpy(&found, at, sizeof found);
+  return found == pad;
+}
+
+/// Where a fiber and its thread were resumed, while the other one ran.
+template <class Switch>
+std::array<const void*, 2> places_resumed_at() {
+  std::array<const void*, 2> at = {};
+  loose_fiber<Switch> fiber([&](auto& self) {
+    at[0] = self.bare().thread.place.pc;
+    self.park();
+  });
+  fiber.resume();
+  at[1] = fiber.bare().own.place.pc;
+  fiber.resume();
+  return at;
+}
+
+}  // namespace
+
+TEST_CASE("context: A13 whatever is jumped to begins with a landing pad, in every form") {
+  CHECK(is_landing_pad(reinterpret_cast<const void*>(&coir_switch)));
+  arch::context fresh;
+  alignas(16) std::array<std::byte, 64> top;
+  arch::prepare(
+      fresh, top.data() + top.size(), [](void*) noexcept {}, nullptr);
+  CHECK(is_landing_pad(fresh.pc));
+  for (const void* const at : places_resumed_at<inlined_switch>()) CHECK(is_landing_pad(at));
+  for (const void* const at : places_resumed_at<called_switch>()) CHECK(is_landing_pad(at));
+  // What stands before it is none: the look can tell.
+  CHECK_FALSE(is_landing_pad(static_cast<const char*>(fresh.pc) - arch::bytes_before_entry));
 }
 
 #endif

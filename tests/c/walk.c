@@ -350,6 +350,47 @@ static void a_fiber_that_will_not_end_is_reported(void) {
   gate_end(&gate);
 }
 
+/* -- switchers -----------------------------------------------------------------------------------
+ */
+
+static intptr_t go_round(void* argument) {
+  (void)argument;
+  for (unsigned i = 0; i < ROUNDS; ++i) {
+    CHECK_EQ(coir_move_to(i % 2), 0);
+    CHECK_EQ(coir_worker(), (int)(i % 2));
+  }
+  CHECK_EQ(coir_move_to(2), -EINVAL); /* of two */
+  return 1;
+}
+
+static intptr_t stay(void* argument) {
+  (void)argument;
+  CHECK_EQ(coir_move_to(0), -EINVAL);
+  return 1;
+}
+
+static intptr_t spawn_each_switcher(void* argument) {
+  (void)argument;
+  for (int sw = COIR_SAME_THREAD_NO_FLOAT; sw <= COIR_CROSS_THREAD_FLOAT + 1; ++sw) {
+    const coir_spawn_options options = {.size = sizeof options, .sw = sw};
+    coir_fiber fiber;
+    intptr_t answer = 0;
+    const coir_body body = sw < COIR_CROSS_THREAD_NO_FLOAT ? stay : go_round;
+    const int spawned = coir_spawn(body, NULL, &options, &fiber);
+    CHECK_EQ(spawned, sw <= COIR_CROSS_THREAD_FLOAT ? 0 : -EINVAL);
+    if (spawned != 0) continue;
+    CHECK_EQ(coir_join(fiber, &answer), 0);
+    CHECK_EQ(answer, 1);
+  }
+  return 0;
+}
+
+static void a_cross_thread_fiber_moves_and_no_other(void) {
+  CHECK_EQ(coir_move_to(0), -EPERM);
+  CHECK_EQ(coir_worker(), -EPERM);
+  run_on(2, spawn_each_switcher, NULL);
+}
+
 int main(void) {
   RUN(run_gives_the_bodys_value);
   RUN(structs_of_other_versions_are_understood);
@@ -367,5 +408,6 @@ int main(void) {
   RUN(a_runtime_runs_again_and_again);
   RUN(a_thread_that_joins_is_let_go_when_the_runtime_ends);
   RUN(a_fiber_that_will_not_end_is_reported);
+  RUN(a_cross_thread_fiber_moves_and_no_other);
   return 0;
 }

@@ -273,3 +273,47 @@ TEST_CASE("c_close: C10 the next owner of a number closes it while the last clos
   CHECK(done.has_value());
   CHECK(open_descriptors() == before);
 }
+
+TEST_CASE(
+    "c_close: C10 who reads a stream just as it is closed never reads the number's next owner") {
+  const long cycles = at_full_speed(2'000L, 300L);
+  std::atomic<long> foreign{0}, late{0};
+  const auto done = coir::run(
+      [&] {
+        coir::net::tcp_stream shared;
+        std::atomic<long> turn{0};  // i: both go, -i: the reader is done
+        auto reader = coir::spawn(
+            [&] {
+              for (long i = 1; i <= cycles; ++i) {
+                while (turn != i) coir::this_fiber::yield();
+                std::byte one{};
+                const auto n = shared.read_some({&one, 1});
+                if (n && *n != 0) ++foreign;
+                if (!n && n.error() == std::errc::bad_file_descriptor) ++late;
+                turn = -i;
+              }
+            },
+            {.worker = 0u});
+        auto closer = coir::spawn(
+            [&] {
+              for (long i = 1; i <= cycles; ++i) {
+                const auto silent = stream_pair(), other = stream_pair();
+                CHECK(::send(other[1], "x", 1, 0) == 1);
+                shared = coir::net::tcp_stream(silent[0]);
+                turn = i;
+                for (std::atomic<long> pause{0}; pause < i % 64;) ++pause;
+                CHECK(shared.close().has_value());
+                const int next = ::dup(other[0]);
+                while (turn != -i) coir::this_fiber::yield();
+                for (const int fd : {next, silent[1], other[0], other[1]}) ::close(fd);
+              }
+            },
+            {.worker = 1u});
+        CHECK(closer.join().has_value());
+        CHECK(reader.join().has_value());
+      },
+      tested({.workers = 2}));
+  CHECK(done.has_value());
+  CHECK(foreign == 0);
+  CHECK(late > 0);  // else nobody ever came late
+}

@@ -135,6 +135,19 @@ TEST_CASE("http_reader: what is not a request or not a chunk is refused with 400
   }
 }
 
+TEST_CASE("http_reader: a chunked body that others might read differently is refused with 400") {
+  const std::string head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const char* body : {"00000000000000003\r\nabc\r\n0\r\n\r\n", "3\nabc\n0\n\n",
+                           "3\r\nabc\r\n0\r\nA: b\n\n", "3\r\nabc\r\n0\r\nA: b\r\n c\r\n\r\n"}) {
+    CAPTURE(body);
+    for (const std::size_t step : {1, 1000}) {
+      const outcome o = feed(head + body, step);
+      CHECK(o.status == 400);
+      CHECK(o.requests.empty());
+    }
+  }
+}
+
 TEST_CASE("http_reader: any bytes are answered, cut anywhere, with the same outcome") {
   std::mt19937_64 random(3);
   const std::string good = post("Write \"x\" 1") +

@@ -1,5 +1,5 @@
-// refused.cpp: makes the system refuse io_uring in one way, and looks at what the program is told
-// and at what is left behind.
+// refused.cpp: makes the system refuse io_uring, or what else a runtime begins with, in one way,
+// and looks at what the program is told and at what is left behind.
 //
 // Always true:
 //   - One cause per process: limits and filters cannot be taken back.
@@ -53,17 +53,24 @@ bool limit(int what, rlim_t to) {
   return ::setrlimit(static_cast<__rlimit_resource>(what), &both) == 0;
 }
 
-/// io_uring_setup(2) answers `error` from now on, as in a container whose profile leaves it out.
-bool forbid_by_seccomp(int error) {
+/// The system call `number` answers `error` from now on, as in a container whose profile leaves it
+/// out.
+bool forbid_by_seccomp(int error, unsigned number = SYS_io_uring_setup) {
   const std::array<sock_filter, 4> steps{{
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   }};
   const sock_fprog program{steps.size(), const_cast<sock_filter*>(steps.data())};
   return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
          ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/// No thread from now on, as when a limit of the user or of the control group is reached. The C
+/// library tries clone3 first.
+bool starve_threads() {
+  return forbid_by_seccomp(ENOSYS, SYS_clone3) && forbid_by_seccomp(EAGAIN, SYS_clone);
 }
 
 /// As nobody, whose locked memory counts: 64 KiB hold no ring of 4,096 entries.
@@ -108,6 +115,7 @@ const std::vector<cause>& causes() {
       {"descriptors_1", &leave_descriptors<1>, EMFILE, {"EMFILE", "ulimit -n"}},
       {"descriptors_2", &leave_descriptors<2>, EMFILE, {"EMFILE", "ulimit -n"}},
       {"descriptors_3", &leave_descriptors<3>, EMFILE, {"EMFILE", "ulimit -n"}},
+      {"threads", &starve_threads, EAGAIN, {"thread", "worker 0 of 2", "ulimit -u", "workers"}},
       {"address_space", &starve_address_space, ENOMEM, {"records", "ulimit -v", "fibers_max"}},
   };
   return all;
@@ -117,7 +125,10 @@ const std::vector<cause>& causes() {
 coir::result<std::unique_ptr<coir::runtime>> attempt(std::vector<std::string>& lines) {
   coir::options o{.workers = 2, .ring_entries = 4096};
   o.log = [&lines](const coir::log_record& r) { lines.emplace_back(r.text); };
-  return coir::runtime::create(std::move(o));
+  auto made = coir::runtime::create(std::move(o));
+  if (!made) return made;
+  if (const auto started = (*made)->start(); !started) return coir::fail(started.error());
+  return made;
 }
 
 bool told(const std::vector<std::string>& lines, const cause& why) {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# refused.sh: C14, C15: whoever refuses io_uring is named, with the remedy, and no trace stays.
+# refused.sh: C14, C15: who refuses io_uring or a thread is named, with a remedy; no trace stays.
 #
 # Always true: each cause has a process of its own; one that cannot be made here is told.
 #
@@ -8,7 +8,7 @@ set -u
 failed=0
 made=0
 for cause in seccomp kernel old_kernel memlock \
-  descriptors_0 descriptors_1 descriptors_2 descriptors_3 address_space; do
+  descriptors_0 descriptors_1 descriptors_2 descriptors_3 threads address_space; do
   "$BUILD_DIR/tests/refused" "$cause"
   code=$?
   if [ "$code" -eq 77 ]; then

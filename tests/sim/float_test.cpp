@@ -1,11 +1,13 @@
-// float_test.cpp: how a fiber rounds ends with the fiber.
+// float_test.cpp: how a fiber rounds is its own when it says so, and ends with it in any case.
 //
 // Always true:
+//   - Float fibers and others yield to each other; each notes what it finds, the test case judges.
 //   - The successor in place runs on the very stack that its predecessor left, which is checked;
 //     under the thread sanitizer, where every fiber is one of its own, none begins in place.
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <exception>
 
 #include "arch/float_control.hpp"
 #include "tests/arch/float_controls.hpp"
@@ -71,4 +73,102 @@ TEST_CASE("float: A7 a fiber that starts while another one is parked rounding up
   before.load();
   REQUIRE(done.has_value());
   CHECK(found == float_controls::at_start());
+}
+
+TEST_CASE(
+    "float: each float fiber rounds as it did before it parked, everybody else as at the start") {
+  sim_world world;
+  const auto before = float_controls::now();
+  constexpr int rounds = 1'000;
+  unsigned wrong = 0;
+  const auto done = run_in_sim(world, [&] {
+    coir::scope all;
+    for (unsigned id = 0; id < 6; ++id) {
+      const bool is_float = id % 3 != 2;
+      const auto kind =
+          id % 2 == 0 ? coir::switcher::same_thread_float : coir::switcher::cross_thread_float;
+      all.spawn(
+          [&, id, is_float] {
+            wrong += !(float_controls::exactly_now() == float_controls::at_start());
+            const auto mine = is_float ? float_controls::pattern(id) : float_controls::at_start();
+            mine.load();
+            for (int i = 0; i < rounds; ++i) {
+              if (i % 16 == static_cast<int>(id)) {
+                wrong += !coir::this_fiber::sleep_for(std::chrono::nanoseconds(50)).has_value();
+              } else {
+                coir::this_fiber::yield();
+              }
+              wrong += !(float_controls::now() == mine);
+            }
+          },
+          {.sw = is_float ? kind : coir::switcher::same_thread_no_float});
+    }
+    return all.join();
+  });
+  const auto after = float_controls::now();
+  before.load();
+  REQUIRE(done.has_value());
+  CHECK(wrong == 0);
+  CHECK(after == before);  // the loop is nobody's float
+}
+
+TEST_CASE("float: a float fiber that ends rounding up leaves those who are parked the start") {
+  sim_world world;
+  const auto before = float_controls::now();
+  unsigned wrong = 0;
+  const auto done = run_in_sim(world, [&] {
+    coir::scope all;
+    coir::event seen;
+    for (int i = 0; i < 3; ++i)
+      all.spawn([&] {
+        (void)seen.wait();
+        wrong += !(float_controls::exactly_now() == float_controls::at_start());
+      });
+    all.spawn(
+        [&] {
+          coir::this_fiber::yield();
+          float_controls::rounding_up().load();
+          seen.set();  // they are ready, and next
+        },
+        {.sw = coir::switcher::same_thread_float});
+    return all.join();
+  });
+  before.load();
+  REQUIRE(done.has_value());
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("float: an exception in a float fiber keeps both its own") {
+  sim_world world;
+  const auto before = float_controls::now();
+  unsigned wrong = 0;
+  const auto done = run_in_sim(world, [&] {
+    coir::scope all;
+    for (unsigned id = 0; id < 4; ++id)
+      all.spawn(
+          [&, id] {
+            const auto mine =
+                id % 2 == 0 ? float_controls::pattern(id) : float_controls::at_start();
+            mine.load();
+            try {
+              throw id;
+            } catch (unsigned) {
+              coir::this_fiber::yield();
+              wrong += !(float_controls::now() == mine);
+              try {
+                throw;
+              } catch (unsigned caught) {
+                wrong += caught != id;
+              }
+            }
+            coir::this_fiber::yield();
+            wrong += !(float_controls::now() == mine) + static_cast<bool>(std::current_exception());
+          },
+          {.sw = id % 2 == 0 ? coir::switcher::same_thread_float
+                             : coir::switcher::same_thread_no_float});
+    return all.join();
+  });
+  before.load();
+  REQUIRE(done.has_value());
+  CHECK(wrong == 0);
 }

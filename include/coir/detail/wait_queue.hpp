@@ -9,17 +9,18 @@
 // Comes from: coir/sync.hpp.   Goes to: runtime/waits.hpp, which alone knows what a waiter is.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+
+#include "coir/detail/atomic.hpp"
 
 namespace coir::detail {
 
 struct waiter;
 
 struct wait_queue {
-  std::atomic<std::uint32_t> lock{0};
-  waiter* head = nullptr;
-  waiter* tail = nullptr;
+  atomic<std::uint32_t> lock{0};
+  plain<waiter*> head = nullptr;
+  plain<waiter*> tail = nullptr;
 };
 
 }  // namespace coir::detail

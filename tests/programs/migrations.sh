@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# migrations.sh: fibers that change their worker over and over read errno, a thread_local, gettid(),
+# their worker and how they round correctly, whatever the compiler made of the library around them.
+#
+# Always true:
+#   - As a test it runs the program of its own build, which moves by name (or at every park, in a
+#     build with COIR_FORCE_MIGRATION).
+#   - With MIGRATIONS=N it builds the library in which every park migrates, by each compiler at -O2
+#     and at -O3 -flto, and lets these make N migrations together.
+#     No function in them keeps an address of its thread over a switch (tls_across.cpp).
+#   - A compiler that is not there is named and left out.
+#
+# Comes from: ctest, ./dev migrate.   Goes to: migrations.cpp, tls_across.cpp, the preset migrate.
+set -u
+each=${MIGRATIONS_EACH:-20000}
+if [[ -z ${MIGRATIONS:-} ]]; then
+  timeout 100 "${BUILD_DIR:?}/tests/migrations" "$each" || { echo "failed ($?)"; exit 1; }
+  exit 0
+fi
+
+# try COMPILERS NAME FLAGS [MORE...]: configures (with more of cmake's), builds and runs one
+# combination.
+try() {
+  local cxx=$1 cc=$2 name=$3 flags=$4
+  shift 4
+  local dir=${BUILD_DIR:?}/$name
+  cmake -S "${SOURCE_DIR:?}" --preset migrate -B "$dir" -DCMAKE_BUILD_TYPE=None \
+    -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_C_COMPILER="$cc" \
+    -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_C_FLAGS="$flags" "$@" >"$dir.log" 2>&1 &&
+    cmake --build "$dir" --target migrations >>"$dir.log" 2>&1 ||
+    { echo "$name does not build:"; tail -n 30 "$dir.log"; return 1; }
+  echo -n "$name ($flags): "
+  timeout 300 "$dir/tests/migrations" "$((MIGRATIONS / 4))" || return 1
+  # The library and its user in one file, however much of them the compiler has merged.
+  objdump -d --no-show-raw-insn "$dir/tests/migrations" | "$BUILD_DIR/tls_across"
+}
+
+mkdir -p "${BUILD_DIR:?}"
+programs=${SOURCE_DIR:?}/tests/programs
+g++ -std=c++20 -O1 "$programs/tls_across.cpp" -o "$BUILD_DIR/tls_across" || exit 1
+passed=0 failed=0
+one() { if try "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
+one g++ gcc gcc_O2 "-O2"
+one g++ gcc gcc_O3_lto "-O3 -flto"
+if command -v clang++ >/dev/null; then
+  one clang++ clang clang_O2 "-O2"
+  archiver=$(clang++ -print-prog-name=llvm-ar)
+  if command -v ld.lld >/dev/null && [[ -x $archiver ]]; then
+    one clang++ clang clang_O3_lto "-O3 -flto" -DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=lld \
+      -DCMAKE_AR="$archiver" -DCMAKE_RANLIB="${archiver/llvm-ar/llvm-ranlib}"
+  else
+    echo "no lld or no llvm-ar: clang -flto is left out"
+  fi
+else
+  echo "no clang++"
+fi
+echo "$passed combinations passed, $failed failed"
+((failed == 0 && passed > 0))

@@ -1,0 +1,64 @@
+// tls_across_wrong.cpp: functions that keep an address of their thread over a switch, in each way
+// there is, and two that do not. The check has to tell them apart.
+//
+// Always true:
+//   - Compiled, never run.
+//
+// Comes from: tls_across.sh.   Goes to: tls_across.cpp, as a disassembly.
+#include <cerrno>
+
+#include "arch/context.hpp"
+
+namespace {
+thread_local int mark;
+}
+
+using coir::arch::context;
+
+extern "C" {
+
+int wrong_in_place(context& from, context& to) {
+  mark = 1;
+  coir::arch::switch_inlined(from, to);
+  return mark;
+}
+
+int wrong_called(context& from, context& to) {
+  errno = 1;
+  coir::arch::switch_called(from, to);
+  return errno;
+}
+
+[[gnu::noinline]] void through(context& from, context& to) {
+  coir::arch::switch_called(from, to);
+  asm volatile("");
+}
+
+int wrong_far(context& from, context& to) {
+  errno = 1;
+  through(from, to);
+  return errno;
+}
+
+/// So many of them that some have to be kept on the stack.
+int wrong_spilled(context& from, context& to, int* a, int* b, int* c, int* d, int* e, int* f) {
+  errno = *a;
+  for (int i = 0; i < *b; ++i) {
+    coir::arch::switch_inlined(from, to);
+    errno += *a + *b + *c + *d + *e + *f + i;
+  }
+  return errno;
+}
+
+int right_value(context& from, context& to) {
+  const int before = mark + errno;
+  coir::arch::switch_inlined(from, to);
+  return before;
+}
+
+int right_before(context& from, context& to) {
+  mark = errno;
+  coir::arch::switch_called(from, to);
+  return 2;
+}
+}
