@@ -91,6 +91,7 @@ void wake_joiners(join_stripe& stripe, const record& fiber, std::uint64_t genera
     if (j.target == &fiber && j.generation == generation) {
       unlink(stripe.queue, *w);
       wake(*w);
+      if (COIR_MUTANT(one_joiner_woken)) return;
     }
     w = after;
   }

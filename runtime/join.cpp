@@ -148,8 +148,11 @@ result<> wait(fiber_id id, deadline until) {
   if (core == nullptr || core->inherited() || id.slot >= core->records.touched())
     return fail(errc::foreign_runtime);
   auto& r = *static_cast<record*>(core->records.at(id.slot));
-  if (r.generation.load(std::memory_order_acquire) != id.generation || id.generation == 0)
+  const std::uint64_t differs = r.generation.load(std::memory_order_acquire) ^ id.generation;
+  if ((COIR_MUTANT(narrow_generation) ? differs & 0xffff : differs) != 0 || id.generation == 0) {
+    if (COIR_MUTANT(stale_wait_steals)) r.local_joiners = nullptr;
     return fail(errc::stale_handle);
+  }
   // The generation that a free record will have next can be guessed; it names nobody yet.
   if (r.home.load(std::memory_order_acquire) == no_home) return fail(errc::stale_handle);
   if (current_fiber() == &r) return fail(errc::deadlock);

@@ -135,6 +135,7 @@ bool mail_to(runtime_core& core, record& r, unsigned target) noexcept {
 refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until,
                   bool wait) noexcept {
   while (!mail_to(core, r, target)) {
+    if (COIR_MUTANT(worker_waits_for_mailbox)) continue;
     if (!wait) return errc::mailbox_full;
     core.starving.fetch_add(1, std::memory_order_seq_cst);
     // seq_cst: orders the announcement before the last try; partner: worker::take_mail().

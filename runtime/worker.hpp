@@ -183,6 +183,9 @@ class worker {
   bool spin() noexcept;
   void fail_oldest_unstarted() noexcept;
   bool no_stack_can_come_back() const noexcept;
+  bool stacks_have_moved() const noexcept;
+  bool end_unwanted_unstarted() noexcept;
+  bool nothing_else_moves(bool quiet) noexcept;
   void give_stacks_back() noexcept;
   void publish_counts() noexcept;
   void leave_thread() noexcept;
@@ -215,6 +218,9 @@ class worker {
   std::uint32_t started_ = 0;  // fibers with a stack
   std::uint32_t live_ = 0;     // fibers whose home is here and that have not ended
   bool no_stack_ = false;      // the last bind failed; cleared when a stack comes back
+  unsigned hungry_looks_ = 0;  // in vain, and nobody ran in between
+  std::uint64_t hungry_switches_ = 0;
+  std::uint32_t given_seen_ = 0;  // of stacks::given(), before this turn asked for any
   std::int64_t spin_ns_ = 0;
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered
   std::uint32_t freed_ = 0;   // records given back for those who wait, who were not told yet
@@ -256,6 +262,14 @@ inline void worker::make_ready(record& fiber) noexcept {
 inline bool worker::holds_unstarted(const record& fiber) noexcept {
   return fiber.at == stage::unstarted && fiber.waits_to_start();
 }
+
+#if defined(NDEBUG)
+inline constexpr bool parks_are_checked = false;
+#else
+inline constexpr bool parks_are_checked = true;
+#endif
+/// A fiber parks inside a no_park: stops the process and says so.
+[[noreturn]] void forbidden_park(const record& fiber) noexcept;
 
 /// The last user of a finished record gives its slot back. Any thread.
 void recycle(record& fiber) noexcept;

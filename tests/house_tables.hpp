@@ -59,6 +59,7 @@ inline constexpr room runtime_rooms[] = {
     {"switching", 6},
     {"ending", 6},
     {"settling", 6},
+    {"no_park", 6},
     // all cores
     {"runtime", 7},
     {"runtime_setup", 7},
@@ -66,6 +67,7 @@ inline constexpr room runtime_rooms[] = {
     {"fds", 7},
     {"moving", 7},
     {"waiting", 7},
+    {"watch", 7},
     // the public face
     {"effects", 8},
     {"spawn", 8},
@@ -160,6 +162,8 @@ inline constexpr exception atomic_files[] = {
     {"runtime/runtime.cpp", "the end of the threads against the last message"},
     {"runtime/registry.hpp", "the count of forks"},
     {"runtime/registry.cpp", "the count of forks"},
+    {"runtime/watch.hpp", "a thread that is asked by a signal answers"},
+    {"runtime/watch.cpp", "a thread that is asked by a signal answers"},
     {"runtime/signals.cpp", "a signal handler finds its pipe"},
 };
 
