@@ -132,8 +132,8 @@ inline bool may_recycle(record& fiber) noexcept {
 /// link on, recycle, drop_unheld, make_ready and stop_parked.
 template <class Owner>
 void hear(record& fiber, std::uint32_t me, Owner& owner) noexcept {
-  // Deflected while a cancel was on its way: the link follows. acquire: pairs with the mailer's
-  // release of `home`.
+  // Deflected or moved while a cancel was on its way: the link follows. acquire: pairs with the
+  // release of `home` by who mailed it or sent it off.
   if (fiber.home.load(std::memory_order_acquire) != me) return owner.pass_on(fiber);
   // Asked while the queued link still keeps the record from being recycled: once it is taken, a
   // finished one may become somebody else's. A live one is ours and stays so.

@@ -1,4 +1,4 @@
-/* stop.pml: the end of a runtime against a thread that spawns (settling.hpp, bell.hpp): who spawns
+/* stop.pml: the end of a runtime against threads that spawn (settling.hpp, bell.hpp): who spawns
  * counts first and asks afterwards, who stops says so first and counts afterwards.
  * Must hold: everybody ends, and what was accepted has run.
  * -DBROKEN=1 (asks first), -DBROKEN=2 (a refused one tells nobody), -DBROKEN=3 (a worker that goes
