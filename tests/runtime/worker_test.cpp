@@ -159,9 +159,10 @@ TEST_CASE("worker: mail that comes while a worker goes to sleep keeps it awake")
   REQUIRE(core != nullptr);
   coir::event opened;
   bool sent = false;
+  coir::handle<void> mailed;  // kept: letting go of it would be a wake-up of its own
   s.on_ready = [&] {
     if (std::exchange(sent, true)) return;
-    std::thread([&] { (void)scripted::spawn_on(*core, [&] { opened.set(); }); }).join();
+    std::thread([&] { mailed = scripted::spawn_on(*core, [&] { opened.set(); }); }).join();
   };
   bool got = false;
   {
