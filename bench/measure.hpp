@@ -91,6 +91,7 @@ struct row {
   std::vector<reach> reaches;
   unsigned rounds_most = 9;
   std::string note = {};               ///< what a reader must know to judge it
+  bool smaller = false;                ///< than its name says, in this run: not judged
   std::function<void()> prepare = {};  ///< before the first round
 };
 using rows = std::vector<row>;

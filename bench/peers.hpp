@@ -58,7 +58,9 @@ sample raw_parked(std::size_t count, std::size_t stack_bytes);
 /// liburing on a ring set up as coir's: one thread, deferred task work, one enter per batch.
 double raw_nop_cpu_ns(unsigned batch, unsigned batches);
 enum class limit { none, linked_timeout };
-double raw_read_ns(unsigned reads, limit kind);
+/// A nameless file of 64 bytes in that folder, its page in the cache.
+int cached_file(const std::string& folder);
+double raw_read_ns(const std::string& folder, unsigned reads, limit kind);
 sample raw_file_read(const read_plan& plan);
 
 /// Boost.Context: jump_fcontext between two stacks.

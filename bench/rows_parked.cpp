@@ -87,7 +87,8 @@ row parked_row(const settings& chosen, std::size_t stack_bytes, double bytes_mos
         raw::has_switch ? "" : "a switch for this CPU"}},
       {{reach::kind::at_most, bytes_most, 0}, {reach::kind::at_most, 4'000, 1}}};
   one.rounds_most = 2;
-  if (count != 1'000'000) one.note = "with " + std::to_string(count) + " fibers in this run";
+  one.smaller = count != 1'000'000;
+  if (one.smaller) one.note = "with " + std::to_string(count) + " fibers in this run";
   return one;
 }
 

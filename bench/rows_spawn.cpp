@@ -82,7 +82,8 @@ void add_spawn(rows& to, const settings& chosen) {
     if (e.who == "State Threads" && chosen.many > 100'000 && e.missing.empty())
       e.missing = "so many mappings (each of its stacks is one)";
   }
-  if (chosen.many != 1'000'000) one.note = "with " + many + " fibers in this run";
+  one.smaller = chosen.many != 1'000'000;
+  if (one.smaller) one.note = "with " + many + " fibers in this run";
   to.push_back(one);
 
   one =

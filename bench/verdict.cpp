@@ -28,6 +28,7 @@ double ratio_to(const row& in, const std::vector<outcome>& got, role as) {
 }
 
 verdict judge(const row& in, const std::vector<outcome>& got, const reach& wanted) {
+  if (in.smaller) return verdict::unknown;
   const auto figure = [&](role as) { return figure_of(in, got, as, wanted.figure); };
   const double ours = figure(role::ours);
   double most = wanted.bound;
@@ -87,6 +88,7 @@ std::string reach_words(const row& in) {
 }
 
 std::string verdict_words(const row& in, const std::vector<outcome>& got) {
+  if (in.smaller) return "not judged: smaller than its name";
   std::string missed, unknown;
   for (const reach& one : in.reaches) {
     const verdict v = judge(in, got, one);

@@ -116,7 +116,9 @@ TEST_CASE("watch: B12 the same call on the offload pool stalls nobody, and the o
   CHECK(log.count("'offloads'") == 0);
 }
 
-TEST_CASE("watch: a deadlock is still told, although one thread more is there") {
+// The thread sanitizer has a thread of its own, so nobody there can know that all threads rest.
+TEST_CASE("watch: a deadlock is still told, although one thread more is there" *
+          doctest::skip(COIR_TSAN)) {
   lines log;
   coir::event never_set;
   const auto done =
