@@ -61,6 +61,15 @@ inline void note_written([[maybe_unused]] const void* place,
 #endif
 }
 
+/// Valgrind lets one thread run at a time, and takes a sleep in io_uring_enter(2) for running.
+inline bool under_valgrind() noexcept {
+#if COIR_NOTES_VALGRIND
+  return RUNNING_ON_VALGRIND != 0;
+#else
+  return false;
+#endif
+}
+
 #if COIR_ASAN || COIR_TSAN || COIR_NOTES_VALGRIND
 
 /// What the tools know about one stack. `fake_stack` is AddressSanitizer's own of a stack that is

@@ -50,6 +50,7 @@ class uring final : public backend {
   void arm_bell() noexcept;
   void enter(unsigned wanted, std::int64_t until_ns) noexcept;
   int sleep(unsigned wanted, const __kernel_timespec* limit) noexcept;
+  int sleep_elsewhere(const __kernel_timespec* limit) noexcept;
   unsigned flags_of_queue() const noexcept;
 
   io_uring ring_;

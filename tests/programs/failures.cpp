@@ -255,6 +255,7 @@ coir::result<> use_all() {
   coir::mutex lock;
   for (int i = 0; i < 8; ++i)
     children.spawn([&lock, l = large{}] {
+      (void)l.bytes;
       const std::lock_guard held(lock);
       coir::this_fiber::yield();
     });
@@ -266,7 +267,7 @@ coir::result<> live() {
   if (!made) return coir::fail(made.error());
   coir::runtime& rt = **made;
   // Before the start, so that it is queued.
-  auto early = rt.spawn([l = large{}] {});
+  auto early = rt.spawn([l = large{}] { (void)l.bytes; });
   if (auto started = rt.start(); !started) return started;
   auto all = rt.spawn([] { return use_all(); });
   const auto used = all.join();

@@ -13,7 +13,7 @@ command -v valgrind >/dev/null || { echo "no valgrind"; exit 77; }
 "$program" able || { echo "built without COIR_VALGRIND"; exit 77; }
 
 watched() {
-  valgrind --quiet --error-exitcode=9 --fair-sched=yes --show-error-list=yes "$program" "$1"
+  valgrind --quiet --error-exitcode=9 --fair-sched=yes "$program" "$1"
 }
 
 watched echo || { echo "a clean echo is reported"; exit 1; }
