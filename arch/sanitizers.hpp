@@ -20,9 +20,9 @@
 #include "runtime/base.hpp"
 
 #if defined(COIR_VALGRIND) && COIR_VALGRIND && defined(__has_include)
-#if __has_include(<valgrind/valgrind.h>)
+#if __has_include(<valgrind/memcheck.h>)
 #define COIR_NOTES_VALGRIND 1
-#include <valgrind/valgrind.h>
+#include <valgrind/memcheck.h>
 #endif
 #endif
 #if !defined(COIR_NOTES_VALGRIND)
@@ -52,16 +52,31 @@ namespace coir::arch {
 /// Whether any note is taken in this build.
 inline constexpr bool notes_are_taken = COIR_ASAN || COIR_TSAN || COIR_NOTES_VALGRIND;
 
+/// Memcheck does not see what the kernel writes for a ring: what it wrote is as good as any.
+inline constexpr bool kernel_writes_are_noted = COIR_NOTES_VALGRIND;
+inline void note_written([[maybe_unused]] const void* place,
+                         [[maybe_unused]] std::size_t bytes) noexcept {
+#if COIR_NOTES_VALGRIND
+  (void)VALGRIND_MAKE_MEM_DEFINED(place, bytes);
+#endif
+}
+
 #if COIR_ASAN || COIR_TSAN || COIR_NOTES_VALGRIND
 
 /// What the tools know about one stack. `fake_stack` is AddressSanitizer's own of a stack that is
 /// not running; it must be null when a fiber first runs.
 struct switch_notes {
+#if COIR_ASAN
   void* fake_stack = nullptr;
-  void* tsan_fiber = nullptr;
   const void* stack_bottom = nullptr;
   std::size_t stack_bytes = 0;
+#endif
+#if COIR_TSAN
+  void* tsan_fiber = nullptr;
+#endif
+#if COIR_NOTES_VALGRIND
   unsigned valgrind_id = 0;
+#endif
 };
 
 #define COIR_NOTE [[gnu::always_inline]] COIR_UNINSTRUMENTED inline
@@ -83,11 +98,12 @@ COIR_NOTE void note_thread([[maybe_unused]] switch_notes& self) noexcept {
 }
 
 /// Before a fiber first runs on the stack of `bytes` bytes that starts at `bottom`.
-COIR_NOTE void note_stack(switch_notes& self, void* bottom, std::size_t bytes) noexcept {
+COIR_NOTE void note_stack(switch_notes& self, [[maybe_unused]] void* bottom,
+                          [[maybe_unused]] std::size_t bytes) noexcept {
   self = switch_notes{};
+#if COIR_ASAN
   self.stack_bottom = bottom;
   self.stack_bytes = bytes;
-#if COIR_ASAN
   // A fiber leaves for good with its last frames still open, and so with their red zones poisoned.
   __asan_unpoison_memory_region(bottom, bytes);
 #endif

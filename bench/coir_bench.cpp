@@ -28,6 +28,7 @@ struct wishes {
   std::string results, json, tsv;
   bool list = false;
   bool small = false;
+  bool first = false;
 };
 
 bench::rows wanted_rows(const wishes& w) {
@@ -94,11 +95,14 @@ int run_here(const wishes& w) {
     if (what.prepare) what.prepare();
     for (const bench::entry& one : what.entries) {
       if (!one.missing.empty() || one.who.find(w.entry) == std::string::npos) continue;
+      bench::operations_done = 0;
       const bench::sample got = one.measure();
-      std::printf("%s\t%s", what.name.c_str(), one.who.c_str());
+      std::printf("%s\t%s\t%.0f operations", what.name.c_str(), one.who.c_str(),
+                  bench::operations_done);
       for (const double value : got.values)
         if (!std::isnan(value)) std::printf("\t%g", value);
       std::printf("\n");
+      if (w.first) return 0;
     }
   }
   return 0;
@@ -116,7 +120,7 @@ bool may_use(int cpu) {
 int main(int argc, char** argv) {
   wishes w;
   unsigned rounds = 0;
-  unsigned spend_ms = 0;
+  int spend_ms = -1;
   CLI::App app{"coir beside the same work by hand and beside its peers: one Markdown table."};
   app.add_flag("--quick", w.chosen.quick, "2 short rounds and small counts: to see that it works");
   app.add_flag("--small", w.small, "rows with a million take 100,000, those with 100,000 10,000");
@@ -124,7 +128,7 @@ int main(int argc, char** argv) {
   app.add_option("--rows", w.rows, "only rows whose name matches this regular expression");
   app.add_option("--rounds", rounds, "rounds at most; default 9")->check(CLI::Range(1, 100));
   app.add_option("--ms", spend_ms, "of one measurement after its warm-up; default 40")
-      ->check(CLI::Range(1, 10'000));
+      ->check(CLI::Range(0, 100'000));
   app.add_option("--cpu", w.chosen.cpu, "CPU of what is measured; default 1")
       ->check(CLI::Range(0, 1023));
   app.add_option("--client-cpu", w.chosen.client_cpu, "CPU of the load client; default 0")
@@ -132,24 +136,29 @@ int main(int argc, char** argv) {
   app.add_option("--json", w.json, "all rounds of all entries, into this file");
   app.add_option("--tsv", w.tsv, "one line per entry, for the plots, into this file");
   app.add_option("--results", w.results, "the page of results, into this file");
-  app.add_option("--here", w.entry,
-                 "no table: measure the entries whose name contains this once, in this process");
+  const auto* here = app.add_option(
+      "--here", w.entry,
+      "no table: measure once, in this process, the entries whose name contains this");
+  app.add_flag("--first", w.first, "with --here: only the first such entry");
+  app.add_option("--calls", bench::calls_least, "repeats of a measurement at least; default 3")
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--run-budget", bench::run_budget, "options::run_budget of coir; 0: its default");
   CLI11_PARSE(app, argc, argv);
   w.chosen.rounds = rounds != 0 ? rounds : w.chosen.quick ? 2 : 9;
   if (w.small || w.chosen.quick) w.chosen.many = 100'000;
-  if (spend_ms != 0 || w.chosen.quick)
-    bench::spend_ns = (spend_ms != 0 ? spend_ms : 10) * std::int64_t{1'000'000};
+  if (spend_ms < 0) spend_ms = w.chosen.quick ? 10 : 40;
+  bench::spend_ns = spend_ms * std::int64_t{1'000'000};
   w.chosen.folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   if (w.list) {
     for (const auto& what : wanted_rows(w))
       std::printf("%-28s %s\n", what.name.c_str(), what.what.c_str());
     return 0;
   }
+  if (here->count() > 0) return run_here(w);
   if (!may_use(w.chosen.cpu) || !may_use(w.chosen.client_cpu)) {
     std::fprintf(stderr, "CPU %d or %d is not for us: choose with --cpu and --client-cpu\n",
                  w.chosen.cpu, w.chosen.client_cpu);
     return 2;
   }
-  if (!w.entry.empty()) return run_here(w);
   return run(w) ? 0 : 1;
 }

@@ -118,18 +118,28 @@ std::int64_t cpu_used_ns();
 /// How long one measurement lasts after its warm-up, about.
 inline std::int64_t spend_ns = 40'000'000;
 
-/// Calls `once` until the time is spent, at least 3 times after one untimed call; returns the
-/// nanoseconds by `clock` of the cheapest call divided by `parts`.
+/// How many times a measurement repeats at least, and all operations of this process so far, the
+/// warm-up's included: for a profiler, which wants to know what it counted.
+inline unsigned calls_least = 3;
+/// options::run_budget of coir's entries; 0: the default.
+inline unsigned run_budget = 0;
+inline double operations_done = 0;
+
+/// Calls `once` until the time is spent, at least `calls_least` times after one untimed call;
+/// returns the nanoseconds by `clock` of the cheapest call divided by `parts`.
 template <class Clock, class F>
 double fastest_by(Clock clock, double parts, F&& once) {
   once();
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   const std::int64_t until = now_ns() + spend_ns;
-  for (unsigned call = 0; call < 3 || now_ns() < until; ++call) {
+  unsigned calls = 0;
+  while (calls < calls_least || now_ns() < until) {
     const std::int64_t began = clock();
     once();
     least = std::min(least, clock() - began);
+    ++calls;
   }
+  operations_done += parts * (calls + 1);
   return static_cast<double>(least) / parts;
 }
 

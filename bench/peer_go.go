@@ -32,10 +32,7 @@ func a1() { a2() }
 func a2() { a3() }
 
 //go:noinline
-func a3() { a4() }
-
-//go:noinline
-func a4() { runtime.Gosched() }
+func a3() { runtime.Gosched() }
 
 //go:noinline
 func b1() { b2() }
@@ -44,10 +41,7 @@ func b1() { b2() }
 func b2() { b3() }
 
 //go:noinline
-func b3() { b4() }
-
-//go:noinline
-func b4() { runtime.Gosched() }
+func b3() { runtime.Gosched() }
 
 type ring struct {
 	fibers, laps, started, blocks int

@@ -50,7 +50,7 @@ struct read_plan {
 };
 
 // -- by hand, on raw_switch.hpp
-double raw_yield_ns(const ring_plan& plan);
+double raw_yield_ns(const ring_plan& plan, std::size_t stack_bytes = 16 << 10);
 double raw_spawn_ns(const spawn_plan& plan);
 sample raw_sleep(const sleep_plan& plan);
 sample raw_parked(std::size_t count, std::size_t stack_bytes);

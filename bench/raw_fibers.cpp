@@ -59,8 +59,7 @@ void run_ring_fiber(context*, context* self) {
 
 }  // namespace
 
-double raw_yield_ns(const ring_plan& plan) {
-  constexpr std::size_t stack_bytes = 16 << 10;
+double raw_yield_ns(const ring_plan& plan, std::size_t stack_bytes) {
   const raw::stacks memory(plan.fibers, stack_bytes);
   std::vector<ring_fiber> all(plan.fibers);
   std::vector<std::function<void()>> bodies(plan.fibers);
@@ -187,7 +186,9 @@ double raw_spawn_ns(const spawn_plan& plan) {
 
 #else
 
-double raw_yield_ns(const ring_plan&) { throw std::logic_error("no raw switch for this CPU"); }
+double raw_yield_ns(const ring_plan&, std::size_t) {
+  throw std::logic_error("no raw switch for this CPU");
+}
 double raw_spawn_ns(const spawn_plan&) { throw std::logic_error("no raw switch for this CPU"); }
 
 #endif

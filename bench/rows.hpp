@@ -28,7 +28,9 @@ void add_deadline(rows& to, const settings& chosen);
 /// Runs `root` on one worker and returns its answer; an error of the runtime is thrown.
 template <class F>
 auto on_coir(F&& root) {
-  auto answer = coir::run(std::forward<F>(root), {.workers = 1});
+  coir::options chosen{.workers = 1};
+  if (run_budget != 0) chosen.run_budget = run_budget;
+  auto answer = coir::run(std::forward<F>(root), chosen);
   if (!answer) throw std::runtime_error("coir: " + answer.error().message());
   return *answer;
 }

@@ -13,14 +13,16 @@ namespace bench {
 
 namespace {
 
-sample coir_yield(const ring_plan& plan) {
+sample coir_yield(const ring_plan& plan, std::size_t stack_bytes = 0) {
   return on_coir([&] {
     yield_ring ring(plan);
     std::vector<coir::handle<void>> fibers;
     const counting counts;
     start_ring(
         ring, plan, [] { coir::this_fiber::yield(); },
-        [&](auto body) { fibers.push_back(coir::spawn(std::move(body))); });
+        [&](auto body) {
+          fibers.push_back(coir::spawn(std::move(body), {.stack_bytes = stack_bytes}));
+        });
     for (auto& fiber : fibers) sure(fiber.join());
     sample got(ring.per_switch_ns());
     got.per_operation = counts.per(static_cast<double>(ring.switches()));
@@ -36,6 +38,8 @@ const char* word_of(shape s) {
       return "two_sites";
     case shape::eight_sites:
       return "8_sites";
+    case shape::eight_mixed:
+      return "8_sites/mixed";
     case shape::one_chain:
       return "depth4_one_chain";
     case shape::two_chains:
@@ -51,15 +55,18 @@ const char* meaning_of(shape s) {
     case shape::two_sites:
       return "every other fiber has a loop of its own";
     case shape::eight_sites:
-      return "eight loops, neighbours in different ones";
+      return "eight loops, each with an eighth of the fibers side by side";
+    case shape::eight_mixed:
+      return "eight loops, no two neighbours in the same one";
     case shape::one_chain:
-      return "the loop calls yield through four functions, the same for all";
+      return "four frames deep (three functions and yield), the same for all";
     case shape::two_chains:
-      return "four functions, a set of them for every other fiber";
+      return "four frames deep, other functions for every other fiber";
   }
   return "";
 }
 
+/// No `most_ns`: the reach is against the others alone.
 row yield_row(const settings& chosen, const ring_plan& plan, double most_ns, bool near_raw) {
   row one;
   one.name = "yield/" + std::to_string(plan.fibers) + "/" + word_of(plan.of);
@@ -75,7 +82,7 @@ row yield_row(const settings& chosen, const ring_plan& plan, double most_ns, boo
        state_threads_package},
       go_entry(chosen, std::string("yield ") + word_of(plan.of) + " " +
                            std::to_string(plan.fibers) + " " + std::to_string(plan.laps))};
-  one.reaches = {{reach::kind::at_most, most_ns}};
+  if (most_ns > 0) one.reaches.push_back({reach::kind::at_most, most_ns});
   if (near_raw) one.reaches.push_back({reach::kind::over_raw, 3});
   one.reaches.push_back({reach::kind::times_peer, 2});
   return one;
@@ -91,6 +98,13 @@ void add_yield(rows& to, const settings& chosen) {
   to.push_back(yield_row(chosen, {2, block / 2, shape::two_chains}, 42, true));
   to.push_back(yield_row(chosen, {1'000, block / 1'000, shape::one_chain}, 12, true));
   to.push_back(yield_row(chosen, {10'000, block / 10'000, shape::eight_sites}, 12, false));
+  const ring_plan& small = {10'000, block / 10'000, shape::eight_sites};
+  to.back().entries.push_back(
+      {"coir, stacks of 32 KiB", role::variant, [small] { return coir_yield(small, 32 << 10); }});
+  to.back().entries.push_back({"paired switch by hand, stacks of 256 KiB", role::variant,
+                               [small] { return sample(raw_yield_ns(small, 256 << 10)); },
+                               raw::has_switch ? "" : "a switch for this CPU"});
+  to.push_back(yield_row(chosen, {10'000, block / 10'000, shape::eight_mixed}, 0, false));
 }
 
 }  // namespace bench

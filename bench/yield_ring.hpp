@@ -20,10 +20,11 @@
 namespace bench {
 
 /// What the processor sees when a fiber goes on: where its yield returns to, and through what.
-enum class shape { same_site, two_sites, eight_sites, one_chain, two_chains };
+enum class shape { same_site, two_sites, eight_sites, eight_mixed, one_chain, two_chains };
 
-/// How many functions of the user's a chain has between its loop and the call of yield.
-constexpr int chain_frames = 4;
+/// Functions of the user's between the loop and the call of yield. With yield itself there are four
+/// frames to return from.
+constexpr int chain_frames = 3;
 
 struct ring_plan {
   unsigned fibers;
@@ -72,7 +73,8 @@ class yield_ring {
       until_ = ended + spend_ns;
     else
       least_ns_ = std::min(least_ns_, ended - began);
-    ended_ = blocks_ > 3 && ended >= until_;
+    ended_ = blocks_ > calls_least && ended >= until_;
+    operations_done += double{1} * plan_.laps * plan_.fibers;
   }
 
   const ring_plan plan_;
@@ -100,7 +102,10 @@ class ring_starter {
           i % 2 == 0 ? plain<0>(i) : plain<1>(i);
           break;
         case shape::eight_sites:
-          one_of_eight(i, std::make_integer_sequence<int, 8>());
+          one_of_eight(i, i * 8 / plan.fibers, std::make_integer_sequence<int, 8>());
+          break;
+        case shape::eight_mixed:
+          one_of_eight(i, i % 8, std::make_integer_sequence<int, 8>());
           break;
         case shape::one_chain:
           chained<0>(i);
@@ -118,8 +123,8 @@ class ring_starter {
     start_([&ring = ring_, i, yield = yield_] { ring.template walk<Site>(i, yield); });
   }
   template <int... Sites>
-  void one_of_eight(unsigned i, std::integer_sequence<int, Sites...>) {
-    ((static_cast<int>(i % 8) == Sites ? plain<Sites>(i) : void()), ...);
+  void one_of_eight(unsigned i, unsigned site, std::integer_sequence<int, Sites...>) {
+    ((static_cast<int>(site) == Sites ? plain<Sites>(i) : void()), ...);
   }
   template <int Chain>
   void chained(unsigned i) {

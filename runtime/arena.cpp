@@ -59,8 +59,9 @@ result<arena_layout> arena_layout::plan(std::uint32_t records_max, std::size_t r
   arena_layout plan{};
   std::size_t cells = 0;
   bool overflow = multiply_overflows(records_max, record_bytes, cells);
-  overflow |= pages_overflow(links, page_bytes, plan.links_bytes);
-  overflow |= pages_overflow(cells, page_bytes, plan.cells_bytes);
+  const std::size_t unit = COIR_MUTANT(page_of_4096) ? 4096 : page_bytes;
+  overflow |= pages_overflow(links, unit, plan.links_bytes);
+  overflow |= pages_overflow(cells, unit, plan.cells_bytes);
   plan.page_bytes = page_bytes;
   plan.links_offset = page_bytes;
   overflow |= __builtin_add_overflow(page_bytes * 2, plan.links_bytes, &plan.cells_offset);

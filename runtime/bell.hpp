@@ -33,8 +33,8 @@ class bell {
   bool must_ring() noexcept {
     // seq_cst: orders the publication before the look; partner: announce().
     fence(std::memory_order_seq_cst);
-    return asleep_.load(std::memory_order_relaxed) != 0 &&
-           asleep_.exchange(0, std::memory_order_relaxed) != 0;
+    if (asleep_.load(std::memory_order_relaxed) == 0) return false;
+    return COIR_MUTANT(everybody_rings) || asleep_.exchange(0, std::memory_order_relaxed) != 0;
   }
 
  private:

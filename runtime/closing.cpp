@@ -3,14 +3,14 @@
 // Always true:
 //   - The closer waits until every worker that has the number reported; each reports once, when its
 //     last operation on it ended.
-//   - The errands and the count live on the closer's stack, which stays until the last report was
-//     made.
+//   - A closing is one errand on the closer's stack that goes from worker to worker; it stays until
+//     the last report was made. Nothing is allocated: a close cannot fail for want of memory.
 //
 // Comes from: io::close.   Goes to: flight on each worker, close(2).
 #include <unistd.h>
 
 #include <cerrno>
-#include <vector>
+#include <climits>
 
 #include "coir/fiber.hpp"
 #include "runtime/fds.hpp"
@@ -18,88 +18,100 @@
 
 namespace coir::detail {
 
-namespace {
-
-struct closing;
-
-/// Tells one worker to end its operations on the number, and carries its report.
-struct close_errand : errand {
-  closing* whole = nullptr;
-};
-
-struct closing {
+struct whole_close : errand {
+  runtime_core* core = nullptr;
+  whole_close* next = nullptr;  // among those of fd_users::under_way
   int fd = -1;
+  std::uint64_t users = 0;           // whom it visits
+  unsigned closer = UINT_MAX;        // the worker that does its own part
   atomic<std::uint32_t> missing{0};  // workers that have not reported
   wait_queue done;
-  std::vector<close_errand> errands;
+
+  bool concerns(unsigned worker) const noexcept { return (users & fd_users::bit(worker)) != 0; }
 };
 
-/// The closings that wait for a worker's last completion; looked up by number when it comes. Few at
-/// a time.
-struct waiting_close {
-  int fd;
-  closing* whole;
-};
-thread_local std::vector<waiting_close> waiting_here;
+namespace {
 
-void report(closing& whole) noexcept {
+void report(whole_close& whole) noexcept {
   const word_lock held(whole.done.lock);
   // acq_rel: the last report sees all others; the closer, woken under the lock, sees the last.
   if (whole.missing.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   if (waiter* const w = dequeue(whole.done)) (void)wake_waiter(*w);
 }
 
+whole_close* closing_of(fd_users& users, int fd) noexcept {
+  const word_lock held(users.under_way_lock);
+  whole_close* w = users.under_way;
+  while (w != nullptr && w->fd != fd) w = w->next;
+  return w;
+}
+
+/// In the list of closings while it lives.
+struct listed {
+  listed(fd_users& all, whole_close& one) noexcept : users(all), whole(one) {
+    const word_lock held(users.under_way_lock);
+    whole.next = std::exchange(users.under_way, &whole);
+  }
+  ~listed() {
+    const word_lock held(users.under_way_lock);
+    whole_close** at = &users.under_way;
+    while (*at != &whole) at = &(*at)->next;
+    *at = whole.next;
+  }
+  listed(const listed&) = delete;
+  listed& operator=(const listed&) = delete;
+  fd_users& users;
+  whole_close& whole;
+};
+
 void drained(void* context, int fd) noexcept {
   auto& here = *static_cast<worker*>(context);
   here.operations().close_end(fd);
-  for (std::size_t i = 0; i < waiting_here.size(); ++i) {
-    if (waiting_here[i].fd != fd) continue;
-    closing* const whole = waiting_here[i].whole;
-    waiting_here[i] = waiting_here.back();
-    waiting_here.pop_back();
-    return report(*whole);
-  }
+  auto& core = static_cast<runtime_core&>(here.shared());
+  // Still there: this worker has not reported.
+  if (whole_close* const whole = closing_of(core.descriptors(), fd)) report(*whole);
 }
 
-// A call of its own: the address of a thread-local must not be kept by who waits afterwards.
-[[gnu::noinline]] void close_on_worker(worker& here, closing& whole) noexcept {
+void close_on_worker(worker& here, whole_close& whole) noexcept {
   flight& mine = here.operations();
   mine.on_drained = &drained;
   mine.drained_context = &here;
-  if (mine.close_begin(whole.fd) != 0 && !COIR_MUTANT(close_before_last_completion)) {
-    waiting_here.push_back({whole.fd, &whole});
-    return;
-  }
+  if (mine.close_begin(whole.fd) != 0 && !COIR_MUTANT(close_before_last_completion)) return;
   mine.close_end(whole.fd);
   report(whole);
 }
 
+/// On to the next worker that has the number, from index `from` on.
+void pass_on(whole_close& whole, unsigned from) noexcept {
+  for (unsigned i = from; i < whole.core->workers(); ++i)
+    if (i != whole.closer && whole.concerns(i)) return whole.core->at(i).send_errand(whole);
+}
+
 void run_close(errand& self, void* at) noexcept {
-  close_on_worker(*static_cast<worker*>(at), *static_cast<close_errand&>(self).whole);
+  auto& whole = static_cast<whole_close&>(self);
+  auto& here = *static_cast<worker*>(at);
+  // First: after our report the closer may be gone.
+  pass_on(whole, here.index() + 1);
+  close_on_worker(here, whole);
 }
 
 /// Ends every operation on `fd` on every worker of `core` in `users`, and waits for it.
-void drain(runtime_core& core, int fd, std::uint64_t users) {
-  closing whole;
-  whole.fd = fd;
+void drain(runtime_core& core, int fd, std::uint64_t users) noexcept {
   worker* const here = worker::current();
-  std::vector<unsigned> who;
-  for (unsigned i = 0; i < core.workers(); ++i)
-    if ((users & fd_users::bit(i)) != 0 &&
-        (!COIR_MUTANT(close_ignores_other_workers) || &core.at(i) == here))
-      who.push_back(i);
-  whole.errands = std::vector<close_errand>(who.size());
-  whole.missing.store(static_cast<std::uint32_t>(who.size()), std::memory_order_relaxed);
-  for (std::size_t i = 0; i < who.size(); ++i) {
-    worker& target = core.at(who[i]);
-    if (&target == here) {
-      close_on_worker(target, whole);
-      continue;
-    }
-    whole.errands[i].whole = &whole;
-    whole.errands[i].run = &run_close;
-    target.send_errand(whole.errands[i]);
-  }
+  whole_close whole;
+  whole.run = &run_close;
+  whole.core = &core;
+  whole.fd = fd;
+  if (here != nullptr && &here->shared() == &core) whole.closer = here->index();
+  whole.users = users;
+  if (COIR_MUTANT(close_ignores_other_workers))
+    whole.users = whole.closer == UINT_MAX ? 0 : users & fd_users::bit(whole.closer);
+  std::uint32_t count = 0;
+  for (unsigned i = 0; i < core.workers(); ++i) count += whole.concerns(i) ? 1 : 0;
+  whole.missing.store(count, std::memory_order_relaxed);
+  const listed while_waiting(core.descriptors(), whole);
+  pass_on(whole, 0);
+  if (whole.closer != UINT_MAX && whole.concerns(whole.closer)) close_on_worker(*here, whole);
   waiter me;
   // Cancellation is not heeded: the number must not be given back while a ring holds an operation
   // on it.
@@ -110,7 +122,7 @@ void drain(runtime_core& core, int fd, std::uint64_t users) {
 int close_now(int fd) noexcept { return ::close(fd) == 0 ? 0 : -errno; }
 
 /// False: somebody else is closing it.
-bool quiesce(runtime_core& core, int fd) {
+bool quiesce(runtime_core& core, int fd) noexcept {
   fd_users& users = core.descriptors();
   std::uint64_t before = users.close_begin(fd);
   // The kernel is closing it for its last owner, or has closed it: then it is the caller's own new

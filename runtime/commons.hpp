@@ -56,6 +56,8 @@ struct commons {
 
   /// Called by a worker that has nothing to do while `settling` is set.
   void (*on_idle)(commons& self) noexcept = nullptr;
+  /// Whether every worker but `self` sleeps for what others may send, and nobody has sent anything.
+  bool (*others_rest)(commons& all, unsigned self) noexcept = nullptr;
   /// Wakes `fiber`'s worker with the fiber's link, which the caller has the right to push.
   void (*send_wake)(commons& self, record& fiber) noexcept = nullptr;
 

@@ -20,6 +20,8 @@
 
 namespace coir::detail {
 
+struct whole_close;
+
 /// Whether an operation may start on a number.
 enum class entrance : std::uint8_t { open, closing, later };
 
@@ -60,6 +62,11 @@ class fd_users {
   static constexpr std::uint64_t bit(unsigned worker) noexcept {
     return std::uint64_t{1} << (worker % bits);
   }
+
+  // The closings that wait for reports, looked up by number when a worker's last operation on it
+  // has ended. Few at a time.
+  atomic<std::uint32_t> under_way_lock{0};
+  whole_close* under_way = nullptr;
 
  private:
   atomic<std::uint64_t>* words_;  // zero pages, touched where used

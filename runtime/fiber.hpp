@@ -92,7 +92,8 @@ inline constexpr std::uint32_t no_home = UINT32_MAX;
 /// What lies at the very top of a stack while a fiber has it.
 struct stack_head {
   arch::exception_state exceptions;
-  arch::float_state controls;  // of a float fiber that is not running
+  const char* forbids = nullptr;  // the innermost no_park; null: the fiber may park
+  arch::float_state controls;     // of a float fiber that is not running
   [[no_unique_address]] arch::switch_notes notes;
 };
 static_assert(sizeof(stack_head) <= stack_header_bytes);

@@ -24,6 +24,8 @@ fd_counts::fd_counts(std::uint32_t fds_max) : size_(fds_max) {
 fd_counts::~fd_counts() { ::munmap(words_, std::size_t{size_} * sizeof *words_); }
 
 int flight::start(pending& p) noexcept {
+  // Without a token in flight nothing would ever come to give a place in the line.
+  if (!tokens_.have_room()) return -ENOMEM;
   if (uses_fd(*p.entry)) {
     std::uint32_t* const word = fds_.at(p.entry->fd);
     if (word == nullptr) return -EBADF;
@@ -93,7 +95,7 @@ void flight::cancel(pending& p) noexcept {
 }
 
 void flight::dispose(const completion& c) noexcept {
-  ++stale_;
+  if (!COIR_MUTANT(stale_uncounted)) ++stale_;
   if (COIR_MUTANT(stale_fd_leaked)) return;
   if (c.to.kind() == token_kind::descriptor && c.res >= 0) outside_.discard(c.res);
 }
@@ -112,7 +114,7 @@ record* flight::complete(const completion& c) noexcept {
     return nullptr;
   }
   const bool notification = (c.flags & IORING_CQE_F_NOTIF) != 0;
-  return end(*p, notification ? p->res : c.res);
+  return end(*p, notification && !COIR_MUTANT(notification_is_answer) ? p->res : c.res);
 }
 
 std::uint32_t flight::close_begin(int fd) noexcept {

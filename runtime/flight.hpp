@@ -67,7 +67,8 @@ class flight {
 
   flight(backend& outside, std::uint32_t fds_max) : outside_(outside), fds_(fds_max) {}
 
-  /// Starts `p`; 0, or -EBADF when its descriptor is being closed. The fiber then parks.
+  /// Starts `p`; 0, -EBADF when its descriptor is being closed, or -ENOMEM when there is no memory
+  /// for a first token. After 0 the fiber parks.
   int start(pending& p) noexcept;
   /// Asks for the end of `p`; its last completion still comes.
   void cancel(pending& p) noexcept;

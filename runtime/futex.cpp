@@ -29,6 +29,7 @@ bool futex_wait(atomic<std::uint32_t>& word, std::uint32_t expected,
     until = {until_ns / 1'000'000'000, until_ns % 1'000'000'000};
     limit = &until;
   }
+  if (COIR_MUTANT(futex_never_sleeps)) return monotonic_ns() < until_ns;
   const int saved = errno;
   // FUTEX_WAIT_BITSET takes an absolute CLOCK_MONOTONIC time.
   const long n = ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word),

@@ -43,15 +43,6 @@ refusal join_local(worker& here, record& r, std::int64_t until_ns) noexcept {
   return refusal_of(here.park_for(starts_now ? &r : nullptr, me, until_ns, true));
 }
 
-bool is_done(const record& r) noexcept {
-  return (r.join.load(std::memory_order_acquire) & join_done) != 0;
-}
-
-bool has_ended(const record& r, std::uint64_t generation) noexcept {
-  // acquire: pairs with recycle(): who sees the old generation sees the old life's join word.
-  return r.generation.load(std::memory_order_acquire) != generation || is_done(r);
-}
-
 /// `generation` is r's; a record that got another one meanwhile has ended.
 refusal join_from_afar(runtime_core& core, record& r, std::uint64_t generation,
                        std::int64_t until_ns) noexcept {
@@ -61,14 +52,9 @@ refusal join_from_afar(runtime_core& core, record& r, std::uint64_t generation,
   const woken why = wait_in(
       core.stripe_of(r).queue, me, until_ns, true, [&] { return !has_ended(r, generation); },
       [&] {
-        // acquire: pairs with recycle(): without a home it has ended, and perhaps before anybody
-        // could know of us.
-        const std::uint32_t home = r.home.load(std::memory_order_acquire);
-        if (home == no_home) return false;
-        if (!COIR_MUTANT(joiner_untold))
+        return stands(r, generation, [&](std::uint32_t home) {
           core.at(home).tell_of_joiner(r.slot % commons::stripes_count);
-        // Again: the owner may have gone for good before it could hear of us.
-        return !has_ended(r, generation);
+        });
       });
   return refusal_of(why);
 }
@@ -162,8 +148,11 @@ result<> wait(fiber_id id, deadline until) {
   if (core == nullptr || core->inherited() || id.slot >= core->records.touched())
     return fail(errc::foreign_runtime);
   auto& r = *static_cast<record*>(core->records.at(id.slot));
-  if (r.generation.load(std::memory_order_acquire) != id.generation || id.generation == 0)
+  const std::uint64_t differs = r.generation.load(std::memory_order_acquire) ^ id.generation;
+  if ((COIR_MUTANT(narrow_generation) ? differs & 0xffff : differs) != 0 || id.generation == 0) {
+    if (COIR_MUTANT(stale_wait_steals)) r.local_joiners = nullptr;
     return fail(errc::stale_handle);
+  }
   // The generation that a free record will have next can be guessed; it names nobody yet.
   if (r.home.load(std::memory_order_acquire) == no_home) return fail(errc::stale_handle);
   if (current_fiber() == &r) return fail(errc::deadlock);

@@ -37,8 +37,9 @@ bool offload_pool::submit(offload_call& call) {
     ::pthread_sigmask(SIG_BLOCK, &all, &before);
     try {
       threads_.emplace_back([this] { work(); });
-    } catch (const std::system_error&) {
-      // No thread now: those that exist will come to it. Without any the call is refused.
+    } catch (const std::exception&) {
+      // No thread or no memory for one now: those that exist will come to it. Without any the call
+      // is refused.
     }
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (threads_.empty()) return false;

@@ -8,8 +8,13 @@
 
 #include <sys/socket.h>
 
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <algorithm>
 #include <cerrno>
 
+#include "arch/sanitizers.hpp"
 #include "coir/effects.hpp"
 #include "coir/io.hpp"
 
@@ -110,6 +115,45 @@ bool asked_not_to_wait(const io_uring_sqe& entry) noexcept {
   }
 }
 
+template <class T>
+T* lent_at(std::uint64_t address) noexcept {
+  return reinterpret_cast<T*>(static_cast<std::uintptr_t>(address));
+}
+
+void note_parts(const iovec* parts, std::size_t count, std::size_t bytes) noexcept {
+  for (; count != 0 && bytes != 0; --count, ++parts) {
+    const std::size_t here = std::min(parts->iov_len, bytes);
+    arch::note_written(parts->iov_base, here);
+    bytes -= here;
+  }
+}
+
+/// What the kernel wrote for `entry`, which was answered with `res`, is told to Memcheck.
+void note_answer(const io_uring_sqe& entry, std::int32_t res) noexcept {
+  const auto bytes = static_cast<std::size_t>(res);
+  switch (entry.opcode) {
+    case IORING_OP_READ:
+    case IORING_OP_RECV:
+      return arch::note_written(lent_at<void>(entry.addr), bytes);
+    case IORING_OP_READV:
+      return note_parts(lent_at<iovec>(entry.addr), entry.len, bytes);
+    case IORING_OP_RECVMSG: {
+      const auto& m = *lent_at<msghdr>(entry.addr);
+      arch::note_written(m.msg_name, m.msg_namelen);
+      arch::note_written(m.msg_control, m.msg_controllen);
+      return note_parts(m.msg_iov, m.msg_iovlen, bytes);
+    }
+    case IORING_OP_ACCEPT:
+      if (entry.addr2 == 0) return;
+      arch::note_written(lent_at<void>(entry.addr2), sizeof(socklen_t));
+      return arch::note_written(lent_at<void>(entry.addr), *lent_at<socklen_t>(entry.addr2));
+    case IORING_OP_STATX:
+      return arch::note_written(lent_at<void>(entry.off), sizeof(struct statx));
+    default:
+      return;
+  }
+}
+
 bool stopped(worker& here, bool heed_cancel) noexcept {
   return heed_cancel && is_cancelled(*here.self()) && !COIR_MUTANT(cancelled_fiber_performs);
 }
@@ -120,15 +164,19 @@ std::int32_t once(worker& here, const io_uring_sqe& entry, std::int64_t until_ns
   pending p;
   p.fiber = here.self();
   p.entry = &entry;
-  // Refused: a close began between two operations of this effect.
-  if (here.operations().start(p) < 0) return -ECANCELED;
+  if (const int refused = here.operations().start(p); refused < 0) {
+    // Of a descriptor: a close began between two operations of this effect.
+    return refused == -EBADF ? -ECANCELED : refused;
+  }
   operation_park site(p);
   const woken why = here.park(site, until_ns, heed_cancel);
   COIR_ASSERT(p.ended || frees_early(why));
   if (COIR_MUTANT(success_loses_to_cancel) && why != woken::by_item) return -ECANCELED;
   // EINTR is how the kernel's own threads answer to the cancel of an operation that they run.
-  if (p.res >= 0) [[likely]]
+  if (p.res >= 0) [[likely]] {
+    if constexpr (arch::kernel_writes_are_noted) note_answer(entry, p.res);
     return p.res;
+  }
   const bool ended_early = p.res == -ECANCELED || (interrupted(p.res) && why != woken::by_item);
   if (!ended_early) return p.res;
   return why == woken::by_deadline ? -ETIMEDOUT : -ECANCELED;

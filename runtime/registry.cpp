@@ -60,7 +60,8 @@ void unregister_core(runtime_core& core) noexcept {
 }
 
 runtime_core* find_core(std::uint32_t serial) noexcept {
-  if (runtime_core* const mine = current_core(); mine != nullptr && mine->serial == serial)
+  if (runtime_core* const mine = current_core();
+      mine != nullptr && (mine->serial == serial || COIR_MUTANT(serial_ignored)))
     return mine;
   book& b = the_book();
   const std::lock_guard held(b.mutex);

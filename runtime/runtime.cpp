@@ -63,15 +63,20 @@ void runtime_core::work(unsigned index) noexcept {
   std::snprintf(name, sizeof name, "coir/%u", index);
   ::pthread_setname_np(::pthread_self(), name);
   const auto signals_here = signal_stack::make();
-  const int attached = at(index).run([this](int error) {
+  if (watch_ != nullptr) watch_->enter(at(index));
+  const auto meet = [this](int error) {
     if (error < 0) attach_error_.store(error, std::memory_order_relaxed);
     attached_.fetch_add(1, std::memory_order_acq_rel);
     futex_wake(attached_, 1);
     // Nobody runs a fiber before everybody can.
     while (gate_.load(std::memory_order_acquire) == 0) futex_wait(gate_, 0, INT64_MAX);
     return error >= 0 && gate_.load(std::memory_order_acquire) == 1;
-  });
-  (void)attached;
+  };
+  if (!signals_here) {
+    (void)meet(-signals_here.error().value());
+    return;
+  }
+  (void)at(index).run(meet);
 }
 
 result<> runtime_core::start() {
@@ -79,9 +84,13 @@ result<> runtime_core::start() {
   if (inherited()) return fail(errc::foreign_runtime);
   if (stopping.load(std::memory_order_relaxed)) return fail(errc::shutting_down);
   state expected = state::created;
-  if (!state_.compare_exchange_strong(expected, state::started)) return fail(errc::already_started);
+  if (!state_.compare_exchange_strong(expected, state::started))
+    return COIR_MUTANT(started_twice) ? result<>() : fail(errc::already_started);
   std::error_code why;
   try {
+    if (chosen.stall_after.count() != 0)
+      watch_ =
+          std::make_unique<watch>(chosen.stall_after.count() * 1'000'000, workers(), chosen.log);
     for (unsigned i = 0; i < workers(); ++i) threads_.emplace_back([this, i] { work(i); });
   } catch (const std::system_error& refused) {
     why = refused.code();
@@ -89,12 +98,16 @@ result<> runtime_core::start() {
         "no thread for worker " + std::to_string(threads_.size()) + " of " +
             std::to_string(workers()) + ": " + why.message() +
             ": raise `ulimit -u` or pids.max of the control group, or lower options::workers");
+  } catch (const std::bad_alloc&) {
+    why = std::make_error_code(std::errc::not_enough_memory);
   }
   for (std::uint32_t seen = 0;
        (seen = attached_.load(std::memory_order_acquire)) < threads_.size();)
     futex_wait(attached_, seen, INT64_MAX);
   if (const int error = attach_error_.load(std::memory_order_relaxed); error < 0)
     why = system_error(error);
+  if (!why && watch_ != nullptr && !watch_->begin())
+    why = std::make_error_code(std::errc::resource_unavailable_try_again);
   gate_.store(why ? 2 : 1, std::memory_order_release);
   futex_wake(gate_, INT32_MAX);
   if (!why) return {};
@@ -118,32 +131,31 @@ void runtime_core::request_stop() noexcept {
 }
 
 void runtime_core::uncount_foreign_spawn() noexcept {
-  foreign_spawned_.fetch_sub(1, std::memory_order_seq_cst);
-  if (!settling.load(std::memory_order_seq_cst)) return;
-  // Whoever waits for the end may have counted this one, and no worker will go idle for it.
-  idle_word_.fetch_add(1, std::memory_order_acq_rel);
-  futex_wake(idle_word_, INT32_MAX);
+  counted_out(foreign_spawned_, settling, idle_word_);
 }
 
-bool runtime_core::all_ended() const noexcept {
-  // Finished before spawned: see the top of runtime.hpp. acquire: pairs with the release of each
-  // count.
-  std::uint64_t finished = 0;
-  for (const auto& w : workers_) finished += w->finished.load(std::memory_order_acquire);
-  std::uint64_t spawned = foreign_spawned_.load(std::memory_order_seq_cst);
-  for (const auto& w : workers_) spawned += w->spawned.load(std::memory_order_acquire);
-  return finished == spawned;
-}
+bool runtime_core::all_ended() const noexcept { return nobody_lives(workers_, foreign_spawned_); }
 
 bool runtime_core::stuck() const noexcept {
   const auto resting = [this] {
     return std::all_of(workers_.begin(), workers_.end(), [](const auto& w) {
-      return w->resting() == rest::for_others && w->inbox_empty();
+      // Who has unstarted ones and rests is hungry for a stack, and will give that up by itself.
+      return w->resting() == rest::for_others && w->inbox_empty() &&
+             w->published_load().unstarted == 0;
     });
   };
   if (!resting() || offload_.busy() != 0) return false;
-  if (threads_of_process() != workers_.size() + offload_.threads() + 1) return false;
+  const unsigned watching = chosen.stall_after.count() != 0 ? 1 : 0;
+  if (threads_of_process() != workers_.size() + offload_.threads() + watching + 1) return false;
   return resting() && offload_.busy() == 0 && resting() && !all_ended();
+}
+
+bool runtime_core::all_others_rest(commons& all, unsigned self) noexcept {
+  auto& core = static_cast<runtime_core&>(all);
+  if (core.offload_.busy() != 0) return false;
+  return std::all_of(core.workers_.begin(), core.workers_.end(), [self](const auto& w) {
+    return w->index() == self || (w->resting() == rest::for_others && w->inbox_empty());
+  });
 }
 
 void runtime_core::on_worker_idle(commons& self) noexcept {
@@ -152,9 +164,7 @@ void runtime_core::on_worker_idle(commons& self) noexcept {
     if (!core.all_ended()) {
       if (!core.at(0).outside().exhausted()) return;
       if (!std::exchange(core.deadlocked_, true)) {
-        core.log(
-            log_record::level::error,
-            "deadlock: nothing is under way, and these fibers wait: " + core.describe_survivors());
+        core.log_survivors("deadlock: nothing is under way, and these fibers wait: ");
         return core.request_stop();  // ends what can be ended, then looks again
       }
     }
@@ -163,26 +173,23 @@ void runtime_core::on_worker_idle(commons& self) noexcept {
   const bool everybody = std::all_of(core.workers_.begin(), core.workers_.end(), [](const auto& w) {
     return w->resting() == rest::for_others;
   });
-  if (!everybody) return;
-  core.idle_word_.fetch_add(1, std::memory_order_acq_rel);
-  futex_wake(core.idle_word_, INT32_MAX);
+  if (everybody) tell_idle(core.idle_word_);
 }
 
 std::error_code runtime_core::wait_until_ended(std::int64_t until_ns,
                                                bool detect_deadlock) noexcept {
-  settling.store(true, std::memory_order_seq_cst);
-  for (const auto& w : workers_) w->ring();
-  for (;;) {
-    const std::uint32_t seen = idle_word_.load(std::memory_order_acquire);
-    if (all_ended()) return {};
-    if (detect_deadlock && stuck()) {
-      const std::string names = describe_survivors();
-      log(log_record::level::error,
-          "deadlock: nothing is under way, and these fibers wait: " + names);
-      return make_error_code(errc::deadlock);
-    }
-    if (!futex_wait(idle_word_, seen, until_ns)) return make_error_code(errc::survivors);
-  }
+  std::error_code why;
+  const auto ring_everybody = [&] {
+    for (const auto& w : workers_) w->ring();
+  };
+  const bool over = wait_for_idle(settling, idle_word_, until_ns, ring_everybody, [&] {
+    if (all_ended()) return true;
+    if (!detect_deadlock || !stuck()) return false;
+    log_survivors("deadlock: nothing is under way, and these fibers wait: ");
+    why = make_error_code(errc::deadlock);
+    return true;
+  });
+  return over ? why : make_error_code(errc::survivors);
 }
 
 std::error_code runtime_core::wait_for_all() noexcept { return wait_until_ended(never_ns, true); }
@@ -198,6 +205,8 @@ std::error_code runtime_core::run_here() noexcept {
 }
 
 void runtime_core::end_threads() noexcept {
+  // Before the threads it looks at.
+  watch_.reset();
   for (const auto& w : workers_) w->quit();
   for (std::thread& t : threads_)
     if (t.joinable()) t.join();
@@ -216,8 +225,7 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
   }
   request_stop();
   if (wait_until_ended(until_ns, false)) {
-    log(log_record::level::error,
-        "shutdown: still alive, their memory is kept: " + describe_survivors());
+    log_survivors("shutdown: still alive, their memory is kept: ");
     // The threads stay joinable: when the survivors end after all, a later shutdown joins them.
     state_.store(state::abandoned);
     return fail(errc::survivors);
@@ -253,7 +261,7 @@ void runtime_core::serve_visitors() noexcept {
   }
 }
 
-std::string runtime_core::describe_survivors() const {
+std::string runtime_core::describe_survivors() const noexcept try {
   std::string text;
   if (COIR_MUTANT(survivors_unnamed)) return text;
   unsigned named = 0;
@@ -274,6 +282,15 @@ std::string runtime_core::describe_survivors() const {
   }
   if (more != 0) text += " and " + std::to_string(more) + " more";
   return text;
+} catch (const std::bad_alloc&) {
+  return {};
+}
+
+/// One line about fibers that do not end, also when there is no memory for their names.
+void runtime_core::log_survivors(std::string_view what) const noexcept try {
+  log(log_record::level::error, std::string(what) + describe_survivors());
+} catch (const std::bad_alloc&) {
+  chosen.log({log_record::level::error, what});
 }
 
 std::span<const load> runtime_core::loads(std::span<load> into) const noexcept {

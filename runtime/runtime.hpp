@@ -26,6 +26,8 @@
 #include "runtime/fds.hpp"
 #include "runtime/offload.hpp"
 #include "runtime/registry.hpp"
+#include "runtime/settling.hpp"
+#include "runtime/watch.hpp"
 #include "runtime/worker.hpp"
 
 namespace coir::detail {
@@ -61,9 +63,10 @@ class runtime_core : public commons {
     return fork_generation_ != fork_generation() && !COIR_MUTANT(fork_unnoticed);
   }
   bool started() const noexcept { return state_.load(std::memory_order_acquire) != state::created; }
-  void count_foreign_spawn() noexcept { foreign_spawned_.fetch_add(1, std::memory_order_seq_cst); }
+  /// False: refused, and uncount_foreign_spawn() follows.
+  bool count_foreign_spawn() noexcept { return counted_in(foreign_spawned_, stopping); }
   void uncount_foreign_spawn() noexcept;
-  std::string describe_survivors() const;
+  std::string describe_survivors() const noexcept;
   unsigned next_worker() noexcept {
     return turn_.fetch_add(1, std::memory_order_relaxed) % workers();
   }
@@ -83,6 +86,7 @@ class runtime_core : public commons {
   runtime_core(options o);
   void work(unsigned index) noexcept;
   static void on_worker_idle(commons& self) noexcept;
+  static bool all_others_rest(commons& all, unsigned self) noexcept;
   static void send_wake_home(commons& self, record& fiber) noexcept;
   void end_threads() noexcept;
   void refuse_queued(std::error_code why) noexcept;
@@ -90,11 +94,13 @@ class runtime_core : public commons {
   void serve_visitors() noexcept;
   std::error_code wait_until_ended(std::int64_t until_ns, bool detect_deadlock) noexcept;
   bool stuck() const noexcept;
+  void log_survivors(std::string_view what) const noexcept;
 
   fd_users descriptors_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::vector<std::thread> threads_;
   offload_pool offload_;
+  std::unique_ptr<watch> watch_;  // from start until the threads end; null: nobody watches
   atomic<state> state_{state::created};
   atomic<std::uint64_t> foreign_spawned_{0};  // by threads that are no worker of ours
   atomic<std::uint32_t> idle_word_{0};        // grows whenever a worker was idle while settling

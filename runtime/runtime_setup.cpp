@@ -81,6 +81,7 @@ result<> check(const options& o) {
       {"deflect_threshold", o.deflect_threshold, 1, UINT32_MAX},
       {"offload_threads", o.offload_threads, 1, 1024},
       {"offload_queue", o.offload_queue, 1, 1u << 24},
+      {"stall_after", static_cast<std::uint64_t>(o.stall_after.count()), 0, 3'600'000},
       {"idle_spin", static_cast<std::uint64_t>(o.idle_spin.count()), 0, 1'000'000},
   };
   for (const range& r : ranges) {
@@ -149,6 +150,7 @@ runtime_core::runtime_core(options o)
       fork_generation_(fork_generation()) {
   chosen = std::move(o);
   on_idle = &on_worker_idle;
+  others_rest = &all_others_rest;
   send_wake = &send_wake_home;
 }
 
@@ -179,7 +181,7 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
                       .stacks_max = stacks_for(chosen),
                       .scrub = chosen.scrub_on_exit,
                       .log = chosen.log};
-  wish.returned = [all = core.get()] {
+  wish.stir = [all = core.get()] {
     for (unsigned i = 0; i < all->workers(); ++i) all->at(i).ring();
   };
   auto pool = stacks::make(std::move(wish));
@@ -248,7 +250,11 @@ worker_stats stats::total() const noexcept {
 result<std::unique_ptr<runtime>> runtime::create(options o) {
   auto core = detail::runtime_core::create(std::move(o));
   if (!core) return fail(core.error());
-  return std::unique_ptr<runtime>(new runtime(core->release()));
+  // The face is allocated before it takes the core, so nothing is lost when it cannot be.
+  runtime* const made = new (std::nothrow) runtime(nullptr);
+  if (made == nullptr) return fail(std::errc::not_enough_memory);
+  made->core_.reset(core->release());
+  return std::unique_ptr<runtime>(made);
 }
 
 result<> runtime::start() { return core_->start(); }

@@ -57,6 +57,17 @@ void child_ended(scope_state& self, record& child) noexcept {
   while (waiter* const w = dequeue(room.empty)) (void)wake_waiter(*w);
 }
 
+void tell_untaken(const scope_room& room) noexcept {
+  runtime_core* const core = current_core();
+  if (core == nullptr) return;
+  try {
+    const std::string what = room.error ? room.error.message() : std::string("an exception");
+    core->log(log_record::level::warning, "a scope ended with an error that nobody took: " + what);
+  } catch (const std::bad_alloc&) {
+    core->chosen.log({log_record::level::warning, "a scope ended with an error that nobody took"});
+  }
+}
+
 }  // namespace
 
 refusal adopt(scope_state& scope, task& t) noexcept {
@@ -96,13 +107,7 @@ scope::~scope() {
   if (std::uncaught_exceptions() > room.unwinding) cancel();
   waiter me;
   (void)wait_in(room.empty, me, never_ns, false, [&] { return room.live != 0; });
-  if (room.error || room.thrown) {
-    runtime_core* const core = current_core();
-    const std::string what = room.error ? room.error.message() : std::string("an exception");
-    if (core != nullptr)
-      core->log(log_record::level::warning,
-                "a scope ended with an error that nobody took: " + what);
-  }
+  if (room.error || room.thrown) tell_untaken(room);
   delete &room;
 }
 

@@ -13,9 +13,14 @@
 
 namespace coir::detail {
 
-sim::sim(sim_world& outside) : world_(outside), now_ns_(outside.settings_.start_ns) {}
+sim::sim(sim_world& outside) : world_(outside), now_ns_(outside.settings_.start_ns) {
+  world_.clock_ = &now_ns_;
+}
 
-sim::~sim() { world_.memory.forget(); }
+sim::~sim() {
+  world_.clock_ = nullptr;
+  world_.memory.forget();
+}
 
 void sim::note(sim_event::kind what, token name, std::uint8_t opcode, std::int32_t res) noexcept {
   world_.note(what, name, opcode, res, now_ns_);
@@ -112,6 +117,7 @@ bool sim::pending() const noexcept {
 void sim::wait(std::int64_t until_ns) noexcept {
   ++counts_.enters;
   exhausted_ = false;
+  if (world_.on_visit) world_.on_visit();
   take_injected();
   hand_over();
   world_.memory.scribble();

@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - wait() never sleeps: it moves the time to the next completion or to `until`, whichever is
-//     first, and never backwards.
+//     first, and never backwards. Apart from it only sim_world::compute() moves the time.
 //   - An accepted operation gets exactly one last completion, or more only where a rule says so.
 //   - Memory is read and written at the latest legal moment: when the operation is done, not when
 //     it is handed over.

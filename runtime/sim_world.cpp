@@ -20,6 +20,10 @@ sim_world& sim_world::rule(const sim_rule& r) {
 
 void sim_world::inject(const completion& c, std::int64_t at_ns) { injected_.push_back({c, at_ns}); }
 
+void sim_world::compute(std::int64_t ns) noexcept {
+  if (clock_ != nullptr) *clock_ += ns;
+}
+
 sim_rule sim_world::fate(const io_uring_sqe& entry) {
   for (sim_rule& r : rules_) {
     if (r.times == 0 || (r.opcode && *r.opcode != entry.opcode) || (r.fd && *r.fd != entry.fd))

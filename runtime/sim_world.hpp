@@ -101,6 +101,13 @@ class sim_world {
   /// A completion out of nowhere, at once when nothing is set for `at_ns`.
   void inject(const completion& c, std::int64_t at_ns = no_wait_ns);
 
+  // -- while the program runs
+  /// The running fiber computes for so long. What is under way goes on meanwhile, and is seen when
+  /// the worker asks for it.
+  void compute(std::int64_t ns) noexcept;
+  /// Called whenever the worker comes to the outside: what other cores do in the meantime.
+  std::function<void()> on_visit;
+
   // -- descriptors
   std::pair<int, int> connection(std::size_t room_bytes = 65536);
   std::pair<int, int> pipe(std::size_t room_bytes = 65536);  ///< {read end, write end}
@@ -145,6 +152,7 @@ class sim_world {
   bool refuses_cancel() noexcept;
 
   sim_settings settings_;
+  std::int64_t* clock_ = nullptr;  // of the backend that lives in this world
   sim_dice dice_;
   std::vector<sim_rule> rules_;
   std::vector<injected> injected_;

@@ -135,6 +135,7 @@ bool mail_to(runtime_core& core, record& r, unsigned target) noexcept {
 refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until,
                   bool wait) noexcept {
   while (!mail_to(core, r, target)) {
+    if (COIR_MUTANT(worker_waits_for_mailbox)) continue;
     if (!wait) return errc::mailbox_full;
     core.starving.fetch_add(1, std::memory_order_seq_cst);
     // seq_cst: orders the announcement before the last try; partner: worker::take_mail().
@@ -188,9 +189,7 @@ refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
     here->spawned.store(here->spawned.load(std::memory_order_relaxed) + 1,
                         std::memory_order_release);
   } else {
-    // Counted first, then asked: a shutdown that does not see the count is seen here.
-    core.count_foreign_spawn();
-    if (core.stopping.load(std::memory_order_seq_cst)) {
+    if (!core.count_foreign_spawn()) {
       core.uncount_foreign_spawn();
       return errc::shutting_down;
     }

@@ -5,7 +5,7 @@
 //     page.
 //   - A region that is used up has the same flags as its neighbours, so the kernel merges them;
 //     only the part not yet cut is kept out of core dumps, which costs one mapping per class.
-//   - The log and `returned` are called without the mutex.
+//   - The log and `stir` are called without the mutex.
 //
 // Comes from: stacks.hpp.   Goes to: mmap(2), madvise(2), mprotect(2).
 #include "runtime/stacks.hpp"
@@ -150,6 +150,8 @@ std::size_t stacks::take(unsigned klass, std::byte** out, std::size_t wanted,
   refusal why = refusal::none;
   std::size_t got = 0;
   int error = 0;
+  bool told_before = false;
+  const bool starved_before = starved();
   {
     const std::lock_guard hold(mutex_);
     std::vector<std::byte*>& free = shelves_[klass].free;
@@ -164,12 +166,14 @@ std::size_t stacks::take(unsigned klass, std::byte** out, std::size_t wanted,
     if (got != 0 || last_try) note_outcome(klass, got != 0);
     if (why == refusal::none || (got == 0 && !last_try)) return got;
     const std::uint32_t bit = 1u << static_cast<unsigned>(why);
-    if ((std::exchange(reported_, reported_ | bit) & bit) != 0 &&
-        !COIR_MUTANT(limit_told_each_time))
-      return got;
+    told_before = (std::exchange(reported_, reported_ | bit) & bit) != 0 &&
+                  !COIR_MUTANT(limit_told_each_time);
     error = refused_errno_;
   }
-  report(why, error);
+  // Neighbours that sleep may keep some: whoever is rung gives back what no fiber uses.
+  if (got == 0 && !starved_before && settings_.stir && !COIR_MUTANT(hoarders_undisturbed))
+    settings_.stir();
+  if (!told_before) report(why, error);
   return got;
 }
 
@@ -189,8 +193,9 @@ void stacks::give(unsigned klass, std::byte* const* slots, std::size_t count) no
     COIR_ASSERT(free.size() + count <= shelves_[klass].made);
     free.insert(free.end(), slots, slots + count);
     out_ -= count;
+    given_.store(given() + 1, std::memory_order_relaxed);
   }
-  if (starved() && settings_.returned) settings_.returned();
+  if (starved() && settings_.stir) settings_.stir();
 }
 
 void stacks::drop(unsigned klass, std::byte* slot) const noexcept {

@@ -135,8 +135,10 @@ struct stack_settings {
   bool scrub = false;                   ///< every stack is cleared when it is given back
   std::function<void(const log_record&)> log = {};
   std::size_t page_bytes = 0;  ///< 0: the machine's; else a multiple of it
-  /// A stack came back after somebody was refused. Called without a lock, from the giving thread.
-  std::function<void()> returned = {};
+  /// Somebody is refused and nobody was before, so that those who keep stacks without need give
+  /// them back; or a stack came back while somebody starves. Called without a lock, from any
+  /// worker.
+  std::function<void()> stir = {};
   std::optional<guard_way> way = {};                ///< as COIR_GUARD, which wins over it
   std::size_t region_bytes = std::size_t{1} << 30;  ///< reserved at a time
   std::uint32_t guards_max = 0;  ///< for mprotect; 0: what vm.max_map_count leaves room for
@@ -173,6 +175,12 @@ class stacks {
   bool starved() const noexcept {
     // relaxed: a hint; the stacks themselves travel under the mutex.
     return starved_.load(std::memory_order_relaxed) != 0;
+  }
+  /// Grows with each stack that comes back: whoever is refused and then finds it unchanged, after
+  /// it announced its sleep, may sleep.
+  std::uint32_t given() const noexcept {
+    // relaxed: see starved(); the fences of the bell order it against the announcement.
+    return given_.load(std::memory_order_relaxed);
   }
   /// Clears the stack of a fiber that has left it: what it used if that is little, else its pages
   /// are dropped. The guard survives. give() does it by itself under stack_settings::scrub.
@@ -214,6 +222,7 @@ class stacks {
   stack_shapes shapes_;
   bool locked_;  ///< the process locks its memory: regions are kept small, they cost real pages
   bool abandoned_ = false;
+  atomic<std::uint32_t> given_{0};    ///< written under the mutex
   atomic<std::uint32_t> starved_{0};  ///< one bit per class; written under the mutex
 
   mutable std::mutex mutex_;  ///< guards everything below

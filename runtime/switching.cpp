@@ -180,6 +180,8 @@ void worker::fail_oldest_unstarted() noexcept {
 
 [[gnu::noinline]] COIR_UNINSTRUMENTED void worker::hop(record& from) noexcept {
   COIR_ASSERT(current_ == &from);
+  if constexpr (parks_are_checked)
+    if (from.head().forbids != nullptr && !COIR_MUTANT(parks_unchecked)) forbidden_park(from);
   record* const next = choose_bound();
   if (next == &from) {
     from.at = stage::running;
@@ -235,6 +237,7 @@ woken worker::park_for(record* first, park_site& site, std::int64_t until_ns,
     stop_parked(me, woken::by_deadline);
   // A cancel that came before: the park is ended by its own stop, like any other.
   if (heed_cancel && is_cancelled(me)) [[unlikely]] {
+    if (COIR_MUTANT(cancel_answers_once)) me.wake.fetch_and(~wake_cancelled);
     count_ignored(me);
     stop_parked(me, woken::by_cancel);
   }
@@ -271,6 +274,7 @@ void worker::count_ignored(record& fiber) noexcept {
 
 void worker::yield() noexcept {
   record& me = *current_;
+  if (COIR_MUTANT(yield_goes_on)) return;
   me.at = stage::ready;
   ready_.push_back(me);
   hop(me);

@@ -94,10 +94,13 @@ void condition_variable::notify_all() noexcept {
 bool event::is_set() const noexcept { return set_.load(std::memory_order_acquire); }
 
 void event::set() noexcept {
-  const word_lock queue(waiters_.lock);
-  // release: pairs with wait's acquire; what was done before set() is visible to who got through.
-  set_.store(true, std::memory_order_release);
-  while (waiter* const next = dequeue(waiters_)) (void)wake_waiter(*next);
+  {
+    const word_lock queue(waiters_.lock);
+    // release: pairs with wait's acquire; what was done before set() is visible to who got through.
+    set_.store(true, std::memory_order_release);
+    while (waiter* const next = dequeue(waiters_)) (void)wake_waiter(*next);
+  }
+  if (COIR_MUTANT(waker_yields)) this_fiber::yield();
 }
 
 void event::reset() noexcept { set_.store(false, std::memory_order_relaxed); }

@@ -61,6 +61,9 @@ class token_table {
     return token::make(slot, e.generation, kind);
   }
 
+  /// False when there is no memory for another token and none is open that would come back.
+  bool have_room() noexcept { return free_ != none || open_ != 0 || grow(); }
+
   /// The owner of an open token; null for any other.
   Owner* find(token t) noexcept {
     if (t.slot() >= size_) return nullptr;
@@ -74,7 +77,7 @@ class token_table {
     COIR_ASSERT(find(t) != nullptr);
     entry& e = at(t.slot());
     e.owner = nullptr;
-    if (++e.generation == 0) e.generation = 1;
+    if (++e.generation == 0 && !COIR_MUTANT(generation_zero)) e.generation = 1;
     e.next_free = free_;
     free_ = t.slot();
     --open_;

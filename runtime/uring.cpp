@@ -13,11 +13,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "runtime/futex.hpp"
 
 namespace coir::detail {
+namespace {
+// Linux 6.15; the headers of Debian 12 are older.
+constexpr unsigned feature_no_iowait = 1u << 17;
+constexpr unsigned enter_no_iowait = 1u << 7;
+}  // namespace
 
 uring::uring(const io_uring& ring, int bell_fd) noexcept
     : ring_(ring),
@@ -67,7 +73,7 @@ bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
 bool uring::cancel(token target) noexcept {
   io_uring_sqe* const e = entry(true);
   if (e == nullptr) return false;
-  io_uring_prep_cancel64(e, target.raw, 0);
+  io_uring_prep_cancel64(e, target.raw, COIR_MUTANT(cancel_anybody) ? IORING_ASYNC_CANCEL_ANY : 0);
   e->user_data = token::make(target.slot(), target.generation(), token_kind::cancel).raw;
   return true;
 }
@@ -118,15 +124,14 @@ void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
   if (wanted == 0) {
     n = io_uring_submit_and_get_events(&ring_);
   } else if (until_ns == never_ns) {
-    n = io_uring_submit_and_wait(&ring_, wanted);
+    n = sleep(wanted, nullptr);
   } else {
     const std::int64_t left = until_ns - now_ns();
     if (left <= 0) {
       n = io_uring_submit_and_get_events(&ring_);
     } else {
-      __kernel_timespec limit{left / 1'000'000'000, left % 1'000'000'000};
-      io_uring_cqe* first = nullptr;
-      n = io_uring_submit_and_wait_timeout(&ring_, &first, wanted, &limit, nullptr);
+      const __kernel_timespec limit{left / 1'000'000'000, left % 1'000'000'000};
+      n = sleep(wanted, &limit);
     }
   }
   const unsigned flags = flags_of_queue();
@@ -138,6 +143,29 @@ void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
   COIR_ASSERT(n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -ETIME || n == -ENOMEM);
 }
 
+/// io_uring_submit_and_wait with a flag that liburing 2.3 cannot give: the read of the bell is
+/// under way all the time, so to the kernel an idle worker waits for I/O, and a server that does
+/// nothing looks like one whose disk is too slow.
+int uring::sleep(unsigned wanted, const __kernel_timespec* limit) noexcept {
+  io_uring_sq& queue = ring_.sq;
+  if (queue.sqe_head != queue.sqe_tail) {
+    queue.sqe_head = queue.sqe_tail;
+    // relaxed: this thread enters the kernel afterwards, and no other one reads the tail.
+    __atomic_store_n(queue.ktail, queue.sqe_tail, __ATOMIC_RELAXED);
+  }
+  const bool kernel_knows =
+      (ring_.features & feature_no_iowait) != 0 && !COIR_MUTANT(idle_as_iowait);
+  const unsigned flags = IORING_ENTER_GETEVENTS | (kernel_knows ? enter_no_iowait : 0) |
+                         (limit != nullptr ? IORING_ENTER_EXT_ARG : 0);
+  io_uring_getevents_arg with{};
+  with.sigmask_sz = _NSIG / 8;
+  with.ts = reinterpret_cast<std::uintptr_t>(limit);
+  return limit == nullptr ? io_uring_enter2(ring_.enter_ring_fd, io_uring_sq_ready(&ring_), wanted,
+                                            flags, nullptr, _NSIG / 8)
+                          : io_uring_enter2(ring_.enter_ring_fd, io_uring_sq_ready(&ring_), wanted,
+                                            flags, reinterpret_cast<sigset_t*>(&with), sizeof with);
+}
+
 unsigned uring::reap(completion_sink sink) noexcept {
   unsigned head = 0;
   unsigned taken = 0;
@@ -146,7 +174,7 @@ unsigned uring::reap(completion_sink sink) noexcept {
     ++taken;
     const token to{c->user_data};
     if (to.kind() == token_kind::bell) {
-      bell_armed_ = false;
+      bell_armed_ = COIR_MUTANT(bell_rings_once);
       continue;
     }
     sink.deliver(sink.context, {to, c->res, c->flags});

@@ -49,6 +49,7 @@ class uring final : public backend {
   io_uring_sqe* entry(bool urgent) noexcept;
   void arm_bell() noexcept;
   void enter(unsigned wanted, std::int64_t until_ns) noexcept;
+  int sleep(unsigned wanted, const __kernel_timespec* limit) noexcept;
   unsigned flags_of_queue() const noexcept;
 
   io_uring ring_;

@@ -21,6 +21,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "runtime/futex.hpp"
@@ -130,7 +131,13 @@ result<std::unique_ptr<backend>> make_uring(unsigned entries,
     return refuse(-made);
   }
   io_uring_ring_dontfork(&ring);
-  return std::unique_ptr<backend>(std::make_unique<uring>(ring, bell_fd));
+  uring* const taken = new (std::nothrow) uring(ring, bell_fd);
+  if (taken == nullptr) {
+    io_uring_queue_exit(&ring);
+    ::close(bell_fd);
+    return fail(std::errc::not_enough_memory);
+  }
+  return std::unique_ptr<backend>(taken);
 }
 
 }  // namespace coir::detail

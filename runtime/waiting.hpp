@@ -38,24 +38,6 @@ struct private_park : park_site {
   }
 };
 
-/// Sleeps until `w` was ended by wake_waiter or `until_ns` came.
-inline woken sleep_as_thread(waiter& w, std::int64_t until_ns) noexcept {
-  // acquire: pairs with the release in wake_waiter.
-  while (w.word.load(std::memory_order_acquire) == 0) {
-    if (futex_wait(w.word, 0, until_ns)) continue;
-    return w.word.exchange(1, std::memory_order_acquire) == 0 ? woken::by_deadline : woken::by_item;
-  }
-  return woken::by_item;
-}
-
-/// False: somebody has ended the wait of `w`; the news of it must be waited for.
-inline bool leave(wait_queue& q, waiter& w) noexcept {
-  const word_lock held(q.lock);
-  if (!w.linked) return false;
-  unlink(q, w);
-  return true;
-}
-
 /// Waits in `q` while `blocked()` holds when asked; `w` is the waiter to use (a derived one carries
 /// more). `standing()` is called without the lock once `w` stands in `q`; false: there is nothing
 /// to wait for after all.

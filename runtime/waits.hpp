@@ -32,11 +32,11 @@ namespace coir::detail {
 
 /// One party that waits in a queue: a parked fiber, or a plain thread asleep on `word`.
 struct waiter {
-  waiter* previous = nullptr;
-  waiter* next = nullptr;
-  record* fiber = nullptr;  // null: a plain thread
-  std::uint64_t epoch = 0;  // of the fiber's park
-  bool linked = false;
+  plain<waiter*> previous = nullptr;
+  plain<waiter*> next = nullptr;
+  plain<record*> fiber = nullptr;  // null: a plain thread
+  plain<std::uint64_t> epoch = 0;  // of the fiber's park
+  plain<bool> linked = false;
   atomic<std::uint32_t> word{0};  // thread: 0 waiting, 1 ended
 };
 
@@ -128,6 +128,24 @@ inline bool may_recycle(record& fiber) noexcept {
   return (fiber.wake.fetch_or(wake_orphan, std::memory_order_acq_rel) & wake_queued) == 0;
 }
 
+/// The owner, worker `me`, has taken the fiber's link out of its inbox. `owner` says how to pass a
+/// link on, recycle, drop_unheld, make_ready and stop_parked.
+template <class Owner>
+void hear(record& fiber, std::uint32_t me, Owner& owner) noexcept {
+  // Deflected or moved while a cancel was on its way: the link follows. acquire: pairs with the
+  // release of `home` by who mailed it or sent it off.
+  if (fiber.home.load(std::memory_order_acquire) != me) return owner.pass_on(fiber);
+  // Asked while the queued link still keeps the record from being recycled: once it is taken, a
+  // finished one may become somebody else's. A live one is ours and stays so.
+  const bool ended = fiber.at == stage::finished;
+  const taken_link news = take_link(fiber);
+  if (news.orphan) return owner.recycle(fiber);
+  if (ended) return news.detached ? owner.drop_unheld(fiber) : void();
+  if (news.detached) fiber.let_go = true;
+  if (news.claimed) return owner.make_ready(fiber);
+  if (news.cancelled) owner.stop_parked(fiber);
+}
+
 // -- the inbox
 
 /// Something to be done by a worker that is not waking a fiber: closing a descriptor, cancelling
@@ -151,7 +169,8 @@ class wake_inbox {
     std::uintptr_t oldest = 0;
     while (newest != 0) {  // reverse: the list is last in, first out
       wake_link* const link = untag(newest);
-      const auto below = reinterpret_cast<std::uintptr_t>(link->next);
+      wake_link* const under = link->next;
+      const auto below = reinterpret_cast<std::uintptr_t>(under);
       link->next = reinterpret_cast<wake_link*>(oldest);
       oldest = newest;
       newest = below;
@@ -160,7 +179,8 @@ class wake_inbox {
     while (oldest != 0) {
       wake_link* const link = untag(oldest);
       const bool is_errand = (oldest & 1) != 0;
-      oldest = reinterpret_cast<std::uintptr_t>(link->next);
+      wake_link* const after = link->next;
+      oldest = reinterpret_cast<std::uintptr_t>(after);
       ++taken;
       if (is_errand) {
         on_errand(*static_cast<errand*>(link));
@@ -187,6 +207,27 @@ class wake_inbox {
   alignas(cache_line_bytes) atomic<std::uintptr_t> head_{0};  // bit 0: the link is an errand
 };
 
+// -- a plain thread that waits
+
+/// Ends the wait of a thread. False: it had ended already.
+inline bool wake_thread(waiter& w) noexcept {
+  // release: pairs with the thread's acquire; the word is not touched again after the wake, whose
+  // address may be gone.
+  if (w.word.exchange(1, std::memory_order_release) != 0) return false;
+  futex_wake(w.word, 1);
+  return true;
+}
+
+/// Sleeps until `w` was ended by wake_thread or `until_ns` came.
+inline woken sleep_as_thread(waiter& w, std::int64_t until_ns) noexcept {
+  // acquire: pairs with the release in wake_thread.
+  while (w.word.load(std::memory_order_acquire) == 0) {
+    if (futex_wait(w.word, 0, until_ns)) continue;
+    return w.word.exchange(1, std::memory_order_acquire) == 0 ? woken::by_deadline : woken::by_item;
+  }
+  return woken::by_item;
+}
+
 // -- the waiters of a queue; all of these under its lock
 
 inline void enqueue(wait_queue& q, waiter& w) noexcept {
@@ -209,6 +250,15 @@ inline waiter* dequeue(wait_queue& q) noexcept {
   waiter* const w = q.head;
   if (w != nullptr) unlink(q, *w);
   return w;
+}
+
+/// Takes the lock itself. False: somebody has ended the wait of `w`; the news of it must be waited
+/// for.
+inline bool leave(wait_queue& q, waiter& w) noexcept {
+  const word_lock held(q.lock);
+  if (!w.linked) return false;
+  unlink(q, w);
+  return true;
 }
 
 }  // namespace coir::detail

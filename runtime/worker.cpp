@@ -11,6 +11,11 @@
 #include <cerrno>
 
 namespace coir::detail {
+namespace {
+// How often a worker asks for a stack that was refused, and how often in vain.
+constexpr std::int64_t hungry_look_ns = 10'000'000;
+constexpr unsigned hungry_looks_most = 100;
+}  // namespace
 
 worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s)
     : shared_(shared),
@@ -39,9 +44,10 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
     return attached;
   }
   while (!quit_.load(std::memory_order_acquire)) {
-    take_mail();
-    take_wakes();
+    if (!COIR_MUTANT(mail_when_idle) || ready_.empty()) take_mail();
+    if (!COIR_MUTANT(wakes_when_idle) || ready_.empty()) take_wakes();
     no_stack_ = false;  // one that was given back elsewhere rang us: ask again
+    given_seen_ = shared_.pool->given();
     run_ready();
     fire_timers();
     sleep_or_poll();
@@ -86,10 +92,12 @@ void worker::run_left_errands() noexcept { take_wakes(); }
 // -- what comes in
 
 void worker::take_mail() noexcept {
+  // One mailbox full and no more: senders that refill it at once must not hold up everybody else.
   unsigned taken = 0;
-  while (record* const fiber = mail_.take()) {
+  for (; taken < settings_.mailbox_slots; ++taken) {
+    record* const fiber = mail_.take();
+    if (fiber == nullptr) break;
     enqueue(*fiber);
-    ++taken;
   }
   if (taken != 0) {
     counts_.deflected_in += taken;
@@ -114,24 +122,17 @@ void worker::serve_starving() noexcept {
 
 void worker::take_wakes() noexcept {
   if (wakes_.empty()) return;
-  counts_.wakes_taken += wakes_.take(
-      [this](record& fiber) noexcept {
-        if (fiber.home.load(std::memory_order_acquire) != settings_.index) {
-          // Deflected or moved while a cancel was on its way: the link follows. acquire: pairs with
-          // the release of `home` by who mailed it or sent it off.
-          return shared_.send_wake(shared_, fiber);
-        }
-        // Asked while the queued link still keeps the record from being recycled: once it is
-        // taken, a finished one may become somebody else's. A live one is ours and stays so.
-        const bool ended = fiber.at == stage::finished;
-        const taken_link news = take_link(fiber);
-        if (news.orphan) return recycle(fiber);
-        if (ended) return news.detached ? drop_unheld(fiber) : void();
-        if (news.detached) fiber.let_go = true;
-        if (news.claimed) return make_ready(fiber);
-        if (news.cancelled) stop_parked(fiber, woken::by_cancel);
-      },
-      [this](errand& what) noexcept { what.run(what, this); });
+  struct {
+    worker& here;
+    void pass_on(record& fiber) noexcept { here.shared_.send_wake(here.shared_, fiber); }
+    void recycle(record& fiber) noexcept { detail::recycle(fiber); }
+    void drop_unheld(record& fiber) noexcept { here.drop_unheld(fiber); }
+    void make_ready(record& fiber) noexcept { here.make_ready(fiber); }
+    void stop_parked(record& fiber) noexcept { here.stop_parked(fiber, woken::by_cancel); }
+  } owner{*this};
+  counts_.wakes_taken +=
+      wakes_.take([&](record& fiber) noexcept { hear(fiber, settings_.index, owner); },
+                  [this](errand& what) noexcept { what.run(what, this); });
 }
 
 void worker::stop_parked(record& fiber, woken why) noexcept {
@@ -158,9 +159,9 @@ void worker::cancel_all() noexcept {
 }
 
 void worker::fire_timers() noexcept {
-  if (timers_.size() == 0) return;
+  if (timers_.size() == 0 || (COIR_MUTANT(timers_when_idle) && !ready_.empty())) return;
   const std::int64_t now = outside_->now_ns();
-  while (timer* const due = timers_.expire(now)) {
+  while (timer* const due = timers_.expire(COIR_MUTANT(timers_early) ? now + 1'000'000 : now)) {
     record& fiber = *static_cast<alarm*>(due)->fiber;
     stop_parked(fiber, woken::by_deadline);
   }
@@ -169,8 +170,9 @@ void worker::fire_timers() noexcept {
 // -- waiting
 
 bool worker::anything_to_do() const noexcept {
-  return !ready_.empty() || (!unstarted_.empty() && !no_stack_) || !mail_.empty() ||
-         !wakes_.empty() ||
+  return !ready_.empty() || (!unstarted_.empty() && !no_stack_) ||
+         (!mail_.empty() && !COIR_MUTANT(mail_not_rechecked)) ||
+         (!wakes_.empty() && !COIR_MUTANT(wakes_not_rechecked)) ||
          (quit_.load(std::memory_order_relaxed) && !COIR_MUTANT(stop_not_rechecked)) ||
          flight_.waiting_for_room();
 }
@@ -183,25 +185,31 @@ void worker::sleep_or_poll() noexcept {
   }
   if (shared_.pool->starved()) [[unlikely]]
     give_stacks_back();
-  if (no_stack_ && !unstarted_.empty() && no_stack_can_come_back()) return fail_oldest_unstarted();
+  const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
+  const bool hungry = no_stack_ && !unstarted_.empty();
+  if (hungry) {
+    if (end_unwanted_unstarted()) return;
+    if (!stacks_have_moved() && (no_stack_can_come_back() || nothing_else_moves(quiet)))
+      return fail_oldest_unstarted();
+  }
   serve_starving();
   if (spin()) return;
-  const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
   // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
   // this worker and by the one that goes to rest last.
   rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_relaxed);
   bell_.announce();
   // Again, after the announcement: mail, wakes, stop, somebody who starves, somebody who waits for
   // the end.
-  if (COIR_MUTANT(no_second_look) ||
-      (!anything_to_do() && shared_.starved.load(std::memory_order_relaxed) == served_)) {
+  if (COIR_MUTANT(no_second_look) || (!anything_to_do() && !stacks_have_moved() &&
+                                      shared_.starved.load(std::memory_order_relaxed) == served_)) {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
     publish_counts();
     // Every fourth sleep is enough to learn from, and the clock is not free.
     const bool learns = spin_ns_ < settings_.idle_spin_ns && counts_.sleeps.get() % 4 == 0;
     const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
-    outside_->wait(timers_.next_deadline());
+    const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
+    outside_->wait(std::min(timers_.next_deadline(), look_ns));
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.
     if (slept_at != 0 && (!wakes_.empty() || !mail_.empty()) &&
@@ -218,6 +226,45 @@ bool worker::no_stack_can_come_back() const noexcept {
   if (COIR_MUTANT(stack_not_waited_for)) return true;
   if (COIR_MUTANT(stack_waited_for_ever)) return false;
   return started_ == 0 && shared_.pool->stats().bound == 0;
+}
+
+/// Memory that was refused may be there the next time, so a hungry worker asks again and again.
+/// When meanwhile, for a second, nobody in the runtime had anything to do or to wait for but
+/// others, there is nobody left who could give a stack back.
+bool worker::nothing_else_moves(bool quiet) noexcept {
+  const std::uint64_t switches = counts_.switches.get();
+  if (std::exchange(hungry_switches_, switches) != switches) hungry_looks_ = 0;
+  if (!quiet || !shared_.others_rest(shared_, settings_.index)) return false;
+  return ++hungry_looks_ > hungry_looks_most && !COIR_MUTANT(hungry_for_ever);
+}
+
+/// There is no stack for them now, and to those who would only be told to stop it can be told
+/// without one: somebody who has a stack may be waiting for them. False when there was none.
+bool worker::end_unwanted_unstarted() noexcept {
+  if (COIR_MUTANT(cancelled_wait_for_stacks)) return false;
+  const bool all = shared_.stopping.load(std::memory_order_relaxed);
+  bool ended = false;
+  for (record* fiber = unstarted_.front(); fiber != nullptr;) {
+    record* const after = unstarted_.after(*fiber);
+    if (all || is_cancelled(*fiber)) {
+      unstarted_.erase(*fiber);
+      load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
+      fiber->ops->drop(*fiber);
+      fiber->fail_with(std::make_error_code(std::errc::operation_canceled));
+      end_of(*fiber);
+      ended = true;
+    }
+    fiber = after;
+  }
+  return ended;
+}
+
+/// Somebody starves for a stack, and there are some here that no fiber uses; or we starve, and some
+/// came back after we asked.
+bool worker::stacks_have_moved() const noexcept {
+  if (COIR_MUTANT(stacks_not_rechecked)) return false;
+  if (no_stack_ && shared_.pool->given() != given_seen_) return true;
+  return (dead_slot_ != nullptr || stacks_.warm() != 0) && shared_.pool->starved();
 }
 
 void worker::give_stacks_back() noexcept {

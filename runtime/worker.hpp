@@ -26,6 +26,7 @@
 #include "runtime/bell.hpp"
 #include "runtime/commons.hpp"
 #include "runtime/deflect.hpp"
+#include "runtime/ending.hpp"
 #include "runtime/flight.hpp"
 #include "runtime/mailbox.hpp"
 #include "runtime/ready.hpp"
@@ -171,9 +172,7 @@ class worker {
   void retire_dead() noexcept;
   void end_of(record& fiber) noexcept;
   void drop_unheld(record& fiber) noexcept;
-  void wake_joiners(record& fiber, std::uint64_t generation) noexcept;
   void look_for_joiners() noexcept;
-  void meet_joiners(join_stripe& stripe) noexcept;
   void exchange_belongings(record* from, record* to) noexcept;
   void bring_belongings(record* from, record* to) noexcept;
   void take_wakes() noexcept;
@@ -184,6 +183,9 @@ class worker {
   bool spin() noexcept;
   void fail_oldest_unstarted() noexcept;
   bool no_stack_can_come_back() const noexcept;
+  bool stacks_have_moved() const noexcept;
+  bool end_unwanted_unstarted() noexcept;
+  bool nothing_else_moves(bool quiet) noexcept;
   void give_stacks_back() noexcept;
   void publish_counts() noexcept;
   void leave_thread() noexcept;
@@ -216,6 +218,9 @@ class worker {
   std::uint32_t started_ = 0;  // fibers with a stack
   std::uint32_t live_ = 0;     // fibers whose home is here and that have not ended
   bool no_stack_ = false;      // the last bind failed; cleared when a stack comes back
+  unsigned hungry_looks_ = 0;  // in vain, and nobody ran in between
+  std::uint64_t hungry_switches_ = 0;
+  std::uint32_t given_seen_ = 0;  // of stacks::given(), before this turn asked for any
   std::int64_t spin_ns_ = 0;
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered
   std::uint32_t freed_ = 0;   // records given back for those who wait, who were not told yet
@@ -228,10 +233,8 @@ class worker {
   mailbox mail_;
   wake_inbox wakes_;
   bell bell_;
-  // One bit per stripe that joiners of our fibers went into, and the errand that says: look there.
-  std::array<atomic<std::uint64_t>, commons::stripes_count / 64> joiners_in_ = {};
-  atomic<bool> joiners_told_{false};
-  errand joiners_errand_;
+  joiner_news joiners_;
+  errand joiners_errand_;  // it says: look for them
 };
 
 inline void worker::enqueue(record& fiber) noexcept {
@@ -259,6 +262,14 @@ inline void worker::make_ready(record& fiber) noexcept {
 inline bool worker::holds_unstarted(const record& fiber) noexcept {
   return fiber.at == stage::unstarted && fiber.waits_to_start();
 }
+
+#if defined(NDEBUG)
+inline constexpr bool parks_are_checked = false;
+#else
+inline constexpr bool parks_are_checked = true;
+#endif
+/// A fiber parks inside a no_park: stops the process and says so.
+[[noreturn]] void forbidden_park(const record& fiber) noexcept;
 
 /// The last user of a finished record gives its slot back. Any thread.
 void recycle(record& fiber) noexcept;

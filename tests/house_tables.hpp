@@ -58,6 +58,8 @@ inline constexpr room runtime_rooms[] = {
     {"worker", 6},
     {"switching", 6},
     {"ending", 6},
+    {"settling", 6},
+    {"no_park", 6},
     // all cores
     {"runtime", 7},
     {"runtime_setup", 7},
@@ -65,6 +67,7 @@ inline constexpr room runtime_rooms[] = {
     {"fds", 7},
     {"moving", 7},
     {"waiting", 7},
+    {"watch", 7},
     // the public face
     {"effects", 8},
     {"spawn", 8},
@@ -93,6 +96,7 @@ struct tested_elsewhere {
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
+    {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
     {"arch/context_x86_64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
     {"arch/context_aarch64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
@@ -149,6 +153,8 @@ inline constexpr exception atomic_files[] = {
     {"runtime/runtime.hpp", "start, stop and the count of live fibers"},
     {"runtime/commons.hpp", "the flags and rooms that all workers share"},
     {"runtime/ending.cpp", "room given back against somebody who starves"},
+    {"runtime/ending.hpp", "the end of a fiber against those who wait for it"},
+    {"runtime/settling.hpp", "the counts of the living against whoever waits for the end"},
     {"runtime/spawn.cpp", "who starves against room given back"},
     {"runtime/fds.hpp", "one word a descriptor: its users against its closer"},
     {"runtime/fds.cpp", "one word a descriptor: its users against its closer"},
@@ -156,6 +162,8 @@ inline constexpr exception atomic_files[] = {
     {"runtime/runtime.cpp", "the end of the threads against the last message"},
     {"runtime/registry.hpp", "the count of forks"},
     {"runtime/registry.cpp", "the count of forks"},
+    {"runtime/watch.hpp", "a thread that is asked by a signal answers"},
+    {"runtime/watch.cpp", "a thread that is asked by a signal answers"},
     {"runtime/signals.cpp", "a signal handler finds its pipe"},
 };
 

@@ -12,6 +12,7 @@
 #include "coir/fiber.hpp"
 #include "coir/io.hpp"
 #include "coir/net.hpp"
+#include "coir/no_park.hpp"
 #include "coir/options.hpp"
 #include "coir/result.hpp"
 #include "coir/runtime.hpp"

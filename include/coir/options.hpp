@@ -44,6 +44,10 @@ struct options {
   unsigned offload_threads = 16;    ///< threads of blocking() at most, 1 to 1024
   unsigned offload_queue = 4096;    ///< calls of blocking() that may wait for a thread
   std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps
+  /// A worker that stays with one fiber for longer is named in the log, with the fiber and the
+  /// place where it stands; 1 ms to an hour. 0: nobody watches. Costs a thread, and SIGURG, which
+  /// the workers then take: a call that blocks may end with EINTR.
+  std::chrono::milliseconds stall_after{0};
   /// Gets every line of the log; empty: one line to stderr. Called from any thread, must not park.
   std::function<void(const log_record&)> log = {};
 };

@@ -15,7 +15,7 @@ namespace coir {
 
 class COIR_API scope {
  public:
-  scope();
+  scope();  ///< std::bad_alloc when there is no memory
   scope(const scope&) = delete;
   scope& operator=(const scope&) = delete;
   /// Waits for all children; cancels them first when an exception is leaving the block. Parks, or

@@ -8,6 +8,7 @@
 // runtime/switching.cpp.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -139,27 +140,34 @@ TEST_CASE("A1: a fiber that others wake is never on two threads, and never chang
   CHECK(c.moved == 0);
 }
 
-TEST_CASE("A3: each fiber finds its own errno after every park") {
-  constexpr int fibers = 64;
-  constexpr int rounds = at_full_speed(1'500, 100);
+TEST_CASE("A3: each of 64 fibers on two workers finds its own errno after every park") {
+  constexpr unsigned fibers = 64;
+  constexpr int rounds = at_full_speed(1'600, 100);  // 102,400 yields in all
+  const coir::options o = tested({.workers = 2});
+  const unsigned at_once = std::min(fibers, o.fibers_max - 1);
+  std::array<std::atomic<unsigned>, 2> on_worker{};
   std::atomic<int> wrong{0};
   const auto done = coir::run(
       [&] {
         coir::scope all;
-        for (int i = 0; i < fibers; ++i)
-          all.spawn([&wrong, i] {
-            if (errno != 0) wrong.fetch_add(1);
-            for (int k = 0; k < rounds; ++k) {
-              errno = 1000 + i;
-              yield();
-              if (errno != 1000 + i) wrong.fetch_add(1);
-            }
-          });
+        for (unsigned i = 0; i < at_once; ++i)
+          all.spawn(
+              [&, mine = static_cast<int>(1'000 + i)] {
+                on_worker[coir::this_fiber::worker()].fetch_add(1);
+                if (errno != 0) wrong.fetch_add(1);
+                for (int k = 0; k < rounds; ++k) {
+                  errno = mine;
+                  yield();
+                  if (errno != mine) wrong.fetch_add(1);
+                }
+              },
+              {.worker = i % 2});
         CHECK(all.join().has_value());
       },
-      tested({.workers = 2, .deflect_threshold = 8}));
+      o);
   CHECK(done.has_value());
   CHECK(wrong == 0);
+  for (const auto& here : on_worker) CHECK(here >= at_once / 2);
 }
 
 TEST_CASE("A4: a fiber that parks while it unwinds comes back to its own exception") {

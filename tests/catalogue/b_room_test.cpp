@@ -195,6 +195,8 @@ TEST_CASE("B9: a spawn that waits for a place in a mailbox costs no turns, and i
       {.worker = 0});
   while (!waiting) std::this_thread::yield();
   CHECK(turns_of_naps(rt) < turns_most);
+  // The fiber waits, and its worker does not.
+  CHECK(rt.spawn([] { return 3; }, {.worker = 0}).join().value() == 3);
   over = true;
   CHECK(hog.join().has_value());
   CHECK(first.join().value() == 1);

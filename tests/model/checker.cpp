@@ -3,7 +3,8 @@
 // Comes from: checker.hpp, checked.hpp.   Goes to: engine.hpp.
 #include "tests/model/checker.hpp"
 
-#include <cstdio>
+#include <algorithm>
+#include <utility>
 
 #include "runtime/base.hpp"
 #include "tests/model/engine.hpp"
@@ -62,6 +63,28 @@ std::vector<std::string> unneeded_orders(unsigned threads, const maker& make,
   return unneeded;
 }
 
+verdict explore_weakened(const std::string& order, std::memory_order weaker, unsigned threads,
+                         const maker& make, const bounds& limits) {
+  // Orders are known when the first executions have used them; failing to find it is a failure.
+  bounds first = limits;
+  first.executions = 1'000;
+  std::map<order_site, bool> orders;
+  {
+    engine short_one(threads, make, first);
+    (void)short_one.explore();
+    orders = short_one.orders();
+  }
+  const auto found = std::find_if(orders.begin(), orders.end(), [&](const auto& each) {
+    return engine::name_of(each.first) == order;
+  });
+  if (found == orders.end()) return {};
+  const order_site nothing = std::exchange(engine::weakened, found->first);
+  engine::weakened_to = weaker;
+  verdict v = engine(threads, make, limits).explore();
+  engine::weakened = nothing;
+  return v;
+}
+
 mutant::mutant(const char* name) noexcept : before_(detail::mutant_on) {
   detail::mutant_on = detail::mutant_number(name);
 }
@@ -81,14 +104,14 @@ gate::gate() noexcept = default;
 gate::~gate() = default;
 
 void gate::open() {
-  running->turn(spot::here());
+  running->turn(this, spot::here());
   if (!view_) view_ = std::make_unique<view>();
   running->words().release_to(running->self(), *view_);
   open_ = true;
 }
 
 void gate::pass() {
-  running->turn(spot::here());
+  running->turn(this, spot::here());
   if (!open_) running->block("at a gate", [this] { return open_; });
   open_ = false;
   running->words().acquire_from(running->self(), *view_);
@@ -96,7 +119,7 @@ void gate::pass() {
 
 // -- the real headers
 
-void turn(const void*, spot where) { running->turn(where); }
+void turn(const void* at, spot where) { running->turn(at, where); }
 std::uint64_t on_load(const void* at, std::uint64_t newest, std::memory_order o, spot where) {
   return running->load(at, newest, o, where);
 }

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "coir/detail/atomic.hpp"
+#include "runtime/base.hpp"
 
 namespace coir::check {
 
@@ -69,6 +70,10 @@ verdict replay(unsigned threads, const maker& make, const std::string& schedule,
 /// no execution fails without it: "file function: access order -> weaker order".
 std::vector<std::string> unneeded_orders(unsigned threads, const maker& make,
                                          const bounds& limits = {});
+
+/// The search with one order weakened, which unneeded_orders would call `order`.
+verdict explore_weakened(const std::string& order, std::memory_order weaker, unsigned threads,
+                         const maker& make, const bounds& limits = {});
 
 /// The same for worlds of type W, made from `arguments`.
 template <class W, class... Arguments>

@@ -7,6 +7,7 @@
 // Comes from: checker.cpp, engine_access.cpp.   Goes to: arch/context.hpp.
 #include "tests/model/engine.hpp"
 
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -86,6 +87,7 @@ void engine::ended() noexcept {
 }
 
 void engine::condemn(const std::string& why) {
+  if (failed_) return;  // what was found first says most
   failed_ = true;
   why_ = "in the end: " + why;
 }
@@ -104,11 +106,11 @@ bool engine::runnable(unsigned thread) const {
   return !f.done && (f.waits == nullptr || f.may_go_on());
 }
 
-void engine::turn(spot where) {
+void engine::turn(const void* at, spot where) {
   if (++steps_ > limits_.steps) fail("does not end");
   unsigned options[threads_max] = {current_};
   unsigned count = 1;
-  if (preempted_ < limits_.preemptions && shared_[spot_index(where)])
+  if (preempted_ < limits_.preemptions && shared_[site_index(at, where)])
     for (unsigned t = 0; t < threads_; ++t)
       if (t != current_ && runnable(t)) options[count++] = t;
   const unsigned chosen = decide(count, 't');
@@ -194,9 +196,10 @@ void engine::run_once() {
   writes_ = {};
   made_.clear();
   sleepers = nullptr;
-  sharing_.assign(words_max, {});
+  std::ranges::fill(sharing_, sharing{});
   failed_ = false;
   world_ = make_();
+  world_bytes_ = ::malloc_usable_size(world_.get());
   for (unsigned t = 0; t < threads_; ++t) {
     fibers_[t].done = false;
     fibers_[t].waits = nullptr;

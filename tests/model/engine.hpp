@@ -28,7 +28,8 @@
 
 namespace coir::check {
 
-inline constexpr unsigned spots_max = 512;
+inline constexpr unsigned spots_max = 256;
+inline constexpr unsigned sites_max = 1024;
 
 enum class access : std::uint8_t { load, store, change, compare, compare_failed, fence };
 
@@ -51,7 +52,7 @@ class engine {
   verdict replay(const std::string& schedule);
 
   // -- on a thread
-  void turn(spot where);
+  void turn(const void* at, spot where);
   std::uint64_t load(const void* at, std::uint64_t newest, std::memory_order order, spot where);
   void store(const void* at, std::uint64_t newest, std::uint64_t value, std::memory_order order,
              spot where);
@@ -104,11 +105,19 @@ class engine {
   struct sharing {
     unsigned threads = 0;
     bool written = false;
-    std::bitset<spots_max> spots;
+    std::bitset<sites_max> sites;
   };
 
   static void entry(void* argument) noexcept;
+  /// A place in the sources, and what of the world it touches, as far as that can be told.
+  struct site {
+    unsigned spot = spots_max;
+    std::size_t offset = 0;
+    bool operator==(const site&) const = default;
+  };
+
   static unsigned spot_index(spot where);
+  unsigned site_index(const void* at, spot where);
   void prepare(unsigned thread);
   void hop(fiber& from, fiber& to) noexcept;
   void go(unsigned thread) noexcept;
@@ -118,7 +127,7 @@ class engine {
   void run_once();
   void forget_threads();
   bool next_trail() noexcept;
-  void touch(unsigned word, unsigned spot, bool writes);
+  void touch(unsigned word, const void* at, spot where, bool writes);
   std::memory_order effective(unsigned spot, access what, std::memory_order order);
   unsigned stale_choices(unsigned word, std::memory_order order) const noexcept;
   void log(const char* act, spot where, std::uint64_t value, std::memory_order order);
@@ -142,10 +151,14 @@ class engine {
   std::array<std::array<std::uint8_t, words_max>, threads_max> stale_ = {};
   std::array<unsigned, threads_max> writes_ = {};
   std::vector<made> made_;
-  std::vector<sharing> sharing_;
-  std::bitset<spots_max> shared_;
-  std::bitset<spots_max> learnt_;
+  std::array<sharing, words_max> sharing_;
+  std::array<site, sites_max> sites_;
+  unsigned sites_used_ = 0;
+  std::size_t world_bytes_ = 0;
+  std::bitset<sites_max> shared_;
+  std::bitset<sites_max> learnt_;
   std::map<order_site, bool> orders_;
+  std::array<std::uint32_t, spots_max> orders_seen_ = {};
 
   bool replaying_ = false;
   std::vector<made> plan_;

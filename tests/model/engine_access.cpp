@@ -18,6 +18,20 @@ struct spot_table {
 };
 spot_table known;
 
+/// Among those that are not relaxed.
+unsigned order_number(std::memory_order order) noexcept {
+  switch (order) {
+    case std::memory_order_acquire:
+      return 0;
+    case std::memory_order_release:
+      return 1;
+    case std::memory_order_acq_rel:
+      return 2;
+    default:
+      return 3;
+  }
+}
+
 const char* noun_for(access what) noexcept {
   switch (what) {
     case access::load:
@@ -57,8 +71,20 @@ const char* name_of(std::memory_order order) noexcept {
 }
 
 unsigned engine::spot_index(spot where) {
+  // Few places are many accesses: most are found where they were found before.
+  static std::array<std::uint16_t, 1024> guesses = {};
+  const auto mixed =
+      reinterpret_cast<std::uintptr_t>(where.file) / 8 * 31 + static_cast<unsigned>(where.line);
+  std::uint16_t& guess = guesses[mixed % guesses.size()];
+  const auto is_it = [&](unsigned i) {
+    return known.spots[i].line == where.line && known.spots[i].file == where.file;
+  };
+  if (guess < known.used && is_it(guess)) return guess;
   for (unsigned i = 0; i < known.used; ++i)
-    if (known.spots[i].line == where.line && known.spots[i].file == where.file) return i;
+    if (is_it(i)) {
+      guess = static_cast<std::uint16_t>(i);
+      return i;
+    }
   if (known.used == spots_max) {
     std::fputs("checker: more places than spots_max\n", stderr);
     std::abort();
@@ -67,28 +93,53 @@ unsigned engine::spot_index(spot where) {
   return known.used++;
 }
 
+unsigned engine::site_index(const void* at, spot where) {
+  site wanted{spot_index(where), 0};
+  const auto offset =
+      reinterpret_cast<std::uintptr_t>(at) - reinterpret_cast<std::uintptr_t>(world_.get());
+  if (offset < world_bytes_) wanted.offset = offset;
+  // Open addressing; the table is never full.
+  unsigned i = static_cast<unsigned>(wanted.spot * 37 + wanted.offset / 2) % sites_max;
+  while (sites_[i].spot != spots_max && !(sites_[i] == wanted)) i = (i + 1) % sites_max;
+  if (sites_[i].spot == spots_max) {
+    sites_[i] = wanted;
+    if (++sites_used_ == sites_max) {
+      std::fputs("checker: more sites than sites_max\n", stderr);
+      std::abort();
+    }
+  }
+  return i;
+}
+
 std::string engine::name_of(const order_site& site) {
   const spot& s = known.spots[site.spot];
   const char* const name = std::strrchr(s.file, '/');
-  return std::string(name == nullptr ? s.file : name + 1) + ' ' + s.function + ": " +
+  std::string function = s.function;  // g++ says which instance of a template it is
+  function.resize(std::min(function.find('<'), function.size()));
+  return std::string(name == nullptr ? s.file : name + 1) + ' ' + function + ": " +
          noun_for(site.what) + ' ' + check::name_of(site.order);
 }
 
 std::memory_order engine::effective(unsigned spot, access what, std::memory_order order) {
-  if (order != std::memory_order_relaxed) orders_[{spot, what, order}] = true;
+  const std::uint32_t bit = 1u << (static_cast<unsigned>(what) * 4 + order_number(order));
+  if (order != std::memory_order_relaxed && (orders_seen_[spot] & bit) == 0) {
+    orders_seen_[spot] |= bit;
+    orders_[{spot, what, order}] = true;
+  }
   if (weakened.spot == spot && weakened.what == what && weakened.order == order) return weakened_to;
   return order;
 }
 
-void engine::touch(unsigned word, unsigned spot, bool writes) {
+void engine::touch(unsigned word, const void* at, spot where, bool writes) {
   if (writes) ++writes_[current_];
   sharing& s = sharing_[word];
+  const unsigned index = site_index(at, where);
   const unsigned threads = s.threads | 1u << current_;
-  if (threads == s.threads && s.spots[spot] && (s.written || !writes)) return;
+  if (threads == s.threads && s.sites[index] && (s.written || !writes)) return;
   s.threads = threads;
   s.written = s.written || writes;
-  s.spots.set(spot);
-  if (s.written && (threads & (threads - 1)) != 0) learnt_ |= s.spots;
+  s.sites.set(index);
+  if (s.written && (threads & (threads - 1)) != 0) learnt_ |= s.sites;
 }
 
 unsigned engine::stale_choices(unsigned word, std::memory_order order) const noexcept {
@@ -102,7 +153,7 @@ std::uint64_t engine::load(const void* at, std::uint64_t newest, std::memory_ord
   const unsigned index = spot_index(where);
   order = effective(index, access::load, order);
   const unsigned word = memory_.word_at(at, newest);
-  touch(word, index, false);
+  touch(word, at, where, false);
   const unsigned back = decide(stale_choices(word, order), 'v');
   if (back != 0) ++stale_[current_][word];
   const auto stamp = static_cast<std::uint16_t>(memory_.at(word).newest() - back);
@@ -116,7 +167,7 @@ void engine::store(const void* at, std::uint64_t newest, std::uint64_t value,
   const unsigned index = spot_index(where);
   order = effective(index, access::store, order);
   const unsigned word = memory_.word_at(at, newest);
-  touch(word, index, true);
+  touch(word, at, where, true);
   memory_.store(current_, word, value, order);
   if (replaying_) log("stores", where, value, order);
 }
@@ -126,7 +177,7 @@ std::uint64_t engine::change_of(const void* at, std::uint64_t& newest, change ma
   const unsigned index = spot_index(where);
   order = effective(index, access::change, order);
   const unsigned word = memory_.word_at(at, newest);
-  touch(word, index, true);
+  touch(word, at, where, true);
   const std::uint64_t found = newest;
   newest = make(found, operand);
   memory_.change(current_, word, newest, order);
@@ -155,13 +206,13 @@ bool engine::compare(const void* at, std::uint64_t& newest, std::uint64_t& expec
   }
   const unsigned chosen = decide(count + (may_fail ? 1 : 0), 'v');
   if (chosen == 0 && equal) {
-    touch(word, index, true);
+    touch(word, at, where, true);
     newest = desired;
     memory_.change(current_, word, desired, success);
     if (replaying_) log("changes to", where, desired, success);
     return true;
   }
-  touch(word, index, false);
+  touch(word, at, where, false);
   if (chosen == count) {
     ++spurious_;
   } else if (chosen != 0) {
@@ -176,8 +227,8 @@ void engine::fence(std::memory_order order, spot where) {
   const unsigned index = spot_index(where);
   order = effective(index, access::fence, order);
   if (order == std::memory_order_seq_cst) {
-    learnt_.set(index);  // they have one order, so it matters who comes first
-    turn(where);
+    learnt_.set(site_index(nullptr, where));  // they have one order: it matters who comes first
+    turn(nullptr, where);
   }
   if (order != std::memory_order_relaxed) memory_.fence(current_, order);
   if (replaying_) log("fences", where, 0, order);
@@ -190,7 +241,8 @@ void engine::death(const void* at) {
 void engine::plain(const void* at, bool writes, spot where) {
   const bool ordered =
       writes ? memory_.plain_write(current_, at) : memory_.plain_read(current_, at);
-  if (replaying_) log(writes ? "writes plainly" : "reads plainly", where, 0, {});
+  if (replaying_ && (!ordered || where.line != 0))
+    log(writes ? "writes plainly" : "reads plainly", where, 0, {});
   if (!ordered) fail(writes ? "a write races" : "a read races");
 }
 

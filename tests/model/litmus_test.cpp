@@ -315,9 +315,11 @@ TEST_CASE("checker: a schedule repeats its failure, and only the bound decides w
   bounds few;
   few.preemptions = 2;
   CHECK(explore(2, make_of<twice>(), few).sound());
-  const verdict v = explore(2, make_of<twice>());
+  bounds enough;
+  enough.preemptions = 3;
+  const verdict v = explore(2, make_of<twice>(), enough);
   REQUIRE(v.failed);
-  const verdict again = replay(2, make_of<twice>(), v.schedule);
+  const verdict again = replay(2, make_of<twice>(), v.schedule, enough);
   CHECK(again.failed);
   CHECK(again.why == v.why);
   CHECK(again.trace == v.trace);

@@ -16,6 +16,7 @@
 // Comes from: checker.cpp.   Goes to: nothing.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -25,20 +26,18 @@
 namespace coir::check {
 
 inline constexpr unsigned threads_max = 4;
-inline constexpr unsigned words_max = 64;
+inline constexpr unsigned words_max = 48;
 
 struct view {
   std::array<std::uint16_t, words_max> seen = {};
   std::array<std::uint16_t, threads_max> clock = {};
 
   void join_seen(const view& other) noexcept {
-    for (unsigned i = 0; i < words_max; ++i)
-      if (seen[i] < other.seen[i]) seen[i] = other.seen[i];
+    for (unsigned i = 0; i < words_max; ++i) seen[i] = std::max(seen[i], other.seen[i]);
   }
   void join(const view& other) noexcept {
     join_seen(other);
-    for (unsigned i = 0; i < threads_max; ++i)
-      if (clock[i] < other.clock[i]) clock[i] = other.clock[i];
+    for (unsigned i = 0; i < threads_max; ++i) clock[i] = std::max(clock[i], other.clock[i]);
   }
 };
 

@@ -8,12 +8,13 @@
 //
 // Comes from: the real headers.   Goes to: engine.hpp.
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "runtime/base.hpp"
@@ -74,7 +75,7 @@ bool futex_wait(atomic<std::uint32_t>& word, std::uint32_t expected,
 
 void futex_wake(atomic<std::uint32_t>& word, int threads) noexcept {
   if (!check::watching) return;
-  check::running->turn(check::spot::here());
+  check::running->turn(nullptr, check::spot::here());
   for (sleeper* s = asleep(); s != nullptr && threads > 0; s = s->next)
     if (s->word == &word && !s->woken) {
       s->woken = true;
@@ -95,6 +96,58 @@ void word_lock::lock_slow() noexcept {
 }
 
 }  // namespace coir::detail
+
+// An arena is mapped for each execution. The system's mapping, faults and unmapping would be most
+// of the time of a search, so what was given back is taken again, zeroed. Not where a sanitizer
+// watches these calls.
+#if !COIR_ASAN && !COIR_TSAN
+namespace {
+struct kept_mapping {
+  void* at = nullptr;
+  std::size_t bytes = 0;
+  bool free = false;
+  struct {
+    void* at;
+    std::size_t bytes;
+  } open[4] = {};
+  unsigned opened = 0;
+};
+kept_mapping kept;
+}  // namespace
+
+extern "C" void* mmap(void* at, std::size_t bytes, int protection, int flags, int fd,
+                      off_t offset) noexcept {
+  const bool is_arena = at == nullptr && protection == PROT_NONE && fd == -1;
+  if (is_arena && kept.free && kept.bytes == bytes) {
+    for (unsigned i = 0; i < kept.opened; ++i) std::memset(kept.open[i].at, 0, kept.open[i].bytes);
+    kept.free = false;
+    return kept.at;
+  }
+  const long made = ::syscall(SYS_mmap, at, bytes, protection, flags, fd, offset);
+  if (is_arena && made != -1 && (kept.at == nullptr || kept.free)) {
+    if (kept.free) ::syscall(SYS_munmap, kept.at, kept.bytes);
+    kept = {reinterpret_cast<void*>(made), bytes, false, {}, 0};
+  }
+  return reinterpret_cast<void*>(made);
+}
+
+extern "C" int mprotect(void* at, std::size_t bytes, int protection) noexcept {
+  for (unsigned i = 0; i < kept.opened; ++i)
+    if (kept.open[i].at == at && kept.open[i].bytes == bytes) return 0;
+  const auto offset = static_cast<std::byte*>(at) - static_cast<std::byte*>(kept.at);
+  if (kept.at != nullptr && offset >= 0 && static_cast<std::size_t>(offset) < kept.bytes)
+    kept.open[kept.opened++] = {at, bytes};
+  return static_cast<int>(::syscall(SYS_mprotect, at, bytes, protection));
+}
+
+extern "C" int munmap(void* at, std::size_t bytes) noexcept {
+  if (at != kept.at || bytes != kept.bytes) {
+    return static_cast<int>(::syscall(SYS_munmap, at, bytes));
+  }
+  kept.free = true;
+  return 0;
+}
+#endif
 
 /// In place of the C library's, for the rooms that give their time slice away.
 extern "C" int sched_yield() noexcept {

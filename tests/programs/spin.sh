@@ -13,9 +13,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-# errors_of MODEL FLAG CC_FLAG RUN_FLAG: prints how many errors the verifier found.
+# errors_of MODEL FLAGS CC_FLAG RUN_FLAG: prints how many errors the verifier found.
 errors_of() {
-  spin ${2:+"$2"} -a "$models/$1" >spin.log 2>&1 || { cat spin.log >&2; return 1; }
+  # shellcheck disable=SC2086  # several flags are several words
+  spin $2 -a "$models/$1" >spin.log 2>&1 || { cat spin.log >&2; return 1; }
   cc -w -O1 ${3:+"$3"} pan.c -o pan
   ./pan ${4:+"$4"} -m100000 >pan.log 2>&1 || true
   if grep -q 'max search depth too small\|out of memory' pan.log; then cat pan.log >&2; return 1; fi
@@ -54,4 +55,24 @@ expect fails move.pml -DBROKEN=1 -DSAFETY ""
 expect fails move.pml -DBROKEN=2 -DSAFETY ""
 expect fails move.pml -DBROKEN=3 -DSAFETY ""
 expect fails move.pml -DBROKEN=4 -DSAFETY ""
+expect holds park.pml -DBROKEN=0 -DSAFETY ""
+expect fails park.pml -DBROKEN=1 -DSAFETY ""
+expect fails park.pml -DBROKEN=2 -DSAFETY ""
+expect fails park.pml -DBROKEN=3 -DSAFETY ""
+expect holds arena.pml "-DSPLIT=0 -DBROKEN=0" -DSAFETY ""
+expect holds arena.pml "-DSPLIT=1 -DBROKEN=0" -DSAFETY ""
+expect fails arena.pml "-DSPLIT=0 -DBROKEN=1" -DSAFETY ""
+expect fails arena.pml "-DSPLIT=1 -DBROKEN=2" -DSAFETY ""
+expect fails arena.pml "-DSPLIT=1 -DBROKEN=3" -DSAFETY ""
+for slots in 1 2; do
+  expect holds mailbox.pml "-DSLOTS=$slots -DBROKEN=0" -DSAFETY ""
+  expect fails mailbox.pml "-DSLOTS=$slots -DBROKEN=1" -DSAFETY ""
+  expect fails mailbox.pml "-DSLOTS=$slots -DBROKEN=2" -DSAFETY ""
+  expect fails mailbox.pml "-DSLOTS=$slots -DBROKEN=3" -DSAFETY ""
+done
+expect holds stop.pml -DBROKEN=0 -DSAFETY ""
+expect fails stop.pml -DBROKEN=1 -DSAFETY ""
+expect fails stop.pml -DBROKEN=2 -DSAFETY ""
+expect fails stop.pml -DBROKEN=3 -DSAFETY ""
+expect fails stop.pml -DBROKEN=4 -DSAFETY ""
 exit "$wrong"

@@ -81,7 +81,7 @@ TEST_CASE("arena: sizes that make no sense or do not fit are refused by name") {
   CHECK(refused(records_limit, 256, 0) == std::error_code{});
 }
 
-TEST_CASE("arena: no part of the mapping overlaps another, whatever the page size") {
+TEST_CASE("arena: B8 no part of the mapping overlaps another, whatever the page size") {
   for (const std::size_t page : {4096u, 16384u, 65536u}) {
     for (const std::uint32_t records : {1u, 63u, 64u, 4096u, 1u << 20, records_limit}) {
       const arena_layout plan = arena_layout::plan(records, record_bytes, page).value();

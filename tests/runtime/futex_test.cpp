@@ -4,6 +4,7 @@
 #include "runtime/futex.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <cerrno>
@@ -31,6 +32,17 @@ TEST_CASE("futex: neither a wait nor a wake changes errno") {
   (void)futex_wait(word, 5, 1);
   futex_wake(word, 1);
   CHECK(errno == ENOTTY);
+}
+
+TEST_CASE("futex: who waits sleeps in the kernel instead of asking again and again") {
+  std::atomic<std::uint32_t> word{0};
+  rusage before{}, after{};
+  REQUIRE(::getrusage(RUSAGE_THREAD, &before) == 0);
+  const std::int64_t until = monotonic_ns() + 2'000'000;
+  while (futex_wait(word, 0, until)) {
+  }
+  REQUIRE(::getrusage(RUSAGE_THREAD, &after) == 0);
+  CHECK(after.ru_nvcsw > before.ru_nvcsw);  // it gave its processor away
 }
 
 TEST_CASE("futex: a thread that sleeps is woken, whichever side comes first") {

@@ -102,7 +102,7 @@ constexpr std::size_t deep_bytes = 4096;
 }
 
 /// How many of them are there; the memory is nobody's frame now.
-[[gnu::noinline, gnu::no_sanitize("address", "thread")]] std::size_t secrets_at(
+[[gnu::noinline, gnu::no_sanitize_address, gnu::no_sanitize_thread]] std::size_t secrets_at(
     std::uintptr_t where) {
   const auto* const bytes = reinterpret_cast<const volatile unsigned char*>(where);
   std::size_t found = 0;

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "coir/coir.hpp"
 #include "scripted_backend.hpp"
@@ -76,6 +78,80 @@ TEST_CASE(
           if (const auto answer = waiting.join(); !answer || *answer != 7) wrong |= 8;
           return wrong;
         }) == 0);
+}
+
+TEST_CASE("worker: a stack that comes back while a worker goes to sleep keeps it awake") {
+  script s;
+  auto core = scripted::make_core(s, {.fibers_max = 1});
+  REQUIRE(core != nullptr);
+  coir::detail::stack_cache neighbour(*core->pool);
+  std::vector<coir::detail::stack> all;
+  while (const coir::detail::stack one = neighbour.take(core->stack_class)) all.push_back(one);
+  REQUIRE(!all.empty());
+  // Between the first look and the announcement: who gives sees a worker that is awake.
+  s.on_ready = [&] {
+    for (const coir::detail::stack& each : std::exchange(all, {})) neighbour.give(each);
+    neighbour.flush();
+  };
+  bool ran = false;
+  {
+    auto root = scripted::spawn_on(*core, [&] { ran = true; });
+    CHECK_FALSE(core->run_here());
+  }
+  CHECK(ran);
+  CHECK(s.slept_for_ever == 0);
+}
+
+TEST_CASE("worker: a fiber that is cancelled before it got a stack ends without one") {
+  script s;
+  auto core = scripted::make_core(s, {.fibers_max = 2});
+  REQUIRE(core != nullptr);
+  coir::detail::stack_cache neighbour(*core->pool);
+  std::vector<coir::detail::stack> all;
+  while (const coir::detail::stack one = neighbour.take(core->stack_class)) all.push_back(one);
+  REQUIRE(all.size() > 1);
+  neighbour.give(all.back());  // the root's
+  all.pop_back();
+  std::error_code told;
+  {
+    auto root = scripted::spawn_on(*core, [&] {
+      auto child = coir::spawn([] {});
+      child.cancel();
+      told = child.join().error();
+    });
+    CHECK_FALSE(core->run_here());
+  }
+  CHECK(told == std::errc::operation_canceled);
+  for (const coir::detail::stack& each : all) neighbour.give(each);
+}
+
+TEST_CASE("worker: where all others only wait for one without a stack it ends with stack_limit") {
+  script s;
+  auto core = scripted::make_core(s, {.fibers_max = 2});
+  REQUIRE(core != nullptr);
+  coir::detail::stack_cache neighbour(*core->pool);
+  std::vector<coir::detail::stack> all;
+  while (const coir::detail::stack one = neighbour.take(core->stack_class)) all.push_back(one);
+  REQUIRE(all.size() > 1);
+  neighbour.give(all.back());  // the root's
+  all.pop_back();
+  std::error_code told;
+  bool ran = false, next_ran = false;
+  {
+    auto root = scripted::spawn_on(*core, [&] {
+      auto child = coir::spawn([&] { ran = true; });
+      told = child.join().error();
+      // And a moment later, when there is one again, the next is not harmed.
+      neighbour.give(all.back());
+      all.pop_back();
+      next_ran = coir::spawn([] {}).join().has_value();
+    });
+    (void)core->run_here();
+  }
+  CHECK(told == coir::errc::stack_limit);
+  CHECK_FALSE(ran);
+  CHECK(next_ran);
+  for (const coir::detail::stack& each : all) neighbour.give(each);
 }
 
 TEST_CASE("worker: where no stack can ever come back the oldest ends with stack_limit") {

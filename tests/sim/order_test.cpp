@@ -114,6 +114,36 @@ TEST_CASE("order: join of an unstarted fiber of this worker starts it at once") 
   CHECK(order == "cabd");
 }
 
+TEST_CASE("order: whoever wakes others runs on until its own park point") {
+  sim_world world;
+  std::string order;
+  const auto ended = run_in_sim(world, [&] {
+    coir::event go;
+    coir::mutex lock;
+    lock.lock();
+    std::vector<coir::handle<void>> all;
+    all.push_back(start([&] {
+      REQUIRE(go.wait().has_value());
+      order += 'e';
+    }));
+    all.push_back(start([&] {
+      const std::lock_guard held(lock);
+      order += 'm';
+    }));
+    go.set();
+    order += '1';
+    lock.unlock();
+    order += '2';
+    all.push_back(coir::spawn([&] { order += 's'; }));
+    order += '3';
+    all.back().cancel();
+    order += '4';
+    for (auto& h : all) (void)h.join();
+  });
+  REQUIRE(ended.has_value());
+  CHECK(order == "1234em");
+}
+
 TEST_CASE("order: completions that arrive together make their fibers ready in their order") {
   sim_world world;
   world.rule({.opcode = IORING_OP_NOP, .times = UINT_MAX, .delay_ns = 10});

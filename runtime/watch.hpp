@@ -1,0 +1,81 @@
+// watch.hpp: the thread that notices when a worker stays with one fiber for too long, and says
+// which one, and where it stands.
+//
+// Always true:
+//   - A worker does nothing for it: that it goes on is seen from the counts it keeps anyway.
+//   - What a fiber is called and where it stands is read by its own thread, in a signal handler: no
+//     other thread may look at a fiber that runs.
+//   - One line for each standstill. A worker that sleeps in the kernel does not stand still.
+//   - Without options::stall_after there is no thread, and no signal handler.
+//
+// Comes from: runtime_core::start.   Goes to: options::log.
+#pragma once
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "coir/detail/atomic.hpp"
+#include "coir/options.hpp"
+#include "runtime/base.hpp"
+
+namespace coir::detail {
+
+class worker;
+
+/// What a thread says of itself when it is asked.
+struct standing {
+  static constexpr int frames_max = 32;
+  pthread_t thread;
+  bool on_fiber = false;
+  std::uint32_t slot = 0;
+  char name[24] = {};
+  const char* file = "";
+  int line = 0;
+  void* frames[frames_max];
+  int depth = 0;
+  atomic<std::uint32_t> told{0};
+};
+
+class watch {
+ public:
+  /// Watches the workers that entered, until it is destroyed. `log` outlives it.
+  watch(std::int64_t after_ns, unsigned workers, const std::function<void(const log_record&)>& log);
+  ~watch();
+  watch(const watch&) = delete;
+  watch& operator=(const watch&) = delete;
+
+  /// On the worker's own thread, before its first turn.
+  void enter(worker& who);
+  /// Starts to look; false when there is no thread for it. Once.
+  bool begin() noexcept;
+
+ private:
+  struct watched {
+    worker* who;
+    pthread_t thread;
+    pid_t tid;
+    std::uint64_t beat = 0;
+    std::int64_t since_ns = 0;
+    bool reported = false;
+  };
+
+  void run() noexcept;
+  void look_at(watched& w, std::int64_t now_ns) noexcept;
+  void report(const watched& w, std::int64_t stood_ns) const;
+
+  const std::int64_t after_ns_;
+  const std::function<void(const log_record&)>& log_;
+  std::mutex entering_;
+  std::vector<watched> all_;
+  atomic<std::uint32_t> over_{0};
+  std::thread thread_;
+};
+
+}  // namespace coir::detail

@@ -1,0 +1,86 @@
+// b_idle_test.cpp: a worker that has nothing to do sleeps, and looks to the system like one that
+// sleeps.
+//
+// Always true:
+//   - What a worker says to the kernel is checked by a filter in a child of its own: one wait that
+//     counts as I/O ends the child by SIGSYS.
+//   - The filter is shown such a wait, and must end the child.
+//
+// Comes from: entry B16 of the failure catalogue.   Goes to: runtime/uring.cpp.
+#include <doctest/doctest.h>
+#include <liburing.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <iterator>
+
+#include "coir/coir.hpp"
+#include "runtime/base.hpp"
+#include "tests/catalogue/child.hpp"
+#include "tests/test_options.hpp"
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr unsigned feature_no_iowait = 1u << 17;
+constexpr unsigned enter_no_iowait = 1u << 7;
+
+bool kernel_offers_it() {
+  io_uring ring{};
+  if (io_uring_queue_init(2, &ring, 0) != 0) return false;
+  const bool offers = (ring.features & feature_no_iowait) != 0;
+  io_uring_queue_exit(&ring);
+  return offers;
+}
+
+/// From now on an io_uring_enter that waits without the flag ends the process.
+bool forbid_waits_for_io() {
+  const sock_filter steps[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 0, 4),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 2, 0),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, enter_no_iowait, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+  };
+  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("B16: a worker that sleeps, with a timer or without, is not counted as waiting for I/O" *
+          doctest::skip(COIR_ASAN || COIR_TSAN)) {
+  if (!kernel_offers_it()) return;
+  const test::ending slept = test::in_child([] {
+    if (!forbid_waits_for_io()) ::_exit(1);
+    const auto done = coir::run(
+        [] {
+          coir::event rung;
+          auto waits = coir::spawn([&] { return rung.wait(); }, {.worker = 1});
+          if (!coir::this_fiber::sleep_for(2ms)) return false;
+          rung.set();
+          return waits.join().has_value();
+        },
+        test::tested({.workers = 2, .idle_spin = 0us}));
+    ::_exit(done.value_or(false) ? 0 : 2);
+  });
+  CAPTURE(slept.text);
+  CHECK(slept.signal == 0);
+  CHECK(slept.code == 0);
+  const test::ending control = test::in_child([] {
+    io_uring ring{};
+    if (io_uring_queue_init(2, &ring, 0) != 0 || !forbid_waits_for_io()) ::_exit(1);
+    io_uring_prep_nop(io_uring_get_sqe(&ring));
+    (void)io_uring_submit_and_wait(&ring, 1);
+  });
+  CHECK(control.signal == SIGSYS);
+}

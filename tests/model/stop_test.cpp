@@ -1,0 +1,131 @@
+// stop_test.cpp: the end of a runtime against threads that still spawn, under the checker: what was
+// accepted runs or is refused, and whoever waits for the end is told of it.
+//
+// Comes from: runtime/settling.hpp, runtime/bell.hpp.   Goes to: ctest.
+#include "runtime/settling.hpp"
+
+#include <array>
+
+#include "runtime/bell.hpp"
+#include "tests/model/protocol.hpp"
+
+using namespace coir::check;
+using namespace coir::detail;
+
+namespace {
+
+/// How the twins are broken.
+struct course {
+  unsigned spawners = 1;
+  bool counts_first = true;
+  bool tells_idle = true;
+};
+
+/// What of a worker the counts need.
+struct counted_worker {
+  atomic<std::uint64_t> spawned{0}, finished{0};
+};
+
+/// Thread 0 is the worker, 1 the one who shuts down, the others are plain threads that spawn.
+struct stop_world : world {
+  explicit stop_world(course c) : wanted(c) {}
+
+  void run(unsigned thread) override {
+    if (thread == 0) return serve();
+    thread == 1 ? shut_down() : spawn();
+  }
+
+  void spawn() {
+    bool admitted = false;
+    if (wanted.counts_first) {
+      admitted = counted_in(from_outside, stopping);
+    } else {
+      admitted = !stopping.load(std::memory_order_seq_cst);
+      from_outside.fetch_add(1, std::memory_order_seq_cst);
+    }
+    if (!admitted) {
+      if (wanted.tells_idle) {
+        counted_out(from_outside, settling, idle_word);
+      } else {
+        from_outside.fetch_sub(1, std::memory_order_seq_cst);
+      }
+      return;
+    }
+    ++accepted;
+    mail.fetch_add(1, std::memory_order_release);  // mailbox_test.cpp has the real one
+    if (sleep.must_ring()) ring.open();
+  }
+
+  void serve() {
+    while (!quit.load(std::memory_order_acquire)) {
+      if (mail.load(std::memory_order_relaxed) != 0) {
+        const std::uint64_t taken = mail.exchange(0, std::memory_order_acquire);
+        ran += taken;
+        own.finished.store(ran, std::memory_order_release);
+      }
+      // As worker::sleep_or_poll().
+      rest.store(1, std::memory_order_relaxed);
+      sleep.announce();
+      if (mail.load(std::memory_order_relaxed) == 0 && !quit.load(std::memory_order_relaxed)) {
+        if (settling.load(std::memory_order_seq_cst) && rest.load(std::memory_order_seq_cst) == 1)
+          tell_idle(idle_word);
+        ring.pass();
+      }
+      rest.store(0, std::memory_order_relaxed);
+      sleep.withdraw();
+    }
+    served = true;
+    done.open();
+  }
+
+  void shut_down() {
+    stopping.store(true, std::memory_order_seq_cst);
+    const std::array<counted_worker*, 1> workers = {&own};
+    const auto ring_it = [this] {
+      if (sleep.must_ring()) ring.open();
+    };
+    (void)wait_for_idle(settling, idle_word, INT64_MAX, ring_it,
+                        [&] { return nobody_lives(workers, from_outside); });
+    require(ran == accepted, "who was accepted has run");
+    quit.store(true, std::memory_order_release);
+    ring_it();
+    done.pass();  // the thread has ended
+    fence(std::memory_order_seq_cst);
+    require(mail.load(std::memory_order_relaxed) == 0,
+            "nothing was left: what was counted in has run");
+  }
+
+  void judge() override {
+    require(served, "the worker has ended");
+    require(ran == accepted, "what was accepted has run");
+    require(from_outside.load() == own.finished.load(), "the counts agree");
+  }
+
+  course wanted;
+  atomic<bool> stopping{false}, settling{false}, quit{false};
+  atomic<std::uint64_t> from_outside{0};
+  atomic<std::uint32_t> idle_word{0}, rest{0};
+  counted_worker own;
+  atomic<std::uint64_t> mail{0};
+  bell sleep;
+  gate ring, done;
+  std::uint64_t accepted = 0, ran = 0;
+  bool served = false;
+};
+
+/// Three threads with long ways: each finds an old store of a word once.
+constexpr bounds one_old{.stale = 1};
+
+maker of(course c) { return make_of<stop_world>(c); }
+
+}  // namespace
+
+TEST_CASE("settling: a shutdown ends when everybody has, and leaves nobody that was accepted") {
+  must_hold("nobody spawns", 2, of({0, true, true}));
+  must_hold("one thread spawns", 3, of({1, true, true}), one_old);
+}
+
+TEST_CASE("settling: its broken twins are noticed") {
+  must_fail("asked first and counted afterwards", 3, of({1, false, true}), "has run");
+  must_fail("a refused one that tells nobody", 3, of({1, true, false}), "nobody can go on");
+}

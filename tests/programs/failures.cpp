@@ -1,0 +1,394 @@
+// failures.cpp: a whole life of a runtime, again and again, and each time something else cannot be
+// had: the i-th allocation, the i-th mapping, the i-th step of making a ring, the i-th thread.
+//
+//   failures KIND once    that one alone
+//   failures KIND ever    that one and every later one, until the runtime is gone
+//   failures KIND plan    how often the life without failures asks for one
+//
+// Always true:
+//   - Each life ends: with success (what failed could be done without), with an error, or with
+//     std::bad_alloc where a closure or an answer is too large for a record. Never by abort.
+//   - After each life as much is allocated and mapped, and as many descriptors and threads are
+//     there, as before it.
+//   - A life in which nothing failed succeeds; a sweep in which no life failed has failed.
+//
+// Comes from: failures.sh.   Goes to: the public interface.
+#include <dirent.h>
+#include <dlfcn.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <new>
+#include <string_view>
+#include <thread>
+
+#include "coir.h"
+#include "coir/coir.hpp"
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// -- what fails, and when
+
+enum class kind : int { none, allocation, mapping, ring, thread };
+
+std::atomic<kind> failing{kind::none};
+std::atomic<long> asked{0};     // how many of that kind, in this life
+std::atomic<long> fails_at{0};  // the number of the one that fails; from 1
+std::atomic<bool> ever{false};
+std::atomic<long> failed{0};
+
+bool fails(kind what) noexcept {
+  if (failing.load() != what) return false;
+  const long number = asked.fetch_add(1) + 1;
+  if (number != fails_at && !(ever && number > fails_at)) return false;
+  failed.fetch_add(1);
+  return true;
+}
+
+std::atomic<long> allocated{0};
+std::atomic<long> mapped_bytes{0};
+
+void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
+  if (fails(kind::allocation)) return nullptr;
+  void* const place =
+      alignment <= alignof(std::max_align_t)
+          ? std::malloc(bytes != 0 ? bytes : 1)
+          : std::aligned_alloc(alignment, (bytes + alignment - 1) & ~(alignment - 1));
+  if (place != nullptr) allocated.fetch_add(1);
+  return place;
+}
+
+void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
+  void* const place = allocate(bytes, alignment);
+  if (place == nullptr) throw std::bad_alloc();
+  return place;
+}
+
+void free_one(void* place) noexcept {
+  if (place == nullptr) return;
+  allocated.fetch_sub(1);
+  std::free(place);
+}
+
+}  // namespace
+
+void* operator new(std::size_t n) { return allocate_or_throw(n, 1); }
+void* operator new[](std::size_t n) { return allocate_or_throw(n, 1); }
+void* operator new(std::size_t n, std::align_val_t a) {
+  return allocate_or_throw(n, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t n, std::align_val_t a) {
+  return allocate_or_throw(n, static_cast<std::size_t>(a));
+}
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, 1); }
+void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, 1); }
+void operator delete(void* p) noexcept { free_one(p); }
+void operator delete[](void* p) noexcept { free_one(p); }
+void operator delete(void* p, std::size_t) noexcept { free_one(p); }
+void operator delete[](void* p, std::size_t) noexcept { free_one(p); }
+void operator delete(void* p, std::align_val_t) noexcept { free_one(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { free_one(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { free_one(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { free_one(p); }
+
+// The linker gives the library these instead of the real ones (--wrap).
+extern "C" {
+void* __real_mmap(void* at, std::size_t bytes, int access, int flags, int fd, off_t offset);
+int __real_munmap(void* at, std::size_t bytes);
+
+void* __wrap_mmap(void* at, std::size_t bytes, int access, int flags, int fd, off_t offset) {
+  if (fails(kind::mapping)) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  void* const place = __real_mmap(at, bytes, access, flags, fd, offset);
+  // One that replaces a part of another adds nothing.
+  if (place != MAP_FAILED && (flags & MAP_FIXED) == 0)
+    mapped_bytes.fetch_add(static_cast<long>(bytes));
+  return place;
+}
+
+int __wrap_munmap(void* at, std::size_t bytes) {
+  const int done = __real_munmap(at, bytes);
+  if (done == 0) mapped_bytes.fetch_sub(static_cast<long>(bytes));
+  return done;
+}
+
+// libstdc++ asks this program before it asks libc.
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*run)(void*),
+                   void* argument) {
+  using function = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  static const auto real = reinterpret_cast<function>(::dlsym(RTLD_NEXT, "pthread_create"));
+  return fails(kind::thread) ? EAGAIN : real(thread, attributes, run, argument);
+}
+}
+
+namespace {
+
+// -- the steps of making a ring are system calls inside liburing; a filter gives us each of them
+
+/// The one place that the filter lets through.
+[[gnu::naked, gnu::noinline]] long let_through(long, long, long, long, long, long, long) {
+  asm("mov %rdi, %rax\n"
+      "mov %rsi, %rdi\n"
+      "mov %rdx, %rsi\n"
+      "mov %rcx, %rdx\n"
+      "mov %r8, %r10\n"
+      "mov %r9, %r8\n"
+      "mov 8(%rsp), %r9\n"
+      "syscall\n"
+      "failures_let_through_ends: ret\n");
+}
+extern "C" const char failures_let_through_ends;
+
+void decide(int, siginfo_t*, void* interrupted) {
+  auto& r = static_cast<ucontext_t*>(interrupted)->uc_mcontext.gregs;
+  if (fails(kind::ring)) {
+    r[REG_RAX] = -EMFILE;
+    return;
+  }
+  r[REG_RAX] =
+      let_through(r[REG_RAX], r[REG_RDI], r[REG_RSI], r[REG_RDX], r[REG_R10], r[REG_R8], r[REG_R9]);
+}
+
+bool trap_ring_making() {
+  struct sigaction action {};
+  action.sa_sigaction = &decide;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  if (::sigaction(SIGSYS, &action, nullptr) != 0) return false;
+  const auto allowed = reinterpret_cast<std::uintptr_t>(&failures_let_through_ends);
+  const auto low = static_cast<std::uint32_t>(allowed);
+  const auto high = static_cast<std::uint32_t>(allowed >> 32);
+  const sock_filter steps[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 5, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_register, 4, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_eventfd2, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 6),
+      // A ring is the only thing that is mapped with all its pages.
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MAP_POPULATE, 0, 4),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, instruction_pointer)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, low, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, instruction_pointer) + 4),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, high, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+  };
+  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+// -- the life
+
+enum class end { good, error, threw };
+
+coir::options small() {
+  coir::options o;
+  o.workers = 2;
+  o.fibers_max = 64;
+  o.ring_entries = 8;
+  o.stack_bytes = 64 << 10;
+  o.log = [](const coir::log_record&) {};
+  return o;
+}
+
+struct large {
+  std::array<char, 256> bytes{};
+};
+
+/// What a fiber does with the world; the first error it meets.
+coir::result<> use_io() {
+  auto listener = coir::net::tcp_listener::listen();
+  if (!listener) return coir::fail(listener.error());
+  auto server = coir::spawn([&listener]() -> coir::result<> {
+    auto peer = listener->accept(coir::in(5s));
+    if (!peer) return coir::fail(peer.error());
+    std::array<std::byte, 16> some{};
+    const auto got = peer->read_some(some, coir::in(5s));
+    if (!got) return coir::fail(got.error());
+    return peer->write_all(std::span(some).first(*got));
+  });
+  const auto client = [&]() -> coir::result<> {
+    auto stream = coir::net::tcp_stream::connect("127.0.0.1", listener->port(), coir::in(5s));
+    if (!stream) return coir::fail(stream.error());
+    if (auto sent = stream->write_all("hello"); !sent) return sent;
+    std::array<std::byte, 5> back{};
+    return stream->read_exact(back, coir::in(5s));
+  };
+  const auto asked_for = client();
+  if (!asked_for) server.cancel();
+  const auto served = server.join();
+  if (!asked_for) return asked_for;
+  return served;
+}
+
+coir::result<> use_all() {
+  if (auto io = use_io(); !io) return io;
+  if (auto slept = coir::this_fiber::sleep_for(1us); !slept) return slept;
+  auto boxed = coir::spawn([l = large{}] { return l; }, {.worker = 1});
+  const auto box = boxed.join();
+  if (!box) return coir::fail(box.error());
+  const auto length = coir::blocking([] { return 5; });
+  if (!length) return coir::fail(length.error());
+  coir::scope children;
+  coir::mutex lock;
+  for (int i = 0; i < 8; ++i)
+    children.spawn([&lock, l = large{}] {
+      const std::lock_guard held(lock);
+      coir::this_fiber::yield();
+    });
+  return children.join();
+}
+
+coir::result<> live() {
+  auto made = coir::runtime::create(small());
+  if (!made) return coir::fail(made.error());
+  coir::runtime& rt = **made;
+  // Before the start, so that it is queued.
+  auto early = rt.spawn([l = large{}] {});
+  if (auto started = rt.start(); !started) return started;
+  auto all = rt.spawn([] { return use_all(); });
+  const auto used = all.join();
+  if (const auto first = early.join(); !first) return first;
+  if (auto down = rt.shutdown(coir::in(30s)); !down) return down;
+  return used;
+}
+
+/// The same for C: a negative errno, or 0.
+intptr_t live_in_c() {
+  coir_config config{};
+  config.size = sizeof config;
+  config.workers = 2;
+  config.fibers_max = 64;
+  config.ring_entries = 8;
+  const coir_body root = [](void*) -> intptr_t {
+    const coir_body child = [](void*) -> intptr_t { return coir_sleep(1'000); };
+    coir_fiber fiber;
+    if (const int refused = coir_spawn(child, nullptr, nullptr, &fiber); refused != 0)
+      return refused;
+    intptr_t answer = 0;
+    const int joined = coir_join(fiber, &answer);
+    return joined != 0 ? joined : answer;
+  };
+  intptr_t answer = 0;
+  const int ran = coir_run(&config, root, nullptr, &answer);
+  return ran != 0 ? ran : answer;
+}
+
+end one_life() {
+  try {
+    if (live_in_c() < 0) return end::error;
+    return live() ? end::good : end::error;
+  } catch (const std::bad_alloc&) {
+    return end::threw;
+  }
+}
+
+// -- what is there before and after
+
+long entries_of(const char* folder) {
+  long count = 0;
+  DIR* const all = ::opendir(folder);
+  if (all == nullptr) return -1;
+  while (::readdir(all) != nullptr) ++count;
+  ::closedir(all);
+  return count;
+}
+
+struct holdings {
+  long allocations, bytes, descriptors, threads;
+  static holdings now() {
+    return {allocated.load(), mapped_bytes.load(), entries_of("/proc/self/fd"),
+            entries_of("/proc/self/task")};
+  }
+  bool operator==(const holdings&) const = default;
+};
+
+/// Threads and rings linger for a moment after their end.
+bool comes_back_to(const holdings& before) {
+  for (int looks = 0; looks < 20'000; ++looks) {
+    if (holdings::now() == before) return true;
+    std::this_thread::yield();
+  }
+  return false;
+}
+
+int sweep(kind what, bool from_then_on) {
+  long ends[3] = {};
+  const holdings before = holdings::now();
+  for (long i = 1;; ++i) {
+    asked = 0;
+    failed = 0;
+    fails_at = i;
+    ever = from_then_on;
+    failing = what;
+    const end how = one_life();
+    failing = kind::none;
+    if (!comes_back_to(before)) {
+      const holdings after = holdings::now();
+      std::printf(
+          "number %ld: not all came back: allocations %ld to %ld, mapped bytes %ld to %ld, "
+          "descriptors %ld to %ld, threads %ld to %ld\n",
+          i, before.allocations, after.allocations, before.bytes, after.bytes, before.descriptors,
+          after.descriptors, before.threads, after.threads);
+      return 1;
+    }
+    if (failed == 0) {
+      std::printf("%ld lives: %ld did without, %ld ended with an error, %ld with bad_alloc\n",
+                  i - 1, ends[0], ends[1], ends[2]);
+      if (how != end::good) std::printf("a life without a failure failed\n");
+      return how == end::good && ends[1] + ends[2] != 0 ? 0 : 1;
+    }
+    ++ends[static_cast<int>(how)];
+  }
+}
+
+int plan(kind what) {
+  asked = 0;
+  fails_at = 0;
+  failing = what;
+  const bool good = one_life() == end::good;
+  failing = kind::none;
+  std::printf("%ld\n", asked.load());
+  return good ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  const std::string_view what = count > 1 ? words[1] : "", mode = count > 2 ? words[2] : "";
+  const kind wanted = what == "allocation" ? kind::allocation
+                      : what == "mapping"  ? kind::mapping
+                      : what == "ring"     ? kind::ring
+                      : what == "thread"   ? kind::thread
+                                           : kind::none;
+  if (wanted == kind::none) return 2;
+  std::setvbuf(stdout, nullptr, _IOLBF, 4096);
+  if (wanted == kind::ring && !trap_ring_making()) return 77;
+  // What is made once and kept (tables, the unwinder's, the book of runtimes) is made now.
+  for (int i = 0; i < 3; ++i)
+    if (one_life() != end::good) return 3;
+  if (mode == "plan") return plan(wanted);
+  return sweep(wanted, mode == "ever");
+}

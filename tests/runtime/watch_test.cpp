@@ -1,0 +1,158 @@
+// watch_test.cpp: a worker that stands still is named, once, with the fiber and the place.
+//
+// Always true:
+//   - A fiber stands still until the test has seen the line, or has seen that there will be none,
+//   so
+//     nothing depends on how fast the machine is.
+//
+// Comes from: runtime/watch.hpp; entries A18 and B12 of the failure catalogue.   Goes to: ctest.
+#include "runtime/watch.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "coir/coir.hpp"
+#include "tests/catalogue/child.hpp"
+#include "tests/test_options.hpp"
+
+using namespace std::chrono_literals;
+using test::tested;
+
+namespace {
+
+/// Lines of a log, as they come from any thread.
+class lines {
+ public:
+  coir::options into(coir::options o) {
+    o.log = [this](const coir::log_record& line) {
+      const std::lock_guard held(lock_);
+      all_.emplace_back(line.text);
+    };
+    return tested(std::move(o));
+  }
+  std::size_t count(std::string_view words) const {
+    const std::lock_guard held(lock_);
+    std::size_t n = 0;
+    for (const auto& line : all_) n += line.find(words) != line.npos ? 1 : 0;
+    return n;
+  }
+  std::string text() const {
+    const std::lock_guard held(lock_);
+    std::string joined;
+    for (const auto& line : all_) joined += line + '\n';
+    return joined;
+  }
+
+ private:
+  mutable std::mutex lock_;
+  std::vector<std::string> all_;
+};
+
+constexpr std::string_view still = "has stood still for";
+
+/// Blocks its thread, as a careless call does, until `enough`.
+template <class F>
+__attribute__((noinline)) void block_until(F enough) {
+  while (!enough()) std::this_thread::sleep_for(1ms);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "watch: B12 a fiber that blocks its worker is named, with the place, once for each time") {
+  lines log;
+  const auto done = coir::run(
+      [&] {
+        for (std::size_t times = 1; times <= 3; ++times) {
+          auto blocks = coir::spawn(
+              [&] {
+                block_until([&] { return log.count("'careless'") == times; });
+                // As long again, and longer: the same standstill is not told twice.
+                const auto until = std::chrono::steady_clock::now() + 60ms;
+                block_until([&] { return std::chrono::steady_clock::now() > until; });
+              },
+              {.name = "careless"});
+          REQUIRE(blocks.join().has_value());
+        }
+      },
+      log.into({.workers = 1, .stall_after = 20ms}));
+  REQUIRE(done.has_value());
+  CAPTURE(log.text());
+  CHECK(log.count("'careless'") == 3);
+  CHECK(log.count("watch_test.cpp") >= 3);
+  CHECK(log.count("; at ") >= 3);
+  CHECK(log.count("coir::blocking()") >= 3);
+}
+
+TEST_CASE("watch: B12 the same call on the offload pool stalls nobody, and the others go on") {
+  lines log;
+  std::atomic<unsigned> others{0};
+  const auto done = coir::run(
+      [&] {
+        auto waits = coir::spawn(
+            [&] {
+              return coir::blocking([&] {
+                // Until the others have had a thousand turns, and much longer than is allowed.
+                const auto until = std::chrono::steady_clock::now() + 100ms;
+                block_until(
+                    [&] { return others > 1'000 && std::chrono::steady_clock::now() > until; });
+              });
+            },
+            {.name = "offloads"});
+        while (!waits.done()) {
+          others.fetch_add(1);
+          coir::this_fiber::yield();
+        }
+        REQUIRE(waits.join().has_value());
+      },
+      log.into({.workers = 1, .stall_after = 20ms}));
+  REQUIRE(done.has_value());
+  CHECK(others > 1'000);
+  CHECK(log.count("'offloads'") == 0);
+}
+
+TEST_CASE("watch: a deadlock is still told, although one thread more is there") {
+  lines log;
+  coir::event never_set;
+  const auto done =
+      coir::run([&] { return never_set.wait(); }, log.into({.workers = 1, .stall_after = 10ms}));
+  CHECK(done.error() == coir::errc::deadlock);
+}
+
+TEST_CASE("watch: A18 a std::mutex that a parked fiber holds is suspected by name") {
+  const test::ending end = test::in_child([] {
+    std::mutex of_the_system;
+    coir::event never_set;
+    coir::options o = tested({.workers = 1, .stall_after = 50ms});
+    o.log = [](const coir::log_record& line) {
+      const std::string text = std::string(line.text) + '\n';
+      (void)!::write(STDERR_FILENO, text.data(), text.size());
+      if (line.text.find(still) != line.text.npos) ::_exit(0);
+    };
+    (void)coir::run(
+        [&] {
+          bool is_held = false;
+          auto holds = coir::spawn(
+              [&] {
+                const std::lock_guard held(of_the_system);
+                is_held = true;
+                (void)never_set.wait();
+              },
+              {.name = "holds"});
+          while (!is_held) coir::this_fiber::yield();
+          auto wants =
+              coir::spawn([&] { const std::lock_guard held(of_the_system); }, {.name = "wants"});
+          (void)wants.join();
+        },
+        o);
+  });
+  CAPTURE(end.text);
+  CHECK(end.code == 0);
+  CHECK(end.says("OS mutex held by a parked fiber?"));
+  CHECK(end.says("'wants'"));
+}
