@@ -155,7 +155,9 @@ int close_everywhere(runtime_core& core, int fd) noexcept {
   entry.opcode = IORING_OP_CLOSE;
   entry.fd = fd;
   // A closure that is destroyed on the worker's loop has no fiber to park.
-  const std::int32_t res = current_fiber() != nullptr ? perform_to_the_end(entry) : close_now(fd);
+  std::int32_t res = current_fiber() != nullptr ? perform_to_the_end(entry) : -ENOMEM;
+  // Nor has one a token where there is no memory for it: the kernel was not asked then.
+  if (res == -ENOMEM) res = close_now(fd);
   users.close_end(fd);
   return res;
 }

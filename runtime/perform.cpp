@@ -129,7 +129,7 @@ void note_parts(const iovec* parts, std::size_t count, std::size_t bytes) noexce
 }
 
 /// What the kernel wrote for `entry`, which was answered with `res`, is told to Memcheck.
-void note_answer(const io_uring_sqe& entry, std::int32_t res) noexcept {
+[[maybe_unused]] void note_answer(const io_uring_sqe& entry, std::int32_t res) noexcept {
   const auto bytes = static_cast<std::size_t>(res);
   switch (entry.opcode) {
     case IORING_OP_READ:

@@ -156,6 +156,7 @@ int uring::sleep(unsigned wanted, const __kernel_timespec* limit) noexcept {
   const bool kernel_knows =
       (ring_.features & feature_no_iowait) != 0 && !COIR_MUTANT(idle_as_iowait);
   const unsigned flags = IORING_ENTER_GETEVENTS | (kernel_knows ? enter_no_iowait : 0) |
+                         (registered_ ? IORING_ENTER_REGISTERED_RING : 0) |
                          (limit != nullptr ? IORING_ENTER_EXT_ARG : 0);
   io_uring_getevents_arg with{};
   with.sigmask_sz = _NSIG / 8;

@@ -1,5 +1,6 @@
 #!/bin/bash
-# failures.sh: E3: whatever allocation, mapping, ring or thread is refused, a life ends with an answer.
+# failures.sh: E3: whatever allocation, mapping, ring or thread is refused, a life ends with an
+# answer.
 #
 # Always true: every one of them is refused once alone, and once with all that follow.
 #

@@ -201,7 +201,8 @@ TEST_CASE(
         };
         for (unsigned i = 0; i < flood; ++i)
           all.spawn([&] {
-            for (++begun; !over;) {
+            ++begun;
+            while (!over) {
               world.compute(pick_ns);
               // A fiber that only tries never overtakes those who wait.
               if (lock.try_lock()) order += "!", lock.unlock();
