@@ -264,12 +264,22 @@ std::vector<std::string> registers_in(const std::string& operand) {
   return all;
 }
 
+/// aarch64 asks a descriptor for the offset of a thread-local by a call that keeps every other
+/// register.
+bool asks_descriptor(address at, const instruction& i) {
+  if (i.name != "blr") return false;
+  const instruction& before = std::prev(code.find(at))->second;
+  return before.name == "add" && before.operands.size() == 3 && before.operands[0] == "x0" &&
+         before.operands[1] == "x0";
+}
+
 void step(address at, const instruction& i, state& s) {
   if (is_call(i)) {
     for (const auto& o : i.operands)
       for (const auto& r : registers_in(o))
         if ((look(s, r) & stale) != 0) report(at, r);
     if (calls_a_switch(i)) return cross(s, survives_call);
+    if (asks_descriptor(at, i)) return set(s, "x0", 0);
     state after;
     for (const auto& [place, what] : s)
       if (survives_call(place)) after[place] = what;
