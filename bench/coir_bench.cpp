@@ -142,7 +142,6 @@ int main(int argc, char** argv) {
   app.add_flag("--first", w.first, "with --here: only the first such entry");
   app.add_option("--calls", bench::calls_least, "repeats of a measurement at least; default 3")
       ->check(CLI::Range(1, 1'000'000));
-  app.add_option("--run-budget", bench::run_budget, "options::run_budget of coir; 0: its default");
   CLI11_PARSE(app, argc, argv);
   w.chosen.rounds = rounds != 0 ? rounds : w.chosen.quick ? 2 : 9;
   if (w.small || w.chosen.quick) w.chosen.many = 100'000;

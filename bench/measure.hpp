@@ -122,8 +122,6 @@ inline std::int64_t spend_ns = 40'000'000;
 /// How many times a measurement repeats at least, and all operations of this process so far, the
 /// warm-up's included: for a profiler, which wants to know what it counted.
 inline unsigned calls_least = 3;
-/// options::run_budget of coir's entries; 0: the default.
-inline unsigned run_budget = 0;
 inline double operations_done = 0;
 
 /// Calls `once` until the time is spent, at least `calls_least` times after one untimed call;

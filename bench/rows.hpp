@@ -29,7 +29,6 @@ void add_deadline(rows& to, const settings& chosen);
 template <class F>
 auto on_coir(F&& root) {
   coir::options chosen{.workers = 1};
-  if (run_budget != 0) chosen.run_budget = run_budget;
   auto answer = coir::run(std::forward<F>(root), chosen);
   if (!answer) throw std::runtime_error("coir: " + answer.error().message());
   return *answer;

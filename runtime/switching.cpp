@@ -18,7 +18,7 @@ namespace coir::detail {
 
 namespace {
 constexpr std::int64_t turn_ns = 200'000;
-constexpr int picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
+constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 constexpr unsigned unstarted_every = 8;
 constexpr std::uint32_t crowd = 1500;  // 6 lines of each are touched: half a megabyte
 constexpr std::uint32_t record_ahead = 8;
@@ -33,8 +33,9 @@ stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
 
 // -- choosing
 
-/// A turn that is shorter than one look at the clock costs none: the time counts from the last look
-/// that ended a turn, so at worst a turn ends too early.
+/// A turn of fewer picks than there are between two looks costs none. The time counts from the last
+/// look that ended a turn, so at worst a turn ends too early; its first picks run whatever the clock
+/// says, so each turn gets on.
 bool worker::turn_is_over() noexcept {
   const std::int64_t now = outside_->now_ns();
   if (now < turn_ends_ns_) return false;
@@ -67,9 +68,9 @@ bool worker::turn_is_over() noexcept {
     load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
     return wanted;
   }
-  if (--budget_ <= 0 && !COIR_MUTANT(budget_ignored)) return nullptr;
-  if (budget_ % picks_per_clock == 0 && turn_is_over() && !COIR_MUTANT(turn_never_ends)) {
-    budget_ = 0;
+  if (picked_ >= settings_.run_budget && !COIR_MUTANT(budget_ignored)) return nullptr;
+  if (++picked_ % picks_per_clock == 0 && turn_is_over() && !COIR_MUTANT(turn_never_ends)) {
+    picked_ = settings_.run_budget;
     return nullptr;
   }
   const bool new_ones = !unstarted_.empty() && !no_stack_;
@@ -204,7 +205,7 @@ void worker::fail_oldest_unstarted() noexcept {
 }
 
 COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
-  budget_ = static_cast<int>(settings_.run_budget) + 1;
+  picked_ = COIR_MUTANT(first_pick_timed) ? picks_per_clock - 1 : 0;
   if (ready_.empty() && unstarted_.empty()) return;
   record* const next = choose_bound();
   if (next == nullptr) return;

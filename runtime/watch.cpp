@@ -3,8 +3,7 @@
 // Always true:
 //   - The handler calls only what a signal handler may: backtrace(3) was called once before, so it
 //     loads nothing any more.
-//   - One thread of the process is asked at a time, and whoever asked waits until it has answered
-//   or
+//   - One thread of the process is asked at a time, and whoever asked waits until it has answered or
 //     the question was taken back.
 //
 // Comes from: watch.hpp.   Goes to: the worker's thread, by a signal, and the log.
@@ -29,6 +28,8 @@ namespace {
 
 // Ignored unless somebody handles it, and of no use to anybody without out-of-band data.
 constexpr int question = SIGURG;
+// A thread that blocks the signal never answers; one that only gets no CPU answers in time.
+constexpr std::int64_t patience_ns = 2'000'000'000;
 
 atomic<standing*> asked{nullptr};
 struct sigaction earlier {};
@@ -64,8 +65,8 @@ void answer(int signal, siginfo_t* info, void* context) {
   errno = saved;
 }
 
-/// False when the thread does not answer within `patience_ns`.
-bool ask(pthread_t thread, standing& of, std::int64_t patience_ns) noexcept {
+/// False when the thread does not answer.
+bool ask(pthread_t thread, standing& of) noexcept {
   static std::mutex one_at_a_time;
   const std::lock_guard held(one_at_a_time);
   of.thread = thread;
@@ -192,7 +193,7 @@ void watch::report(const watched& w, std::int64_t stood_ns) const {
   standing of;
   std::string text = "worker " + std::to_string(w.who->index()) + " has stood still for " +
                      std::to_string(stood_ns / 1'000'000) + " ms";
-  if (!ask(w.thread, of, after_ns_)) {
+  if (!ask(w.thread, of)) {
     text += ", and does not say where";
   } else if (of.on_fiber) {
     text += " in fiber " + std::to_string(of.slot) + " '" + of.name + "' (" + of.file + ":" +

@@ -211,7 +211,7 @@ class worker {
   arch::exception_state loop_exceptions_;
   arch::exception_state* live_exceptions_ = nullptr;
   int* errno_ = nullptr;
-  int budget_ = 0;
+  unsigned picked_ = 0;  // in this turn, at most run_budget
   unsigned picks_ = 0;
   std::int64_t turn_ends_ns_ = 0;
   std::uint32_t unstarted_count_ = 0;

@@ -139,6 +139,23 @@ TEST_CASE("worker: after 200 us the loop is visited, whatever the budget") {
   CHECK(yields_during_a_nop(s, {.run_budget = 65'536}) <= 10 * 32);
 }
 
+TEST_CASE("worker: a turn runs whoever is first, however long the worker has slept") {
+  script s;
+  s.answer_all(0);
+  std::uint64_t turns = 0;
+  CHECK_FALSE(scripted::run(s, [&] {
+    const auto& count = worker::current()->counts().turns;
+    perform_nop();
+    const std::uint64_t before = count.get();
+    for (int i = 0; i < 10; ++i) {
+      s.now_ns += 1'000'000;
+      perform_nop();
+    }
+    turns = count.get() - before;
+  }));
+  CHECK(turns == 10);
+}
+
 TEST_CASE("worker: a wake-up that comes while a worker goes to sleep keeps it awake") {
   script s;
   coir::event opened;
