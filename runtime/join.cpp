@@ -169,6 +169,26 @@ void yield() noexcept {
   detail::forced_move();
 }
 
+result<> yield_to(fiber_id id) {
+  detail::record* const me = detail::current_fiber();
+  if (me == nullptr) return fail(errc::not_in_fiber);
+  detail::worker& here = *detail::worker::current();
+  detail::commons& all = here.shared();
+  if (id.runtime != all.serial) return fail(errc::foreign_runtime);
+  if (id.slot >= all.records.touched()) return fail(errc::stale_handle);
+  auto& r = *static_cast<detail::record*>(all.records.at(id.slot));
+  // acquire: pairs with next_life(), as in wait().
+  if (r.generation.load(std::memory_order_acquire) != id.generation || id.generation == 0)
+    return fail(errc::stale_handle);
+  if (&r == me) return {};
+  if (detail::is_done(r)) return fail(errc::finished);
+  if (r.home.load(std::memory_order_acquire) != here.index() || !here.could_run(r))
+    return fail(errc::not_parked);
+  here.yield_to(r);
+  detail::forced_move();
+  return {};
+}
+
 result<> sleep_until(deadline until) {
   if (detail::current_fiber() == nullptr) {
     std::this_thread::sleep_until(until);

@@ -59,6 +59,14 @@ class ready_ring {
     if (one != nullptr) front_ = places_[++head_ & mask_];
     return one;
   }
+  /// Takes out a member, wherever it stands; those before it move up. As long as they are many.
+  void erase(T& one) noexcept {
+    std::uint32_t at = head_;
+    while (places_[at & mask_] != &one) ++at;
+    COIR_ASSERT(at - head_ < size());
+    for (; at != head_; --at) places_[at & mask_] = places_[(at - 1) & mask_];
+    front_ = places_[++head_ & mask_];
+  }
   /// The member that `steps` others come before; `steps` is less than size().
   T* ahead(std::uint32_t steps) const noexcept { return places_[(head_ + steps) & mask_]; }
 

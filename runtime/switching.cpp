@@ -61,18 +61,26 @@ bool worker::turn_is_over() noexcept {
     __builtin_prefetch(top + line * cache_line_bytes, 1);
 }
 
-[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
-  if (first_ != nullptr) [[unlikely]] {
-    record* const wanted = std::exchange(first_, nullptr);
+/// Somebody was asked for by name.
+[[gnu::noinline]] record* worker::take_first() noexcept {
+  record* const wanted = std::exchange(first_, nullptr);
+  if (wanted->at == stage::unstarted) {
     unstarted_.erase(*wanted);
     load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
-    return wanted;
+  } else {
+    ready_.erase(*wanted);
   }
+  return wanted;
+}
+
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
   if (picked_ >= settings_.run_budget && !COIR_MUTANT(budget_ignored)) return nullptr;
   if (++picked_ % picks_per_clock == 0 && turn_is_over() && !COIR_MUTANT(turn_never_ends)) {
     picked_ = settings_.run_budget;
     return nullptr;
   }
+  if (first_ != nullptr) [[unlikely]]
+    return take_first();
   const bool new_ones = !unstarted_.empty() && !no_stack_;
   const bool their_turn =
       new_ones && ++picks_ % unstarted_every == 0 && !COIR_MUTANT(unstarted_starved);
@@ -207,6 +215,10 @@ void worker::fail_oldest_unstarted() noexcept {
 COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
   picked_ = COIR_MUTANT(first_pick_timed) ? picks_per_clock - 1 : 0;
   if (ready_.empty() && unstarted_.empty()) return;
+  // Once in a turn everybody comes before the one that was asked for: two who yield to each other
+  // would run for ever.
+  if (first_ != nullptr && first_->at == stage::ready && !COIR_MUTANT(two_run_for_ever))
+    first_ = nullptr;
   record* const next = choose_bound();
   if (next == nullptr) return;
   exchange_belongings(nullptr, next);
@@ -279,6 +291,11 @@ void worker::yield() noexcept {
   me.at = stage::ready;
   ready_.push_back(me);
   hop(me);
+}
+
+void worker::yield_to(record& next) noexcept {
+  if (!COIR_MUTANT(yields_to_anybody)) first_ = &next;
+  yield();
 }
 
 // -- the life of a fiber

@@ -89,6 +89,8 @@ class worker {
   /// is unstarted here.
   woken park_for(record* first, park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
   void yield() noexcept;
+  /// The same, and the next to run is `next`, which is ready or unstarted here and not the caller.
+  void yield_to(record& next) noexcept;
   /// The running fiber goes on on `target`, another worker of this runtime; returns there. The
   /// caller holds nothing of this worker any more. See moving.cpp.
   void carry_to(worker& target) noexcept;
@@ -101,6 +103,10 @@ class worker {
   void make_ready(record& fiber) noexcept;
   /// A new fiber of this worker waits for its first run.
   void enqueue(record& fiber) noexcept;
+  /// True when this worker could run `fiber` now. Its home is here.
+  bool could_run(const record& fiber) const noexcept {
+    return fiber.at == stage::ready || (fiber.at == stage::unstarted && fiber.waits_to_start());
+  }
   /// True when `fiber` waits for its first run in this worker's own queue.
   bool holds_unstarted(const record& fiber) noexcept;
   /// The request to stop has arrived at the fiber's own worker.
@@ -144,6 +150,7 @@ class worker {
   void hop_until(record& me, std::int64_t until_ns) noexcept;
   void run_ready() noexcept;
   record* choose() noexcept;
+  record* take_first() noexcept;
   void fetch_ahead() noexcept;
   record* choose_bound() noexcept;
   bool bind(record& fiber) noexcept;
@@ -188,7 +195,7 @@ class worker {
   record* current_ = nullptr;
   record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_
   worker* leaving_for_ = nullptr;
-  record* first_ = nullptr;         // to be started before anything else
+  record* first_ = nullptr;         // the next to run, though it is in its queue like the others
   std::byte* dead_slot_ = nullptr;  // left by a fiber that ended; free once we stand on another one
   unsigned dead_class_ = 0;
   arch::context loop_;

@@ -196,6 +196,12 @@ namespace this_fiber {
 /// Lets every other ready fiber of this worker run first. On a plain thread:
 /// std::this_thread::yield.
 COIR_API void yield() noexcept;
+/// yield, and the next to run here is the fiber `id`; but once in options::run_budget switches
+/// those come first who have waited longer. Errors: errc::not_parked (it is not ready to
+/// run on this worker: it waits for something, or lives elsewhere), errc::finished,
+/// errc::stale_handle, errc::foreign_runtime, errc::not_in_fiber; on each nobody else has run.
+/// Costs time in proportion to the ready fibers before it.
+[[nodiscard]] COIR_API result<> yield_to(fiber_id id);
 /// Parks for `d`; on a plain thread sleeps. Errors: operation_canceled.
 [[nodiscard]] COIR_API result<> sleep_for(clock::duration d);
 /// Parks until `until`. Errors: operation_canceled.

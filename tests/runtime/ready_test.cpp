@@ -49,6 +49,29 @@ TEST_CASE("ready: first in, first out, through every growth and every wrap") {
   CHECK(ring.pop_front() == nullptr);
 }
 
+TEST_CASE(
+    "ready: one is taken out of any place, also across the wrap, and the others keep their order") {
+  for (std::uint32_t turn = 0; turn < 8; ++turn)
+    for (std::size_t count = 1; count <= 7; ++count)
+      for (std::size_t out = 0; out < count; ++out) {
+        int all[7];
+        ready_ring<int> ring(7);
+        for (std::uint32_t i = 0; i < turn; ++i) {
+          ring.push_back(all[0]);
+          ring.pop_front();
+        }
+        std::deque<int*> expected;
+        for (std::size_t i = 0; i < count; ++i) {
+          ring.push_back(all[i]);
+          expected.push_back(&all[i]);
+        }
+        ring.erase(all[out]);
+        expected.erase(expected.begin() + static_cast<std::ptrdiff_t>(out));
+        for (int* const one : expected) REQUIRE(ring.pop_front() == one);
+        REQUIRE(ring.pop_front() == nullptr);
+      }
+}
+
 TEST_CASE("ready: a ring with a place for everybody takes everybody") {
   for (const std::uint32_t members : {1u, 2u, 3u, 511u, 512u, 513u, 1'024u}) {
     std::vector<int> all(members);

@@ -30,6 +30,80 @@ TEST_CASE("order: ready fibers run first in, first out") {
   CHECK(order == "abcabcabcabc");
 }
 
+TEST_CASE("order: yield_to runs the one that is named next, ready or unstarted, and then as ever") {
+  sim_world world;
+  std::string order;
+  const auto ended = run_in_sim(world, [&] {
+    std::vector<coir::handle<void>> all;
+    for (const char name : {'a', 'b', 'c', 'd'})
+      all.push_back(coir::spawn([&order, name] {
+        for (int i = 0; i < 2; ++i) {
+          order += name;
+          coir::this_fiber::yield();
+        }
+      }));
+    REQUIRE(coir::this_fiber::yield_to(all[2].id()).has_value());  // unstarted; then we are ready
+    REQUIRE(coir::this_fiber::yield_to(all[2].id()).has_value());  // ready
+    order += 'r';
+    for (auto& h : all) REQUIRE(h.join().has_value());
+  });
+  REQUIRE(ended.has_value());
+  CHECK(order == "ccraabdbd");
+}
+
+TEST_CASE("order: yield_to that cannot be says why, and nobody else runs") {
+  sim_world world;
+  unsigned runs = 0;
+  const auto ended = run_in_sim(world, [&] {
+    coir::event gate;
+    auto parked = start([&] { CHECK(gate.wait().has_value()); });
+    auto other = coir::spawn([&] { ++runs; });
+    const auto answer = [](coir::fiber_id id) { return coir::this_fiber::yield_to(id).error(); };
+    CHECK(answer(parked.id()) == coir::errc::not_parked);
+    const coir::fiber_id was = parked.id();
+    coir::fiber_id foreign = was;
+    foreign.runtime += 1;
+    CHECK(answer(foreign) == coir::errc::foreign_runtime);
+    coir::fiber_id beyond = was;
+    beyond.slot = 1u << 20;
+    CHECK(answer(beyond) == coir::errc::stale_handle);
+    CHECK(answer({}) == coir::errc::foreign_runtime);
+    CHECK(coir::this_fiber::yield_to(coir::this_fiber::id()).has_value());
+    CHECK(runs == 0);
+    gate.set();
+    while (!parked.done()) coir::this_fiber::yield();
+    CHECK(answer(was) == coir::errc::finished);
+    CHECK(parked.join().has_value());
+    CHECK(answer(was) == coir::errc::stale_handle);
+    CHECK(other.join().has_value());
+  });
+  REQUIRE(ended.has_value());
+  CHECK(coir::this_fiber::yield_to({}).error() == coir::errc::not_in_fiber);
+}
+
+TEST_CASE("order: two that yield to each other for ever hold up nobody") {
+  sim_world world;
+  world.rule({.opcode = IORING_OP_NOP, .times = 1, .delay_ns = 0});
+  unsigned yields = 0;
+  const auto ended = run_in_sim(world, [&] {
+    bool answered = false;
+    auto asks = start([&] {
+      CHECK(coir::perform(coir::nop{}).has_value());
+      answered = true;
+    });
+    const coir::fiber_id me = coir::this_fiber::id();
+    auto other = coir::spawn([&] {
+      while (!answered && yields < 10'000) CHECK(coir::this_fiber::yield_to(me).has_value());
+    });
+    for (; !answered && yields < 10'000; ++yields)
+      CHECK(coir::this_fiber::yield_to(other.id()).has_value());
+    CHECK(asks.join().has_value());
+    CHECK(other.join().has_value());
+  });
+  REQUIRE(ended.has_value());
+  CHECK(yields < 10'000);
+}
+
 TEST_CASE("order: unstarted fibers start in the order of their spawn, when nobody is ready") {
   sim_world world;
   std::string order;
