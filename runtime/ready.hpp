@@ -47,7 +47,7 @@ class ready_ring {
   std::uint32_t size() const noexcept { return tail_ - head_; }
 
   void push_back(T& one) noexcept {
-    if (size() >= mask_) [[unlikely]]
+    if (size() >= mask_ && !COIR_MUTANT(ready_overruns)) [[unlikely]]
       grow();
     places_[tail_ & mask_] = &one;
     places_[++tail_ & mask_] = nullptr;

@@ -34,8 +34,9 @@ inline bool counted_in(atomic<std::uint64_t>& from_outside, const atomic<bool>& 
 
 /// Those who wait look again.
 inline void tell_idle(atomic<std::uint32_t>& idle_word) noexcept {
-  // acq_rel: pairs with the acquire in wait_for_idle(): what was counted before is seen.
-  idle_word.fetch_add(1, std::memory_order_acq_rel);
+  // release: pairs with the acquire in wait_for_idle(): what was counted before is seen. Enough:
+  // who tells reads nothing, and a change hands on what earlier ones released.
+  idle_word.fetch_add(1, std::memory_order_release);
   futex_wake(idle_word, INT32_MAX);
 }
 
@@ -50,11 +51,14 @@ inline void counted_out(atomic<std::uint64_t>& from_outside, const atomic<bool>&
 /// `finished`.
 template <class Workers>
 bool nobody_lives(const Workers& workers, const atomic<std::uint64_t>& from_outside) noexcept {
-  // Finished before spawned: see above. acquire: pairs with the release of each count.
+  // Finished before spawned: see above. acquire: pairs with the release of each count; without it a
+  // fiber could be seen as finished whose spawner's count is still missing.
   std::uint64_t finished = 0;
   for (const auto& w : workers) finished += w->finished.load(std::memory_order_acquire);
   std::uint64_t spawned = from_outside.load(std::memory_order_seq_cst);
-  for (const auto& w : workers) spawned += w->spawned.load(std::memory_order_acquire);
+  // relaxed: who was counted as finished was counted as spawned before, and the acquire above
+  // brought that; what a count says of others nobody relies on.
+  for (const auto& w : workers) spawned += w->spawned.load(std::memory_order_relaxed);
   return finished == spawned;
 }
 
@@ -62,7 +66,8 @@ bool nobody_lives(const Workers& workers, const atomic<std::uint64_t>& from_outs
 template <class RingEverybody, class Over>
 bool wait_for_idle(atomic<bool>& settling, atomic<std::uint32_t>& idle_word, std::int64_t until_ns,
                    RingEverybody ring_everybody, Over over) noexcept {
-  // seq_cst: before the rings and the look; partner: a worker that goes to sleep.
+  // seq_cst: before the look; partner: counted_out(). A worker that goes to sleep is met by the
+  // fence of its ring, which stands between this and the look as well.
   settling.store(true, std::memory_order_seq_cst);
   ring_everybody();
   for (;;) {

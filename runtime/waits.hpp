@@ -71,7 +71,8 @@ inline claim claim_from_afar(record& fiber, std::uint64_t epoch) noexcept {
 inline bool claim_at_home(record& fiber, std::uint64_t epoch) noexcept {
   std::uint64_t seen = fiber.wake.load(std::memory_order_relaxed);
   do {
-    if (epoch_of(seen) != epoch || (seen & wake_claimed) != 0) return false;
+    if (epoch_of(seen) != epoch) return false;
+    if ((seen & wake_claimed) != 0 && !COIR_MUTANT(home_claims_claimed)) return false;
     // relaxed would do for the winner, which is the owner; acq_rel keeps one order for all claims.
   } while (!fiber.wake.compare_exchange_weak(seen, seen + wake_epoch, std::memory_order_acq_rel,
                                              std::memory_order_relaxed));
@@ -134,7 +135,8 @@ template <class Owner>
 void hear(record& fiber, std::uint32_t me, Owner& owner) noexcept {
   // Deflected or moved while a cancel was on its way: the link follows. acquire: pairs with the
   // release of `home` by who mailed it or sent it off.
-  if (fiber.home.load(std::memory_order_acquire) != me) return owner.pass_on(fiber);
+  if (fiber.home.load(std::memory_order_acquire) != me && !COIR_MUTANT(link_kept))
+    return owner.pass_on(fiber);
   // Asked while the queued link still keeps the record from being recycled: once it is taken, a
   // finished one may become somebody else's. A live one is ours and stays so.
   const bool ended = fiber.at == stage::finished;

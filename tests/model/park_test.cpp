@@ -133,6 +133,34 @@ struct park_world : world {
   unsigned given = 0, got = 0;
 };
 
+/// A claim that no queue's lock stands beside: what the claimer wrote is there when the owner takes
+/// the link, even where a cancel had brought the link on its way.
+struct gift_world : world {
+  gift_world() {
+    fiber.home.store(0, std::memory_order_relaxed);
+    fiber.wake.store(wake_epoch, std::memory_order_relaxed);
+  }
+  void run(unsigned thread) override {
+    if (thread == 0) {
+      fiber.at = stage::parked;
+      fiber.parked_at = &site;  // a cancel does not end it
+      while (fiber.at != stage::ready) here.sleep();
+      require(gift == 7, "the gift is there");
+    } else if (thread == 1) {
+      gift = 7;
+      const claim c = claim_from_afar(fiber, 1);
+      require(c != claim::lost, "nobody else wants this park");
+      if (c == claim::won_and_push) here.send_wake(fiber);
+    } else if (latch_cancel(fiber)) {
+      here.send_wake(fiber);
+    }
+  }
+  park_site site;
+  watched_record fiber;
+  small_worker here{0};
+  plain<int> gift = 0;
+};
+
 maker of(wishes w) { return make_of<park_world>(w); }
 
 }  // namespace
@@ -146,10 +174,20 @@ TEST_CASE(
   must_hold("two items x timer x completion", 3, of({2, false, true}));
 }
 
+TEST_CASE("park: what a claimer wrote before comes with its claim") {
+  must_hold("claim x cancel", 3, make_of<gift_world>());
+}
+
 TEST_CASE("park: its broken twins are noticed") {
   {
     const mutant broken("claim_ignores_epoch");
-    must_fail("a claim that ignores the epoch", 3, of({1, true, true}), "");
+    must_fail("a claim that ignores the epoch", 3, of({1, true, true}),
+              "only a parked fiber is made ready");
+  }
+  {
+    const mutant broken("home_claims_claimed");
+    must_fail("a timer that ends a park which is another's", 3, of({1, true, true}),
+              "only a parked fiber is made ready");
   }
   {
     const mutant broken("link_pushed_twice");
@@ -158,5 +196,16 @@ TEST_CASE("park: its broken twins are noticed") {
   must_need("futex.hpp word_lock: change acquire", std::memory_order_relaxed, 3,
             of({1, true, false}));
   must_need("futex.hpp ~word_lock: store release", std::memory_order_relaxed, 3,
+            of({1, true, false}));
+  // Of a claim and of who takes its link, the one half: the gift. Waiters of a queue have its lock
+  // as well.
+  must_need("waits.hpp claim_from_afar: compare acq_rel", std::memory_order_acquire, 3,
+            make_of<gift_world>());
+  must_need("waits.hpp take_link: compare acq_rel", std::memory_order_release, 3,
+            make_of<gift_world>());
+  // The other half: the link, which the next one pushes as soon as this one is taken.
+  must_need("waits.hpp take_link: compare acq_rel", std::memory_order_acquire, 3,
+            of({1, true, false}));
+  must_need("waits.hpp claim_from_afar: compare acq_rel", std::memory_order_release, 3,
             of({1, true, false}));
 }

@@ -42,7 +42,9 @@ struct small_worker {
         [this](detail::record& fiber) {
           auto& r = static_cast<watched_record&>(fiber);
           r.link_under_way = false;
+          const unsigned passed_before = passed;
           detail::hear(fiber, index, *this);
+          if (passed == passed_before) ++heard;
         },
         [this](detail::errand& what) { what.run(what, this); });
   }
@@ -70,12 +72,19 @@ struct small_worker {
   }
   void make_ready(detail::record& fiber) {
     require(fiber.at == detail::stage::parked, "only a parked fiber is made ready");
+    look_into(fiber);
     fiber.at = detail::stage::ready;
   }
   void stop_parked(detail::record& fiber) { stop(fiber, detail::woken::by_cancel); }
   void stop(detail::record& fiber, detail::woken why) {
+    look_into(fiber);
     if (fiber.at != detail::stage::parked || fiber.parked_at->stop == nullptr) return;
     fiber.parked_at->stop(*fiber.parked_at, fiber, why);
+  }
+
+  /// A race where it is not this worker's.
+  static void look_into(detail::record& fiber) {
+    (void)static_cast<watched_record&>(fiber).body.get();
   }
 
   /// What recycle() does with the record: the next life begins at once.
@@ -94,7 +103,7 @@ struct small_worker {
   std::function<void(watched_record&)> forward = [](watched_record&) {
     require(false, "nobody's link comes here");
   };
-  unsigned passed = 0, dropped = 0;
+  unsigned passed = 0, heard = 0, dropped = 0;
 };
 
 }  // namespace coir::check

@@ -113,6 +113,63 @@ struct stop_world : world {
   bool served = false;
 };
 
+/// What settling.hpp promises by itself: no bell, whose fences would stand in for its orders.
+/// Thread 0 waits for the end of a runtime that stops; thread 1 is refused, or is the worker of the
+/// last fiber and tells.
+struct bare_world : world {
+  explicit bare_world(bool refuses) : refused(refuses), stopping(refuses) {
+    if (!refused) from_outside.store(1, std::memory_order_relaxed);
+  }
+  void run(unsigned thread) override {
+    if (thread == 0) {
+      const std::array<counted_worker*, 1> workers = {&own};
+      (void)wait_for_idle(
+          settling, idle_word, INT64_MAX, [] {},
+          [&] { return nobody_lives(workers, from_outside); });
+      if (!refused) require(work == 5, "what the last one did is there");
+    } else if (refused) {
+      require(!counted_in(from_outside, stopping), "a runtime that stops refuses");
+      counted_out(from_outside, settling, idle_word);
+    } else {
+      work = 5;
+      own.finished.store(1, std::memory_order_release);
+      tell_idle(idle_word);
+    }
+  }
+  const bool refused;
+  atomic<bool> stopping, settling{false};
+  atomic<std::uint64_t> from_outside{0};
+  atomic<std::uint32_t> idle_word{0};
+  counted_worker own;
+  plain<int> work = 0;
+};
+
+/// Worker 0 runs the first fiber, which spawns one for worker 1 and ends later; thread 2 counts.
+struct counting_world : world {
+  counting_world() { from_outside.store(1, std::memory_order_relaxed); }
+  void run(unsigned thread) override {
+    if (thread == 0) {
+      workers[0].spawned.store(1, std::memory_order_release);
+      mail.open();  // mailbox_test.cpp has the real one
+      ended[0] = true;
+      workers[0].finished.store(1, std::memory_order_release);
+    } else if (thread == 1) {
+      mail.pass();
+      ended[1] = true;
+      workers[1].finished.store(1, std::memory_order_release);
+    } else {
+      const std::array<counted_worker*, 2> all = {&workers[0], &workers[1]};
+      for (unsigned looks = 0; looks < 2; ++looks)
+        if (nobody_lives(all, from_outside))
+          require(ended[0] && ended[1], "equal sums mean that nobody lives");
+    }
+  }
+  atomic<std::uint64_t> from_outside{0};
+  std::array<counted_worker, 2> workers;
+  std::array<bool, 2> ended = {};
+  gate mail;
+};
+
 /// Three threads with long ways: each finds an old store of a word once.
 constexpr bounds one_old{.stale = 1};
 
@@ -125,7 +182,30 @@ TEST_CASE("settling: a shutdown ends when everybody has, and leaves nobody that 
   must_hold("one thread spawns", 3, of({1, true, true}), one_old);
 }
 
+TEST_CASE("settling: whoever waits for the end is told by the counts and the word alone") {
+  must_hold("one is refused", 2, make_of<bare_world>(true));
+  must_hold("the last one ends", 2, make_of<bare_world>(false));
+}
+
+TEST_CASE("settling: equal sums mean that nobody was alive in between") {
+  must_hold("a fiber that spawns for another worker", 3, make_of<counting_world>());
+}
+
 TEST_CASE("settling: its broken twins are noticed") {
   must_fail("asked first and counted afterwards", 3, of({1, false, true}), "has run");
   must_fail("a refused one that tells nobody", 3, of({1, true, false}), "nobody can go on");
+  using enum std::memory_order;
+  const maker spawns = of({1, true, true});
+  must_need("settling.hpp counted_in: change seq_cst", acq_rel, 3, spawns, one_old);
+  must_need("settling.hpp counted_in: load seq_cst", acquire, 3, spawns, one_old);
+  const maker is_refused = make_of<bare_world>(true);
+  must_need("settling.hpp counted_out: change seq_cst", acq_rel, 2, is_refused);
+  must_need("settling.hpp counted_out: load seq_cst", acquire, 2, is_refused);
+  must_need("settling.hpp nobody_lives: load seq_cst", acquire, 2, is_refused);
+  must_need("settling.hpp wait_for_idle: store seq_cst", release, 2, is_refused);
+  const maker last_ends = make_of<bare_world>(false);
+  must_need("settling.hpp wait_for_idle: load acquire", relaxed, 2, last_ends);
+  must_need("settling.hpp tell_idle: change release", relaxed, 2, last_ends);
+  must_need("settling.hpp nobody_lives: load acquire", relaxed, 2, last_ends);
+  must_need("settling.hpp nobody_lives: load acquire", relaxed, 3, make_of<counting_world>());
 }

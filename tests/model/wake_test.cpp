@@ -77,6 +77,7 @@ struct recycling_world : world {
 };
 
 /// A record that is mailed to another worker while a cancel is on its way to the first one.
+/// deflected_test.cpp has who joins it meanwhile.
 struct following_world : world {
   following_world() {
     fiber.home.store(0, std::memory_order_relaxed);
@@ -113,6 +114,7 @@ struct following_world : world {
     require(first.passed <= 1, "a link follows once");
     second.take_wakes();
     require(!fiber.link_under_way && first.wakes.empty(), "the link arrives where the record is");
+    require(first.heard == 0 && second.heard == 1, "who has the record hears the cancel");
     require(is_cancelled(fiber), "the cancel is known");
   }
   watched_record fiber;
@@ -163,7 +165,13 @@ TEST_CASE("wake: the link of a deflected record follows it") {
 TEST_CASE("wake: its broken twins are noticed") {
   {
     const mutant broken("recycle_with_link_queued");
-    must_fail("a record recycled under its link", 2, of({true, false}), "");
+    must_fail("a record recycled under its link", 2, of({true, false}),
+              "a record is recycled only when its link is not under way");
+  }
+  {
+    const mutant broken("link_kept");
+    must_fail("a link that does not follow its record", 3, make_of<following_world>(),
+              "who has the record hears the cancel");
   }
   {
     const mutant broken("link_pushed_twice");

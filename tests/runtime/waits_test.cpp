@@ -160,6 +160,40 @@ TEST_CASE("waits: a claimed park stays its own until the link arrives, then the 
   CHECK(fiber.wake.load() == word_of(4));
 }
 
+namespace {
+
+/// What a worker did with a link that it was given.
+struct listener {
+  unsigned passed = 0, recycled = 0, dropped = 0, readied = 0, stopped = 0;
+  void pass_on(record&) noexcept { ++passed; }
+  void recycle(record&) noexcept { ++recycled; }
+  void drop_unheld(record&) noexcept { ++dropped; }
+  void make_ready(record&) noexcept { ++readied; }
+  void stop_parked(record&) noexcept { ++stopped; }
+  unsigned heeded() const { return recycled + dropped + readied + stopped; }
+};
+
+}  // namespace
+
+TEST_CASE("waits: a link whose fiber lives elsewhere is passed on as it came, and heard there") {
+  record fiber;
+  fiber.home.store(1);
+  fiber.wake.store(word_of(3));
+  fiber.at = stage::parked;
+  REQUIRE(claim_from_afar(fiber, 3) == claim::won_and_push);
+  const std::uint64_t under_way = fiber.wake.load();
+  listener elsewhere, home;
+  hear(fiber, 0, elsewhere);
+  CHECK(elsewhere.passed == 1);
+  CHECK(elsewhere.heeded() == 0);
+  CHECK(fiber.wake.load() == under_way);
+  hear(fiber, 1, home);
+  CHECK(home.passed == 0);
+  CHECK(home.readied == 1);
+  CHECK(home.heeded() == 1);
+  CHECK(fiber.wake.load() == word_of(4));
+}
+
 TEST_CASE("waits: a claim that meets a cancel's link on its way does not push it a second time") {
   record fiber;
   fiber.wake.store(word_of(3));
