@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# migrations.sh: fibers that change their worker over and over read errno, a thread_local, gettid(),
-# their worker and how they round correctly, whatever the compiler made of the library around them.
+# migrations.sh: A2: fibers that change their worker over and over read errno, a thread_local,
+# gettid(), their worker and how they round correctly, whatever a compiler made of the library.
 #
 # Always true:
 #   - As a test it runs the program of its own build, which moves by name (or at every park, in a

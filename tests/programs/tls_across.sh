@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tls_across.sh: A1: no function of ours keeps an address of its thread (errno's, a thread-local's,
+# tls_across.sh: A2: no function of ours keeps an address of its thread (errno's, a thread-local's,
 # the thread pointer) over a switch, its own or one that it calls: a fiber may go on elsewhere.
 #
 # Always true:
