@@ -11,8 +11,8 @@
 //     (it may lead to the body of a fiber), or a call of any function that comes to one of these.
 //   - Code that no instruction names (a table of jumps or an exception leads there) is read as if
 //     nothing had been asked before it. To merge all that might lead there names dead registers.
-//   - Whoever runs on a stack that nobody else goes on with, a signal handler or the first function
-//     of a thread, switches without harm. Who else is let off stands in one list, with the reason.
+//   - Whoever runs on a stack that no other thread goes on with, a signal handler or the loop of a
+//     worker, switches without harm: one list has them by name.
 //
 // Comes from: tls_across.sh.   Goes to: nothing.
 #include <array>
@@ -112,7 +112,6 @@ void read_line(const std::string& line) {
 }
 
 // -- registers and places
-
 std::string canonical(std::string r) {
   if (arm) {
     if (r.size() > 1 && r[0] == 'w' && std::isdigit(static_cast<unsigned char>(r[1]))) r[0] = 'x';
@@ -156,7 +155,6 @@ void set(state& s, const std::string& place, unsigned to) {
 }
 
 // -- what kind of instruction
-
 bool is_call(const instruction& i) {
   return i.name == "call" || i.name == "callq" || i.name == "bl" || i.name == "blr";
 }
@@ -225,11 +223,14 @@ std::string function_of(address at) {
   return name;
 }
 
-/// Whoever is let off: it begins and ends on one thread, whatever it calls.
+/// Whoever is let off: it begins and ends on one thread, whatever it calls. A signal handler, the
+/// first function of a thread with the loop of a worker in it, and who calls options::log, which
+/// must not park.
 bool stays_on_its_thread(const std::string& function) {
-  return has(function, "EiP9siginfo_tPv") ||                // a signal handler
-         starts(function, "_ZNSt6thread11_State_implI") ||  // the first function of a thread
-         has(function, "6worker13count_ignored");  // calls options::log, which must not park
+  for (const char* const each : {"EiP9siginfo_tPv", "St6thread11_State_implI",
+                                 "12runtime_core4workE", "6worker3runE", "6worker13count_ignoredE"})
+    if (has(function, each)) return true;
+  return function == "main";
 }
 
 /// aarch64 asks a descriptor for the offset of a thread-local by a call that keeps every other
@@ -272,7 +273,6 @@ bool calls_a_switch(address at, const instruction& i) {
 }
 
 // -- one step
-
 std::set<std::string> reports;
 void report(address at, const std::string& place) {
   std::ostringstream line;
