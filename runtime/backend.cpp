@@ -47,10 +47,12 @@ verdict classify(std::uint8_t opcode, std::int32_t res) noexcept {
   switch (interrupted(res) ? EINTR : -res) {
     case EINTR:
       if (COIR_MUTANT(eintr_delivered)) return verdict::deliver;
-      // close(2) and connect(2) are not to be repeated after EINTR: the first has closed, the
-      // second goes on by itself.
-      return opcode == IORING_OP_CLOSE || opcode == IORING_OP_CONNECT ? verdict::deliver
-                                                                      : verdict::retry;
+      // close(2) is not to be repeated: the number is gone, and may be somebody else's.
+      if (opcode == IORING_OP_CLOSE) return verdict::done;
+      // connect(2) goes on by itself; when the socket is ready another one says how it ended.
+      return opcode == IORING_OP_CONNECT ? verdict::wait_ready : verdict::retry;
+    case EINPROGRESS:
+      return opcode == IORING_OP_CONNECT ? verdict::wait_ready : verdict::deliver;
     case EAGAIN:
       return readiness_of(opcode) != 0 ? verdict::wait_ready : verdict::deliver;
     case EBADR:  // the completion queue lost an entry: an operation would never end

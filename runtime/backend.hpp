@@ -2,7 +2,8 @@
 // with it.
 //
 // Always true:
-//   - One backend per worker. Everything but wake() is called by that worker alone, after attach().
+//   - One backend per worker. Everything but wake() and counts() is called by that worker alone,
+//   after attach().
 //   - submit copies the entry; what the entry points to stays lent until the token's last
 //     completion was reaped.
 //   - Every accepted token gets exactly one completion without `more`, cancelled or not.
@@ -16,6 +17,7 @@
 
 #include <cstdint>
 
+#include "runtime/counter.hpp"
 #include "runtime/token.hpp"
 
 namespace coir::detail {
@@ -27,9 +29,9 @@ struct completion {
   bool more() const noexcept { return (flags & IORING_CQE_F_MORE) != 0; }
 };
 
-/// What a backend did since it was made; read by other threads through the worker's counters.
+/// What a backend did since it was made. Any thread may read it.
 struct backend_counts {
-  std::uint64_t sqes = 0, cqes = 0, enters = 0, overflows = 0;
+  counter sqes, cqes, enters, overflows;
 };
 
 /// Called once per completion. Plain function and context, so that reap costs no allocation.
@@ -83,7 +85,8 @@ class backend {
 
 /// What a result of the kernel means for the operation that got it. One table for all backends
 /// (outcome.cpp's tests name each row).
-enum class verdict : std::uint8_t { deliver, retry, wait_ready, fatal };
+/// `done` is a success that the result does not show.
+enum class verdict : std::uint8_t { deliver, done, retry, wait_ready, fatal };
 verdict classify(std::uint8_t opcode, std::int32_t res) noexcept;
 /// True when a signal, or the cancel of an operation that a kernel thread runs, ended it.
 bool interrupted(std::int32_t res) noexcept;

@@ -24,10 +24,17 @@ std::error_code offload(offload_function run, void* argument, deadline until) no
   call.argument = argument;
   // The fiber is in the queue of `done` before a thread can take the call, because submit happens
   // under its lock.
-  bool taken = true;
-  woken why = wait_in(call.done, call.caller, ns_of(until), true,
-                      [&] { return taken = core->offload().submit(call); });
-  if (!taken) return make_error_code(errc::offload_full);
+  refusal refused;
+  const woken why = wait_in(call.done, call.caller, ns_of(until), true,
+                            [&] { return !(refused = core->offload().submit(call)); });
+  if (refused) {
+    const std::error_code code = refused.code();
+    if (code != errc::offload_full && core->offload().tell_of_no_thread())
+      core->log(log_record::level::error,
+                "no thread for coir::blocking: " + code.message() +
+                    ": raise `ulimit -u` or pids.max of the control group");
+    return code;
+  }
   if (why == woken::by_item) return {};
   if (core->offload().withdraw(call)) return error_of(why);
   // A thread has it. wait_in left the queue; go back in, unless the end came in between.

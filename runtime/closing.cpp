@@ -162,20 +162,36 @@ int close_everywhere(runtime_core& core, int fd) noexcept {
   return res;
 }
 
-int close_from_thread(int fd) noexcept {
-  bool refused = false;
-  for_each_core([&](runtime_core& core) {
-    // A runtime that does not run has no operation anywhere; one of the parent's is not ours.
-    if (!core.serves() || !core.descriptors().knows(fd)) return;
-    if (!quiesce(core, fd)) {
-      refused = true;
-      return;
-    }
-    // Nothing of this runtime uses the number now; what begins later meets the kernel's EBADF.
-    core.descriptors().release(fd);
-    core.descriptors().close_end(fd);
-  });
-  return refused ? -EBADF : close_now(fd);
+namespace {
+
+/// A runtime that has no operation on the number and takes none, and those before it.
+struct quiet_core {
+  fd_users* users;
+  const quiet_core* earlier;
+};
+
+/// Ends every operation on `fd` in `core` and in all that come after it, and then closes it. Until
+/// then none of them takes a new one.
+int close_in_all_from(visit core, int fd, const quiet_core* earlier) noexcept {
+  if (!core) {
+    for (const quiet_core* each = earlier; each != nullptr; each = each->earlier)
+      if (!COIR_MUTANT(closing_ends_early)) each->users->release(fd);
+    return close_now(fd);
+  }
+  visit others = core_after(core->serial);
+  // One that has ended has no operation, nor will have; one of the parent's is not ours.
+  if (core->over() || !core->descriptors().knows(fd))
+    return close_in_all_from(std::move(others), fd, earlier);
+  if (!quiesce(*core, fd)) return -EBADF;
+  if (COIR_MUTANT(closing_ends_early)) core->descriptors().close_end(fd);
+  const quiet_core here{&core->descriptors(), earlier};
+  const int res = close_in_all_from(std::move(others), fd, &here);
+  core->descriptors().close_end(fd);
+  return res;
 }
+
+}  // namespace
+
+int close_from_thread(int fd) noexcept { return close_in_all_from(core_after(0), fd, nullptr); }
 
 }  // namespace coir::detail

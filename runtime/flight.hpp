@@ -109,9 +109,10 @@ class flight {
   void let_go(int fd) noexcept;
   std::uint32_t count(int fd) noexcept { return *fds_.at(fd) & fd_counts::count_mask; }
 
-  std::uint32_t open_count() const noexcept { return tokens_.open_count() + in_line_; }
-  std::uint64_t stale() const noexcept { return stale_; }
-  std::uint64_t cancels() const noexcept { return cancels_sent_; }
+  // Any thread may ask these.
+  std::uint64_t open_count() const noexcept { return tokens_.open_count() + in_line_.get(); }
+  std::uint64_t stale() const noexcept { return stale_.get(); }
+  std::uint64_t cancels() const noexcept { return cancels_sent_.get(); }
   /// Called when the last operation on a closing descriptor ended.
   void (*on_drained)(void* context, int fd) noexcept = nullptr;
   void* drained_context = nullptr;
@@ -128,9 +129,7 @@ class flight {
   list<pending> line_;     // wait for a submission entry
   list<pending> cancels_;  // wait for an entry for their cancel, or for the next turn
   unsigned cancels_left_ = cancels_per_turn;
-  std::uint32_t in_line_ = 0;
-  std::uint64_t stale_ = 0;
-  std::uint64_t cancels_sent_ = 0;
+  counter in_line_, stale_, cancels_sent_;
 };
 
 }  // namespace coir::detail

@@ -144,8 +144,8 @@ namespace coir {
 
 result<> wait(fiber_id id, deadline until) {
   using namespace detail;
-  runtime_core* const core = find_core(id.runtime);
-  if (core == nullptr || core->inherited() || id.slot >= core->records.touched())
+  const visit core = find_core(id.runtime);
+  if (!core || core->inherited() || id.slot >= core->records.touched())
     return fail(errc::foreign_runtime);
   auto& r = *static_cast<record*>(core->records.at(id.slot));
   const std::uint64_t differs = r.generation.load(std::memory_order_acquire) ^ id.generation;

@@ -27,28 +27,32 @@ unsigned offload_pool::threads() const {
   return static_cast<unsigned>(threads_.size());
 }
 
-bool offload_pool::submit(offload_call& call) {
+refusal offload_pool::submit(offload_call& call) {
   const std::lock_guard held(mutex_);
-  if (waiting_ >= queue_max_ && !COIR_MUTANT(offload_unbounded)) return false;
+  if (waiting_ >= queue_max_ && !COIR_MUTANT(offload_unbounded)) return errc::offload_full;
   if (idle_ <= waiting_ && threads_.size() < threads_max_) {
     sigset_t all{};
     sigset_t before{};
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_BLOCK, &all, &before);
+    // No thread or no memory for one now: those that exist will come to it. Without any the call is
+    // refused.
+    std::errc why{};
     try {
       threads_.emplace_back([this] { work(); });
-    } catch (const std::exception&) {
-      // No thread or no memory for one now: those that exist will come to it. Without any the call
-      // is refused.
+    } catch (const std::system_error&) {
+      why = std::errc::resource_unavailable_try_again;
+    } catch (const std::bad_alloc&) {
+      why = std::errc::not_enough_memory;
     }
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (threads_.empty()) return false;
+    if (threads_.empty()) return why;
   }
   queue_.push_back(call);
   ++waiting_;
   busy_.fetch_add(1, std::memory_order_relaxed);
   more_.notify_one();
-  return true;
+  return {};
 }
 
 bool offload_pool::withdraw(offload_call& call) noexcept {

@@ -35,8 +35,11 @@ class offload_pool {
       : threads_max_(threads_max), queue_max_(queue_max) {}
   ~offload_pool();
 
-  /// False when the queue is full, or no thread could be started.
-  bool submit(offload_call& call);
+  /// Empty: it was taken. errc::offload_full: the queue is full; else there is no thread and none
+  /// could be started, and the error says why.
+  refusal submit(offload_call& call);
+  /// True the first time: whoever was refused a thread says so, once.
+  bool tell_of_no_thread() noexcept { return !told_.exchange(true, std::memory_order_relaxed); }
   /// True when the call was still waiting and will never run.
   bool withdraw(offload_call& call) noexcept;
   unsigned busy() const noexcept { return busy_.load(std::memory_order_relaxed); }
@@ -53,6 +56,7 @@ class offload_pool {
   unsigned waiting_ = 0;
   unsigned idle_ = 0;
   atomic<unsigned> busy_{0};
+  atomic<bool> told_{false};
   bool ending_ = false;
   std::vector<std::thread> threads_;
 };

@@ -202,13 +202,16 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
   }
   const effect_on_descriptor effect(*here, entry, owner);
   if (effect.refused()) return -EBADF;
+  bool connecting = false;
   for (;;) {
     const std::int32_t res = once(*here, entry, until_ns, heed_cancel);
     if (res >= 0) [[likely]]
       return res;
     switch (classify(entry.opcode, res)) {
       case verdict::deliver:
-        return res;
+        return connecting && res == -EISCONN ? 0 : res;
+      case verdict::done:
+        return 0;
       case verdict::retry:
         break;
       case verdict::wait_ready:
@@ -216,6 +219,7 @@ std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed
         if (const std::int32_t waited = wait_until_ready(*here, entry, until_ns, heed_cancel);
             waited < 0 && waited != -EINTR)
           return waited;
+        connecting = entry.opcode == IORING_OP_CONNECT;
         break;
       case verdict::fatal:
         COIR_ASSERT(!"the kernel lost a completion (EBADR)");

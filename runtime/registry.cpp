@@ -3,6 +3,7 @@
 // Always true:
 //   - In the child of a fork the list's mutex is made anew: a thread that held it in the parent
 //     does not exist here.
+//   - The list is in the order of the serials. Nothing is allocated but by register_core.
 //
 // Comes from: registry.hpp.   Goes to: runtime.
 #include "runtime/registry.hpp"
@@ -56,33 +57,39 @@ void unregister_core(runtime_core& core) noexcept {
     const std::lock_guard held(b.mutex);
     b.cores.erase(std::remove(b.cores.begin(), b.cores.end(), &core), b.cores.end());
   }
-  while (core.visitors.load(std::memory_order_seq_cst) != 0) std::this_thread::yield();
+  // On a fiber of another runtime the one we wait for may be a fiber of the same worker.
+  while (core.visitors.load(std::memory_order_seq_cst) != 0 ||
+         core.guests.load(std::memory_order_seq_cst) != 0)
+    this_fiber::yield();
 }
 
-runtime_core* find_core(std::uint32_t serial) noexcept {
+// Both count under the lock that unregister takes: whoever was listed then is not destroyed.
+
+visit find_core(std::uint32_t serial) noexcept {
   if (runtime_core* const mine = current_core();
       mine != nullptr && (mine->serial == serial || COIR_MUTANT(serial_ignored)))
-    return mine;
+    return {*mine, nullptr};
   book& b = the_book();
   const std::lock_guard held(b.mutex);
-  for (runtime_core* const core : b.cores)
-    if (core->serial == serial) return core;
-  return nullptr;
+  for (runtime_core* const core : b.cores) {
+    if (core->serial != serial) continue;
+    if (COIR_MUTANT(guest_uncounted)) return {*core, nullptr};
+    core->guests.fetch_add(1, std::memory_order_seq_cst);
+    return {*core, &core->guests};
+  }
+  return {};
 }
 
-void for_each_core(const std::function<void(runtime_core&)>& visit) {
-  std::vector<runtime_core*> all;
-  {
-    book& b = the_book();
-    const std::lock_guard held(b.mutex);
-    all = b.cores;
-    // Under the lock that unregister takes: whoever is listed here is not destroyed meanwhile.
-    for (runtime_core* const core : all) core->visitors.fetch_add(1, std::memory_order_seq_cst);
+visit core_after(std::uint32_t serial) noexcept {
+  book& b = the_book();
+  const std::lock_guard held(b.mutex);
+  // In the order of their serials, as they came.
+  for (runtime_core* const core : b.cores) {
+    if (core->serial <= serial) continue;
+    core->visitors.fetch_add(1, std::memory_order_seq_cst);
+    return {*core, &core->visitors};
   }
-  for (runtime_core* const core : all) {
-    visit(*core);
-    core->visitors.fetch_sub(1, std::memory_order_seq_cst);
-  }
+  return {};
 }
 
 }  // namespace coir::detail

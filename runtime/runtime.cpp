@@ -216,15 +216,21 @@ void runtime_core::end_threads() noexcept {
 result<> runtime_core::shutdown(std::int64_t until_ns) {
   if (inherited()) return fail(errc::foreign_runtime);
   if (current_core() == this && !COIR_MUTANT(shutdown_inside)) return fail(errc::deadlock);
-  const std::lock_guard held(life_);
-  if (state_.load() == state::ended) return {};
-  stopping.store(true, std::memory_order_seq_cst);
-  if (state_.load() == state::created) {  // never started: nothing ever ran
-    refuse_queued(std::make_error_code(std::errc::operation_canceled));
-    return {};
+  {
+    const std::lock_guard held(life_);
+    if (state_.load() == state::ended) return {};
+    stopping.store(true, std::memory_order_seq_cst);
+    if (state_.load() == state::created) {  // never started: nothing ever ran
+      refuse_queued(std::make_error_code(std::errc::operation_canceled));
+      return {};
+    }
   }
   request_stop();
-  if (wait_until_ended(until_ns, false)) {
+  // Without the lock: each who shuts down has a deadline of its own.
+  const bool survivors = static_cast<bool>(wait_until_ended(until_ns, false));
+  const std::lock_guard held(life_);
+  if (state_.load() == state::ended) return {};
+  if (survivors) {
     log_survivors("shutdown: still alive, their memory is kept: ");
     // The threads stay joinable: when the survivors end after all, a later shutdown joins them.
     state_.store(state::abandoned);

@@ -71,14 +71,16 @@ class runtime_core : public commons {
     return turn_.fetch_add(1, std::memory_order_relaxed) % workers();
   }
   bool all_ended() const noexcept;
-  /// True while its workers serve errands: after start, until its threads have ended.
-  bool serves() const noexcept {
-    const state s = state_.load(std::memory_order_seq_cst);
-    return !inherited() && (s == state::started || s == state::abandoned);
+  /// True when its threads have ended, or are the parent's of this process: nobody serves errands.
+  bool over() const noexcept {
+    return inherited() || state_.load(std::memory_order_seq_cst) == state::ended;
   }
   bool abandoned() const noexcept { return state_.load() == state::abandoned; }
 
-  atomic<std::uint32_t> visitors{0};  // threads inside for_each_core
+  // Who keeps it from being destroyed: threads that close a descriptor, whose errands the workers
+  // must serve, and whoever waits for a fiber of it by name.
+  atomic<std::uint32_t> visitors{0};
+  atomic<std::uint32_t> guests{0};
 
  private:
   enum class state : std::uint32_t { created, started, stopping, ended, abandoned };
@@ -121,10 +123,34 @@ class runtime_core : public commons {
 /// up; 0 without one. `told` is its /proc/self/cgroup, `root` where the unified hierarchy is.
 unsigned quota_processors(const std::string& told, const std::string& root);
 
-/// The runtime with this serial, in this process; null when there is none.
-runtime_core* find_core(std::uint32_t serial) noexcept;
-/// Calls `visit` for every runtime there is; none of them ends meanwhile.
-void for_each_core(const std::function<void(runtime_core&)>& visit);
+/// A runtime that is not destroyed while this lives; or none.
+class visit {
+ public:
+  visit() = default;
+  /// `counted`: its visitors or its guests, with us among them. Null: it is the caller's own.
+  visit(runtime_core& of, atomic<std::uint32_t>* counted) noexcept
+      : core_(&of), counted_(counted) {}
+  visit(visit&& from) noexcept
+      : core_(std::exchange(from.core_, nullptr)),
+        counted_(std::exchange(from.counted_, nullptr)) {}
+  visit& operator=(visit&&) = delete;
+  ~visit() {
+    // seq_cst: all we did comes before; partner: unregister_core(), serve_visitors().
+    if (counted_ != nullptr) counted_->fetch_sub(1, std::memory_order_seq_cst);
+  }
+  explicit operator bool() const noexcept { return core_ != nullptr; }
+  runtime_core& operator*() const noexcept { return *core_; }
+  runtime_core* operator->() const noexcept { return core_; }
+
+ private:
+  runtime_core* core_ = nullptr;
+  atomic<std::uint32_t>* counted_ = nullptr;
+};
+
+/// The runtime with this serial, in this process, as a guest.
+visit find_core(std::uint32_t serial) noexcept;
+/// The runtime with the next serial after this one, as a visitor; from 0 on one after the other.
+visit core_after(std::uint32_t serial) noexcept;
 
 /// The core of the calling fiber's runtime; null on a plain thread.
 inline runtime_core* current_core() noexcept {

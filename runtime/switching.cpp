@@ -34,8 +34,8 @@ stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
 // -- choosing
 
 /// A turn of fewer picks than there are between two looks costs none. The time counts from the last
-/// look that ended a turn, so at worst a turn ends too early; its first picks run whatever the clock
-/// says, so each turn gets on.
+/// look that ended a turn, so at worst a turn ends too early; its first picks run whatever the
+/// clock says, so each turn gets on.
 bool worker::turn_is_over() noexcept {
   const std::int64_t now = outside_->now_ns();
   if (now < turn_ends_ns_) return false;

@@ -25,6 +25,7 @@
 #include <cstdint>
 
 #include "runtime/base.hpp"
+#include "runtime/counter.hpp"
 
 namespace coir::detail {
 
@@ -55,7 +56,7 @@ class timers {
   /// When to wake up for expire(): never after the earliest deadline, and exactly then when that is
   /// cheap to know; INT64_MAX when nothing is armed.
   std::int64_t next_deadline() noexcept;
-  std::size_t size() const noexcept { return size_; }
+  std::uint64_t size() const noexcept { return size_.get(); }  // any thread
 
  private:
   static constexpr unsigned digit_bits = 6;
@@ -78,7 +79,7 @@ class timers {
 
   std::int64_t time_ns_;
   std::int64_t earliest_ns_ = INT64_MAX;  // next_deadline() if nothing changed, or unknown
-  std::size_t size_ = 0;
+  counter size_;
   std::uint32_t levels_used_ = 0;                 // bit l: some slot of level l is occupied
   std::array<std::uint64_t, levels> occupied_{};  // bit s: slot s of that level has timers
   std::array<timer*, levels * slots> first_{};    // circular lists; null when the slot is empty

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "runtime/base.hpp"
+#include "runtime/counter.hpp"
 
 namespace coir::detail {
 
@@ -62,7 +63,7 @@ class token_table {
   }
 
   /// False when there is no memory for another token and none is open that would come back.
-  bool have_room() noexcept { return free_ != none || open_ != 0 || grow(); }
+  bool have_room() noexcept { return free_ != none || open_.get() != 0 || grow(); }
 
   /// The owner of an open token; null for any other.
   Owner* find(token t) noexcept {
@@ -83,7 +84,7 @@ class token_table {
     --open_;
   }
 
-  std::uint32_t open_count() const noexcept { return open_; }
+  std::uint64_t open_count() const noexcept { return open_.get(); }  // any thread
 
   /// Every owner of an open token. `visit` must not open or close one.
   template <class Visit>
@@ -121,7 +122,7 @@ class token_table {
   std::array<std::unique_ptr<entry[]>, slots_max / chunk_entries> chunks_ = {};
   std::uint32_t size_ = 0;
   std::uint32_t free_ = none;
-  std::uint32_t open_ = 0;
+  counter open_;
 };
 
 }  // namespace coir::detail

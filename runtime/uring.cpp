@@ -1,18 +1,21 @@
 // uring.cpp: entries in, one io_uring_enter per turn, completions out.
 //
 // Always true:
-//   - EINTR, EAGAIN and EBUSY of an enter are not errors: what was not taken stays queued and goes
-//     with the next one.
+//   - EINTR, EAGAIN, EBUSY and ENOMEM of an enter are not errors: what was not taken stays queued
+//   and
+//     goes with the next one. A worker with nothing else to do tries again after a moment.
 //   - EBADR means that the kernel lost a completion; a fiber would wait for ever, so the process
 //     stops.
 //
 // Comes from: uring.hpp.   Goes to: the kernel.
 #include "runtime/uring.hpp"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -142,7 +145,22 @@ void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
   // that finds no work does not clear it (seen on Linux 6.18): then it announces nothing.
   stale_taskrun_ = (flags & IORING_SQ_TASKRUN) != 0 && io_uring_cq_ready(&ring_) == 0;
   COIR_ASSERT(n != -EBADR);
+  if (wanted != 0 && (n == -EAGAIN || n == -EBUSY || n == -ENOMEM) &&
+      io_uring_cq_ready(&ring_) == 0 && !COIR_MUTANT(refused_sleep_spins)) [[unlikely]]
+    back_off(until_ns);
   COIR_ASSERT(n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -ETIME || n == -ENOMEM);
+}
+
+/// The kernel has refused to let us sleep in the ring: sleeps beside it, until the bell rings at
+/// the latest.
+void uring::back_off(std::int64_t until_ns) const noexcept {
+  constexpr std::int64_t moment_ns = 1'000'000;
+  const std::int64_t left =
+      until_ns == never_ns ? moment_ns : std::min(until_ns - now_ns(), moment_ns);
+  if (left <= 0) return;
+  const timespec limit{0, static_cast<long>(left)};
+  pollfd bell{bell_fd_, POLLIN, 0};
+  (void)::ppoll(&bell, 1, &limit, nullptr);
 }
 
 /// Where nobody may sleep in io_uring_enter: the ring is looked at every few milliseconds, because

@@ -3,7 +3,8 @@
 // Always true:
 //   - The handler calls only what a signal handler may: backtrace(3) was called once before, so it
 //     loads nothing any more.
-//   - One thread of the process is asked at a time, and whoever asked waits until it has answered or
+//   - One thread of the process is asked at a time, and whoever asked waits until it has answered
+//   or
 //     the question was taken back.
 //
 // Comes from: watch.hpp.   Goes to: the worker's thread, by a signal, and the log.

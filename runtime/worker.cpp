@@ -57,7 +57,6 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
                     },
                     this});
     flight_.turn([this](record& fiber) noexcept { make_ready(fiber); });
-    publish_counts();
   }
   leave_thread();
   return 0;
@@ -204,16 +203,15 @@ void worker::sleep_or_poll() noexcept {
                                       shared_.starved.load(std::memory_order_relaxed) == served_)) {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
-    publish_counts();
-    // Every fourth sleep is enough to learn from, and the clock is not free.
-    const bool learns = spin_ns_ < settings_.idle_spin_ns && counts_.sleeps.get() % 4 == 0;
+    // The clock is not free: who is woken by the kernel alone never looks.
+    const bool learns = rung_ && spin_ns_ < settings_.idle_spin_ns;
     const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
     const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
     outside_->wait(std::min(timers_.next_deadline(), look_ns));
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.
-    if (slept_at != 0 && (!wakes_.empty() || !mail_.empty()) &&
-        outside_->now_ns() - slept_at < 2 * settings_.idle_spin_ns)
+    rung_ = !wakes_.empty() || !mail_.empty();
+    if (slept_at != 0 && rung_ && outside_->now_ns() - slept_at < 2 * settings_.idle_spin_ns)
       spin_ns_ = spin_ns_ == 0 ? settings_.idle_spin_ns / 8
                                : std::min(spin_ns_ * 2, settings_.idle_spin_ns);
   }
@@ -320,19 +318,8 @@ load worker::published_load() const noexcept {
           load_live_.load(std::memory_order_relaxed) + mailed};
 }
 
-void worker::publish_counts() noexcept {
-  const backend_counts& seen = outside_->counts();
-  counts_.sqes.set(seen.sqes);
-  counts_.cqes.set(seen.cqes);
-  counts_.enters.set(seen.enters);
-  counts_.overflows.set(seen.overflows);
-  counts_.stale_tokens.set(flight_.stale());
-  counts_.cancels.set(flight_.cancels());
-  counts_.operations_open.set(flight_.open_count());
-  counts_.timers.set(timers_.size());
-}
-
 worker_stats worker::stats() const noexcept {
+  const backend_counts& outside = outside_->counts();
   worker_stats s;
   s.spawned = spawned.load(std::memory_order_relaxed);
   s.finished = finished.load(std::memory_order_relaxed);
@@ -350,14 +337,14 @@ worker_stats worker::stats() const noexcept {
   s.turns = counts_.turns.get();
   s.spins_won = counts_.spins_won.get();
   s.spins_lost = counts_.spins_lost.get();
-  s.sqes = counts_.sqes.get();
-  s.cqes = counts_.cqes.get();
-  s.enters = counts_.enters.get();
-  s.stale_tokens = counts_.stale_tokens.get();
-  s.cancels = counts_.cancels.get();
-  s.overflows = counts_.overflows.get();
-  s.operations_open = counts_.operations_open.get();
-  s.timers = counts_.timers.get();
+  s.sqes = outside.sqes.get();
+  s.cqes = outside.cqes.get();
+  s.enters = outside.enters.get();
+  s.overflows = outside.overflows.get();
+  s.stale_tokens = flight_.stale();
+  s.cancels = flight_.cancels();
+  s.operations_open = flight_.open_count();
+  s.timers = timers_.size();
   s.stacks_warm = stacks_.warm();
   return s;
 }

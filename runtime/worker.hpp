@@ -25,6 +25,7 @@
 #include "coir/runtime.hpp"
 #include "runtime/bell.hpp"
 #include "runtime/commons.hpp"
+#include "runtime/counter.hpp"
 #include "runtime/deflect.hpp"
 #include "runtime/ending.hpp"
 #include "runtime/flight.hpp"
@@ -35,24 +36,9 @@
 
 namespace coir::detail {
 
-/// A number that its worker counts up and anybody may read.
-class counter {
- public:
-  // relaxed: one writer, and readers only want a recent value.
-  void operator+=(std::uint64_t n) noexcept { value_.store(get() + n, std::memory_order_relaxed); }
-  void operator++() noexcept { *this += 1; }
-  void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
-  std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
-
- private:
-  atomic<std::uint64_t> value_{0};
-};
-
 struct worker_counters {
   counter switches, parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken,
       bells_rung, sleeps, turns, spins_won, spins_lost;
-  counter sqes, cqes, enters, overflows, stale_tokens, cancels, operations_open, timers,
-      stacks_warm;
 };
 
 /// The deadline of a park. On the parked fiber's stack.
@@ -187,7 +173,6 @@ class worker {
   bool end_unwanted_unstarted() noexcept;
   bool nothing_else_moves(bool quiet) noexcept;
   void give_stacks_back() noexcept;
-  void publish_counts() noexcept;
   void leave_thread() noexcept;
 
   commons& shared_;
@@ -222,6 +207,7 @@ class worker {
   std::uint64_t hungry_switches_ = 0;
   std::uint32_t given_seen_ = 0;  // of stacks::given(), before this turn asked for any
   std::int64_t spin_ns_ = 0;
+  bool rung_ = false;         // a neighbour ended the last sleep
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered
   std::uint32_t freed_ = 0;   // records given back for those who wait, who were not told yet
 

@@ -22,6 +22,7 @@ inline constexpr room runtime_rooms[] = {
     // ground
     {"base", 0},
     {"list", 0},
+    {"counter", 0},
     {"futex", 0},
     {"ready", 0},
     {"errors", 0},
@@ -94,6 +95,7 @@ struct tested_elsewhere {
   std::string_view reason;
 };
 inline constexpr tested_elsewhere tests_elsewhere[] = {
+    {"runtime/counter", "tests/runtime/runtime_test.cpp", "snapshot() reads while others count"},
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
@@ -131,6 +133,7 @@ struct exception {
 inline constexpr exception atomic_files[] = {
     {"runtime/arena.hpp", "the shared free list of records"},
     {"runtime/arena.cpp", "the shared free list of records"},
+    {"runtime/counter.hpp", "counts that any thread may read"},
     {"runtime/stacks.hpp", "counts that any thread may read"},
     {"runtime/overflow.cpp", "one reporter among threads that overflow together"},
     {"runtime/fiber.hpp", "the words home, join, cancel and wake of a record"},

@@ -8,21 +8,29 @@
 // Comes from: catalogue C1, C2, C3, C5, C9, C19.   Goes to: coir::perform, coir::io, coir::net.
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/io_uring.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "tests/catalogue/child.hpp"
 #include "tests/test_options.hpp"
 
 using test::at_full_speed;
@@ -291,4 +299,41 @@ TEST_CASE(
       },
       tested({.workers = 1}));
   CHECK(done.has_value());
+}
+
+namespace {
+
+/// From now on an io_uring_enter that would wait answers EAGAIN.
+bool refuse_to_wait() {
+  const sock_filter steps[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("C2: a worker whose sleeps the kernel refuses tries again after a moment, not at once") {
+  const test::ending end = test::in_child([] {
+    if (!refuse_to_wait()) ::_exit(1);
+    const auto turns = coir::run(
+        [] {
+          const std::uint64_t before = coir::snapshot().total().turns;
+          if (!coir::this_fiber::sleep_for(std::chrono::milliseconds(50))) ::_exit(2);
+          return coir::snapshot().total().turns - before;
+        },
+        tested({.workers = 1}));
+    if (!turns) ::_exit(3);
+    // A moment is a millisecond; a turn that does not wait takes a microsecond.
+    ::_exit(*turns <= 500 ? 0 : 4);
+  });
+  CAPTURE(end.text);
+  CHECK(end.code == 0);
 }

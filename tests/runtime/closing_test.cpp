@@ -108,6 +108,54 @@ TEST_CASE("closing: a plain thread closes what a fiber reads, and waits for it")
   CHECK((*made)->shutdown().has_value());
 }
 
+TEST_CASE("closing: while a thread closes, every runtime refuses the number until it is closed") {
+  // The thread visits the older runtime first, and is held up in the younger one.
+  auto older = coir::runtime::create(test::tested({.workers = 1}));
+  auto younger = coir::runtime::create(test::tested({.workers = 1}));
+  REQUIRE(older.has_value());
+  REQUIRE(younger.has_value());
+  REQUIRE((*older)->start().has_value());
+  REQUIRE((*younger)->start().has_value());
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe(ends.data()) == 0);
+  std::byte byte{};
+  auto reader = (*younger)->spawn([&] {
+    return coir::io::read(ends[0], {&byte, 1}, coir::in(20s));
+  });
+  while ((*younger)->snapshot().workers[0].operations_open == 0) std::this_thread::yield();
+  std::atomic<bool> stands{false};
+  std::atomic<bool> go_on{false};
+  auto stander = (*younger)->spawn([&] {
+    stands = true;
+    while (!go_on) std::this_thread::yield();
+  });
+  while (!stands) std::this_thread::yield();
+  std::atomic<bool> closes{false};
+  std::atomic<bool> closed{false};
+  std::thread closer([&] {
+    closes = true;
+    CHECK(close_from_thread(ends[0]) == 0);
+    closed = true;
+  });
+  while (!closes) std::this_thread::yield();
+  auto other = (*older)->spawn([&] {
+    std::byte mine{};
+    for (int i = 0; i < 1'000'000; ++i) {
+      const auto n = coir::io::read(ends[0], {&mine, 1}, coir::no_wait);
+      if (n.error() == std::errc::bad_file_descriptor) return !closed;
+    }
+    return false;
+  });
+  CHECK(other.join().value());
+  go_on = true;
+  closer.join();
+  CHECK(reader.join().error() == std::errc::operation_canceled);
+  CHECK(stander.join().has_value());
+  ::close(ends[1]);
+  CHECK((*older)->shutdown().has_value());
+  CHECK((*younger)->shutdown().has_value());
+}
+
 TEST_CASE("closing: a number that was never used, or that no process has, is the system's affair") {
   const auto done = coir::run(
       [] {

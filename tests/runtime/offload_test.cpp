@@ -56,19 +56,19 @@ TEST_CASE("offload: a queue that is full refuses, and takes again when a thread 
   door d;
   offload_pool pool(1, 2);
   call running(d);
-  REQUIRE(pool.submit(running));
+  REQUIRE_FALSE(pool.submit(running));
   d.wait_for(1);
   call first(d);
   call second(d);
   call third(d);
-  CHECK(pool.submit(first));
-  CHECK(pool.submit(second));
-  CHECK_FALSE(pool.submit(third));
+  CHECK_FALSE(pool.submit(first));
+  CHECK_FALSE(pool.submit(second));
+  CHECK(pool.submit(third).code() == coir::errc::offload_full);
   CHECK(pool.busy() == 3);
   d.unlock();
   running.finish();
   first.finish();
-  CHECK(pool.submit(third));
+  CHECK_FALSE(pool.submit(third));
   second.finish();
   third.finish();
   CHECK(d.inside.load() == 4);
@@ -82,7 +82,7 @@ TEST_CASE("offload: no more threads than allowed, and none before there is work"
   std::vector<std::unique_ptr<call>> calls;
   for (int i = 0; i < 10; ++i) {
     calls.push_back(std::make_unique<call>(d));
-    REQUIRE(pool.submit(*calls.back()));
+    REQUIRE_FALSE(pool.submit(*calls.back()));
   }
   d.wait_for(3);
   CHECK(pool.threads() == 3);
@@ -97,12 +97,12 @@ TEST_CASE("offload: a call that still waits can be taken back, one that a thread
   door d;
   offload_pool pool(1, 10);
   call running(d);
-  REQUIRE(pool.submit(running));
+  REQUIRE_FALSE(pool.submit(running));
   d.wait_for(1);
   call waiting(d);
   call after(d);
-  REQUIRE(pool.submit(waiting));
-  REQUIRE(pool.submit(after));
+  REQUIRE_FALSE(pool.submit(waiting));
+  REQUIRE_FALSE(pool.submit(after));
   CHECK_FALSE(pool.withdraw(running));
   CHECK(pool.withdraw(waiting));
   CHECK_FALSE(pool.withdraw(waiting));
@@ -123,7 +123,7 @@ TEST_CASE("offload: the pool ends only after every call that it took has run") {
     for (call& c : calls) {
       c.argument = &d;
       c.run = [](void* at) noexcept { static_cast<door*>(at)->pass(); };
-      REQUIRE(pool.submit(c));
+      REQUIRE_FALSE(pool.submit(c));
     }
   }
   CHECK(d.inside.load() == calls.size());
@@ -143,7 +143,7 @@ TEST_CASE("offload: its threads leave the process's signals to others") {
     static_cast<look*>(at)->blocked =
         ::sigismember(&now, SIGTERM) == 1 && ::sigismember(&now, SIGUSR1) == 1;
   };
-  REQUIRE(pool.submit(c));
+  REQUIRE_FALSE(pool.submit(c));
   c.finish();
   CHECK(seen.blocked);
   sigset_t mine;

@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 #include <poll.h>
 
+#include <array>
 #include <cerrno>
 #include <vector>
 
@@ -61,6 +62,42 @@ TEST_CASE("perform: a descriptor that is not ready is polled for, then tried aga
   };
   CHECK(perform_read(s) == 3);
   CHECK(s.count(IORING_OP_POLL_ADD) == 1);
+}
+
+TEST_CASE("perform: C3 an interrupted connect is waited for, and another one says how it ended") {
+  for (const auto [first, second, meant] :
+       {std::array{-EINTR, -EISCONN, 0}, std::array{-EINTR, 0, 0}, std::array{-EINPROGRESS, 0, 0},
+        std::array{-EINTR, -ECONNREFUSED, -ECONNREFUSED}}) {
+    script s;
+    unsigned connects = 0;
+    s.on_submit = [&](const sent& x) {
+      if (x.opcode != IORING_OP_POLL_ADD)
+        return s.complete(x.name, ++connects == 1 ? first : second);
+      CHECK(x.events == POLLOUT);
+      s.complete(x.name, POLLOUT);
+    };
+    std::int32_t res = 1;
+    CHECK_FALSE(
+        scripted::run(s, [&] { res = perform_entry(entry_of(IORING_OP_CONNECT), never_ns); }));
+    CHECK(res == meant);
+    CHECK(connects == 2);
+    CHECK(s.count(IORING_OP_POLL_ADD) == 1);
+  }
+  script s;
+  s.answer_all(-EISCONN);
+  std::int32_t res = 0;
+  CHECK_FALSE(
+      scripted::run(s, [&] { res = perform_entry(entry_of(IORING_OP_CONNECT), never_ns); }));
+  CHECK(res == -EISCONN);
+}
+
+TEST_CASE("perform: C3 a close that was interrupted has closed") {
+  script s;
+  s.answer_all(-EINTR);
+  std::int32_t res = 1;
+  CHECK_FALSE(scripted::run(s, [&] { res = perform_entry(entry_of(IORING_OP_CLOSE), never_ns); }));
+  CHECK(res == 0);
+  CHECK(s.count(IORING_OP_CLOSE) == 1);
 }
 
 TEST_CASE("perform: EAGAIN of what cannot be polled for is the answer") {

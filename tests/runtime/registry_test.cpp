@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 #include <vector>
 
 #include "coir/runtime.hpp"
@@ -21,9 +23,15 @@ namespace {
 
 std::vector<runtime_core*> listed() {
   std::vector<runtime_core*> all;
-  for_each_core([&](runtime_core& c) { all.push_back(&c); });
-  return all;
+  for (std::uint32_t serial = 0;;) {
+    const visit core = core_after(serial);
+    if (!core) return all;
+    serial = core->serial;
+    all.push_back(&*core);
+  }
 }
+
+runtime_core* found(std::uint32_t serial) { return &*find_core(serial); }
 
 }  // namespace
 
@@ -35,14 +43,38 @@ TEST_CASE("registry: a runtime is found by its serial from its creation to its e
   REQUIRE(two != nullptr);
   const std::uint32_t gone = one->serial;
   CHECK(gone != two->serial);
-  CHECK(find_core(gone) == one.get());
-  CHECK(find_core(two->serial) == two.get());
+  CHECK(found(gone) == one.get());
+  CHECK(found(two->serial) == two.get());
   CHECK(std::ranges::count(listed(), one.get()) == 1);
   one.reset();
-  CHECK(find_core(gone) == nullptr);
-  CHECK(find_core(two->serial) == two.get());
+  CHECK_FALSE(find_core(gone));
+  CHECK(found(two->serial) == two.get());
   one = scripted::make_core(s);
   CHECK(one->serial != gone);
+}
+
+TEST_CASE("registry: a runtime that somebody looks into is destroyed only when he has gone") {
+  scripted::script s;
+  auto core = scripted::make_core(s);
+  REQUIRE(core != nullptr);
+  const std::uint32_t serial = core->serial;
+  std::atomic<bool> destroyed{false};
+  std::thread destroyer;
+  {
+    const visit guest = find_core(serial);
+    const visit visitor = core_after(serial - 1);
+    REQUIRE(&*guest == &*visitor);
+    REQUIRE(guest->guests.load() == 1);
+    REQUIRE(guest->visitors.load() == 1);
+    destroyer = std::thread([&] {
+      core.reset();
+      destroyed = true;
+    });
+    while (find_core(serial)) std::this_thread::yield();
+    CHECK_FALSE(destroyed);
+  }
+  destroyer.join();
+  CHECK(destroyed);
 }
 
 TEST_CASE("registry: the child of a fork knows that its runtimes are inherited") {
