@@ -161,7 +161,8 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
     if (auto checked = check_backend(o); !checked) return fail(checked.error());
     make = [](unsigned, const options& all) { return make_uring(all.ring_entries, all.log); };
   }
-  if (const char* const why = arch::refusal()) {
+  if (const char* const why = arch::refusal();
+      why != nullptr && !COIR_MUTANT(shadow_stack_accepted)) {
     o.log({log_record::level::error, why});
     return fail(std::errc::operation_not_supported);
   }

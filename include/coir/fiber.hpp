@@ -171,7 +171,10 @@ template <class F>
 /// Starts `callable()` on a fiber of the caller's runtime. Waits (parks) for a free record until
 /// `options.until`; a refused spawn gives a handle whose join returns the error. Fibers only; on a
 /// plain thread use runtime::spawn. Errors, by join: errc::not_in_fiber, errc::shutting_down,
-/// invalid_argument (sw, stack_bytes, worker), timed_out.
+/// invalid_argument (sw, stack_bytes, worker), timed_out. A callable, or an answer, of more than 64
+/// bytes or aligned to more than 16 does not fit the record and gets one allocation: when that
+/// fails, spawn throws std::bad_alloc. It also throws what moving or copying `callable` throws. In
+/// both cases nothing was started, and the record has gone back.
 template <class F>
 [[nodiscard]] detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
                                          const site& where = site::here()) {
@@ -179,7 +182,7 @@ template <class F>
 }
 
 /// spawn that never waits: errc::arena_full, errc::mailbox_full (with options.worker) at once
-/// instead.
+/// instead. Throws as spawn does: std::bad_alloc for a callable or an answer that does not fit.
 template <class F>
 [[nodiscard]] result<detail::handle_of<F>> try_spawn(F&& callable,
                                                      const spawn_options& options = {},

@@ -75,12 +75,14 @@ class COIR_API runtime {
     return made.join();
   }
 
-  /// coir::spawn from any thread; before start it queues.
+  /// coir::spawn from any thread; before start it queues. Throws as that does: std::bad_alloc when
+  /// there is no memory for a callable or an answer that does not fit the record.
   template <class F>
   [[nodiscard]] detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
                                            const site& where = site::here()) {
     return detail::spawn_waiting(core_.get(), std::forward<F>(callable), options, where);
   }
+  /// coir::try_spawn from any thread; throws likewise.
   template <class F>
   [[nodiscard]] result<detail::handle_of<F>> try_spawn(F&& callable,
                                                        const spawn_options& options = {},

@@ -23,7 +23,9 @@ class COIR_API scope {
   ~scope();
 
   /// Spawns a child; the handle may be dropped. Fibers only. Errors, by the handle: those of
-  /// coir::spawn, and operation_canceled after cancel.
+  /// coir::spawn, and operation_canceled after cancel. Throws as that does (std::bad_alloc when
+  /// there is no memory for a callable or an answer that does not fit the record); then there is no
+  /// child.
   template <class F>
   detail::handle_of<F> spawn(F&& callable, const spawn_options& options = {},
                              const site& where = site::here()) {

@@ -1,5 +1,6 @@
 // failures.cpp: a whole life of a runtime, again and again, and each time something else cannot be
-// had: the i-th allocation, the i-th mapping, the i-th step of making a ring, the i-th thread.
+// had: the i-th allocation by operator new, the i-th by malloc or calloc, the i-th mapping, the
+// i-th step of making a ring, the i-th thread.
 //
 //   failures KIND once    that one alone
 //   failures KIND ever    that one and every later one, until the runtime is gone
@@ -7,7 +8,11 @@
 //
 // Always true:
 //   - Each life ends: with success (what failed could be done without), with an error, or with
-//     std::bad_alloc where a closure or an answer is too large for a record. Never by abort.
+//     std::bad_alloc where a closure or an answer is too large for a record. Never by abort. From C
+//     nothing is thrown: its life is in a noexcept function, outside of every try.
+//   - The library allocates by operator new alone. By malloc and calloc it is libc that allocates
+//     for it (for a thread), and libstdc++ (for an exception): this program's own stand before
+//     theirs, also for the code of other shared objects, where the linker's --wrap would not reach.
 //   - After each life as much is allocated and mapped, and as many descriptors and threads are
 //     there, as before it.
 //   - A life in which nothing failed succeeds; a sweep in which no life failed has failed.
@@ -23,6 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -48,7 +54,7 @@ namespace {
 
 // -- what fails, and when
 
-enum class kind : int { none, allocation, mapping, ring, thread };
+enum class kind : int { none, allocation, libc, mapping, ring, thread };
 
 std::atomic<kind> failing{kind::none};
 std::atomic<long> asked{0};     // how many of that kind, in this life
@@ -67,11 +73,17 @@ bool fails(kind what) noexcept {
 std::atomic<long> allocated{0};
 std::atomic<long> mapped_bytes{0};
 
+// What malloc and calloc are in glibc under names that nobody takes the place of.
+extern "C" {
+void* __libc_malloc(std::size_t bytes);
+void* __libc_calloc(std::size_t count, std::size_t bytes);
+}
+
 void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
   if (fails(kind::allocation)) return nullptr;
   void* const place =
       alignment <= alignof(std::max_align_t)
-          ? std::malloc(bytes != 0 ? bytes : 1)
+          ? __libc_malloc(bytes != 0 ? bytes : 1)
           : std::aligned_alloc(alignment, (bytes + alignment - 1) & ~(alignment - 1));
   if (place != nullptr) allocated.fetch_add(1);
   return place;
@@ -109,6 +121,19 @@ void operator delete(void* p, std::align_val_t) noexcept { free_one(p); }
 void operator delete[](void* p, std::align_val_t) noexcept { free_one(p); }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept { free_one(p); }
 void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { free_one(p); }
+
+extern "C" {
+void* malloc(std::size_t bytes) {
+  if (!fails(kind::libc)) return __libc_malloc(bytes);
+  errno = ENOMEM;
+  return nullptr;
+}
+void* calloc(std::size_t count, std::size_t bytes) {
+  if (!fails(kind::libc)) return __libc_calloc(count, bytes);
+  errno = ENOMEM;
+  return nullptr;
+}
+}
 
 // The linker gives the library these instead of the real ones (--wrap).
 extern "C" {
@@ -277,7 +302,7 @@ coir::result<> live() {
 }
 
 /// The same for C: a negative errno, or 0.
-intptr_t live_in_c() {
+intptr_t live_in_c() noexcept {
   coir_config config{};
   config.size = sizeof config;
   config.workers = 2;
@@ -298,8 +323,8 @@ intptr_t live_in_c() {
 }
 
 end one_life() {
+  if (live_in_c() < 0) return end::error;
   try {
-    if (live_in_c() < 0) return end::error;
     return live() ? end::good : end::error;
   } catch (const std::bad_alloc&) {
     return end::threw;
@@ -365,6 +390,34 @@ int sweep(kind what, bool from_then_on) {
   }
 }
 
+/// The first life of a process each time: later ones find what libc made for its threads, and ask
+/// for nothing. What stays behind is then not to be told from what is made once and kept.
+int sweep_fresh(kind what, bool from_then_on) {
+  constexpr int nothing_failed = 8;
+  long ends[3] = {};
+  for (long i = 1;; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      fails_at = i;
+      ever = from_then_on;
+      failing = what;
+      const end how = one_life();
+      failing = kind::none;
+      ::_exit(static_cast<int>(how) + (failed == 0 ? nothing_failed : 0));
+    }
+    int status = 0;
+    if (child < 0 || ::waitpid(child, &status, 0) != child) return 3;
+    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (code == nothing_failed) {
+      std::printf("%ld lives: %ld did without, %ld ended with an error, %ld with bad_alloc\n",
+                  i - 1, ends[0], ends[1], ends[2]);
+      return ends[1] + ends[2] != 0 ? 0 : 1;
+    }
+    if (code < 0 || code > 2) return std::printf("number %ld: status %#x\n", i, status), 1;
+    ++ends[code];
+  }
+}
+
 int plan(kind what) {
   asked = 0;
   fails_at = 0;
@@ -380,6 +433,7 @@ int plan(kind what) {
 int main(int count, char** words) {
   const std::string_view what = count > 1 ? words[1] : "", mode = count > 2 ? words[2] : "";
   const kind wanted = what == "allocation" ? kind::allocation
+                      : what == "libc"     ? kind::libc
                       : what == "mapping"  ? kind::mapping
                       : what == "ring"     ? kind::ring
                       : what == "thread"   ? kind::thread
@@ -387,6 +441,7 @@ int main(int count, char** words) {
   if (wanted == kind::none) return 2;
   std::setvbuf(stdout, nullptr, _IOLBF, 4096);
   if (wanted == kind::ring && !trap_ring_making()) return 77;
+  if (wanted == kind::libc && mode != "plan") return sweep_fresh(wanted, mode == "ever");
   // What is made once and kept (tables, the unwinder's, the book of runtimes) is made now.
   for (int i = 0; i < 3; ++i)
     if (one_life() != end::good) return 3;

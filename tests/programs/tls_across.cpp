@@ -7,8 +7,12 @@
 //     no such use, and with 2 when no function switches: then nothing was looked at.
 //   - An address of a thread is the thread pointer itself and what __tls_get_addr, __errno_location
 //     and their like answer; it is followed through registers and stack slots along every path.
-//   - A switch is the inlined form, a call of the out-of-line forms, or a call of any function that
-//     comes to one by direct calls.
+//   - A switch is the inlined form, a call of the out-of-line forms, every call through a pointer
+//     (it may lead to the body of a fiber), or a call of any function that comes to one of these.
+//   - Code that no instruction names (a table of jumps or an exception leads there) is read as if
+//     nothing had been asked before it. To merge all that might lead there names dead registers.
+//   - Whoever runs on a stack that no other thread goes on with, a signal handler or the loop of a
+//     worker, switches without harm: one list has them by name.
 //
 // Comes from: tls_across.sh.   Goes to: nothing.
 #include <array>
@@ -25,12 +29,13 @@
 namespace {
 
 using address = std::uint64_t;
-enum : unsigned { fresh = 1, stale = 2 };  // of this thread; kept over a switch
+// Of this thread; kept over a switch; the address of a function that answers such an address.
+enum : unsigned { fresh = 1, stale = 2, giver = 4 };
 
 struct instruction {
   std::string name;
   std::vector<std::string> operands;
-  std::string target;  // <symbol> of a jump or call, without the offset
+  std::string target;  // <symbol> of a jump or call, or of what it reads, without its @version
   address to = 0;      // where a jump goes
   std::string text;
 };
@@ -75,10 +80,15 @@ void read_line(const std::string& line) {
     return;
   }
   std::string rest = line.substr(colon + 1);
-  if (const std::size_t note = rest.find(arm ? "//" : "#"); note != rest.npos && !arm)
-    rest.resize(note);
-  std::istringstream words(rest);
   instruction i;
+  if (const std::size_t note = rest.find('#'); note != rest.npos && !arm) {
+    // A place that the loader fills with the address of another library's function.
+    const std::size_t symbol = rest.find('<', note), version = rest.find('@', note);
+    if (symbol < version && version != rest.npos)
+      i.target = rest.substr(symbol + 1, version - symbol - 1);
+    rest.resize(note);
+  }
+  std::istringstream words(rest);
   i.text = rest;
   words >> i.name;
   while (i.name == "bnd" || i.name == "notrack" || i.name == "rep" || i.name == "lock" ||
@@ -87,7 +97,7 @@ void read_line(const std::string& line) {
   std::string operands;
   std::getline(words, operands);
   if (const std::size_t symbol = operands.find('<'); symbol != operands.npos) {
-    i.target = operands.substr(symbol + 1, operands.rfind('>') - symbol - 1);
+    i.target = operands.substr(symbol + 1, operands.find_first_of("@>", symbol) - symbol - 1);
     operands.resize(symbol);
     std::istringstream last(
         operands.substr(operands.find_last_of(", \t", operands.find_last_not_of(" \t")) + 1));
@@ -102,7 +112,6 @@ void read_line(const std::string& line) {
 }
 
 // -- registers and places
-
 std::string canonical(std::string r) {
   if (arm) {
     if (r.size() > 1 && r[0] == 'w' && std::isdigit(static_cast<unsigned char>(r[1]))) r[0] = 'x';
@@ -146,7 +155,6 @@ void set(state& s, const std::string& place, unsigned to) {
 }
 
 // -- what kind of instruction
-
 bool is_call(const instruction& i) {
   return i.name == "call" || i.name == "callq" || i.name == "bl" || i.name == "blr";
 }
@@ -160,6 +168,15 @@ bool is_branch(const instruction& i) {
 bool ends(const instruction& i) {
   return starts(i.name, "ret") || i.name == "ud2" || i.name == "int3" || i.name == "hlt" ||
          i.name == "brk" || i.name == "udf";
+}
+/// Through a pointer. A place that the loader fills is none: it names who is called.
+bool is_indirect(const instruction& i) {
+  return (is_call(i) || is_jump(i)) && i.to == 0 && i.target.empty();
+}
+/// Between functions and before loops.
+bool pads(const instruction& i) {
+  return has(i.name, "nop") || i.name == "int3" || i.name == "udf" ||
+         (i.name == "xchg" && i.operands.size() == 2 && i.operands[0] == i.operands[1]);
 }
 bool gives_address(const std::string& target) {
   for (const char* const each :
@@ -206,6 +223,29 @@ std::string function_of(address at) {
   return name;
 }
 
+/// Whoever is let off: it begins and ends on one thread, whatever it calls. A signal handler, the
+/// first function of a thread with the loop of a worker in it, and who calls options::log, which
+/// must not park.
+bool stays_on_its_thread(const std::string& function) {
+  for (const char* const each : {"EiP9siginfo_tPv", "St6thread11_State_implI",
+                                 "12runtime_core4workE", "6worker3runE", "6worker13count_ignoredE"})
+    if (has(function, each)) return true;
+  return function == "main";
+}
+
+/// aarch64 asks a descriptor for the offset of a thread-local by a call that keeps every other
+/// register: adrp x0, ldr x1 from there, add x0, blr x1.
+bool asks_descriptor(address at, const instruction& i) {
+  if (i.name != "blr") return false;
+  auto before = code.find(at);
+  const auto is_before = [&](const char* name, const std::string& to) {
+    if (before == code.begin()) return false;
+    const instruction& it = (--before)->second;
+    return it.name == name && it.operands.size() > 1 && it.operands[0] == to;
+  };
+  return is_before("add", "x0") && is_before("ldr", i.operands[0]) && is_before("adrp", "x0");
+}
+
 /// Everybody who switches, by its own hand or by that of others.
 void find_switching() {
   for (const auto& [leaves, resumes] : inlined) switching.insert(function_of(leaves));
@@ -215,26 +255,25 @@ void find_switching() {
     more = false;
     for (const auto& [at, i] : code) {
       if (!is_call(i) && !is_jump(i)) continue;
-      std::string target = i.target;
-      if (const std::size_t plt = target.find("@plt"); plt != target.npos) target.resize(plt);
-      if (!is_switch_symbol(target) && (switching.count(target) == 0 || names.count(target) == 0))
+      const bool anywhere = is_call(i) && is_indirect(i) && !asks_descriptor(at, i);
+      if (!anywhere && !is_switch_symbol(i.target) &&
+          (switching.count(i.target) == 0 || names.count(i.target) == 0))
         continue;
       const std::string caller = function_of(at);
-      if (caller != target && !is_switch_symbol(caller)) more |= switching.insert(caller).second;
+      if (stays_on_its_thread(caller)) continue;
+      if (caller != i.target && !is_switch_symbol(caller)) more |= switching.insert(caller).second;
     }
   }
 }
 
-bool calls_a_switch(const instruction& i) {
-  std::string target = i.target;
-  if (const std::size_t plt = target.find("@plt"); plt != target.npos) target.resize(plt);
-  return is_switch_symbol(target) || switching.count(target) != 0;
+bool calls_a_switch(address at, const instruction& i) {
+  if (stays_on_its_thread(function_of(at))) return false;
+  if (is_indirect(i)) return true;
+  return is_switch_symbol(i.target) || switching.count(i.target) != 0;
 }
 
 // -- one step
-
 std::set<std::string> reports;
-
 void report(address at, const std::string& place) {
   std::ostringstream line;
   line << function_of(at) << ": " << std::hex << at << ":" << code[at].text << "   (" << place
@@ -245,7 +284,7 @@ void report(address at, const std::string& place) {
 void cross(state& s, bool (*survives)(const std::string&)) {
   state after;
   for (const auto& [place, what] : s)
-    if (survives(place)) after[place] = (what & fresh) != 0 ? stale : what;
+    if (survives(place)) after[place] = (what & fresh) != 0 ? (what & ~fresh) | stale : what;
   s = after;
 }
 
@@ -264,30 +303,27 @@ std::vector<std::string> registers_in(const std::string& operand) {
   return all;
 }
 
-/// aarch64 asks a descriptor for the offset of a thread-local by a call that keeps every other
-/// register.
-bool asks_descriptor(address at, const instruction& i) {
-  if (i.name != "blr") return false;
-  const instruction& before = std::prev(code.find(at))->second;
-  return before.name == "add" && before.operands.size() == 3 && before.operands[0] == "x0" &&
-         before.operands[1] == "x0";
-}
-
 void step(address at, const instruction& i, state& s) {
   if (is_call(i)) {
     for (const auto& o : i.operands)
       for (const auto& r : registers_in(o))
         if ((look(s, r) & stale) != 0) report(at, r);
-    if (calls_a_switch(i)) return cross(s, survives_call);
     if (asks_descriptor(at, i)) return set(s, "x0", 0);
+    // Weak functions of other libraries are called through a register.
+    const bool by_register = i.operands.size() == 1 && starts(i.operands[0], "*%");
+    const bool gives =
+        gives_address(i.target) || (by_register && (look(s, i.operands[0].substr(1)) & giver) != 0);
+    if (!gives && calls_a_switch(at, i)) return cross(s, survives_call);
     state after;
     for (const auto& [place, what] : s)
       if (survives_call(place)) after[place] = what;
     s = after;
-    if (gives_address(i.target)) s[arm ? "x0" : "%rax"] = fresh;
+    if (gives) s[arm ? "x0" : "%rax"] = fresh;
     return;
   }
   if (i.operands.empty() || is_branch(i) || is_jump(i)) return;
+  if ((i.name == "xor" || i.name == "sub") && i.operands[0] == i.operands.back())
+    return set(s, canonical(i.operands[0]), 0);  // nothing is used: it becomes 0
   const bool compares = starts(i.name, "cmp") || starts(i.name, "test") || starts(i.name, "tst") ||
                         starts(i.name, "ccmp");
   const bool stores = arm && (starts(i.name, "st"));
@@ -337,7 +373,8 @@ void step(address at, const instruction& i, state& s) {
   const bool carries = starts(i.name, "mov") || starts(i.name, "lea") || starts(i.name, "add") ||
                        starts(i.name, "sub") || starts(i.name, "cmov") || starts(i.name, "csel") ||
                        loads || stores;
-  unsigned what = carries && !from_memory ? sources & fresh : 0;
+  unsigned what = carries && !from_memory ? sources & (fresh | giver) : 0;
+  if (gives_address(i.target)) what = giver;
   const bool keeps = starts(i.name, "add") || starts(i.name, "sub") || starts(i.name, "cmov");
   const bool base = arm ? i.name == "mrs" && has(i.text, "tpidr_el0")
                         : has(i.text, "%fs:0x0,") || has(i.text, "%fs:0,");
@@ -368,22 +405,28 @@ void flow() {
     if (grown) todo.push_back(to);
   };
   for (const auto& [at, name] : functions) reach(at, {});
-  while (!todo.empty()) {
+  auto unseen = code.begin();
+  const auto take_unseen = [&] {
+    for (; todo.empty() && unseen != code.end(); ++unseen)
+      if (!pads(unseen->second) && before.count(unseen->first) == 0) reach(unseen->first, {});
+    return !todo.empty();
+  };
+  while (!todo.empty() || take_unseen()) {
     const address at = todo.back();
     todo.pop_back();
     const auto here = code.find(at);
     state s = before[at];
     if (const auto leaves = inlined.find(at); leaves != inlined.end()) {
-      cross(s, survives_inlined);
+      if (!stays_on_its_thread(function_of(at))) cross(s, survives_inlined);
       reach(leaves->second, s);
       continue;
     }
     step(at, here->second, s);
     if (is_branch(here->second) || is_jump(here->second)) {
       // A jump to the start of another function hands it nothing that it would know of.
-      if (here->second.to != 0 && functions.count(here->second.to) == 0) reach(here->second.to, s);
-      if (here->second.to != 0 && has(functions[here->second.to], ".cold"))
-        reach(here->second.to, s);
+      const address to = here->second.to;
+      const auto entry = functions.find(to);
+      if (to != 0 && (entry == functions.end() || has(entry->second, ".cold"))) reach(to, s);
     }
     if (is_jump(here->second) || ends(here->second)) continue;
     if (const auto next = std::next(here); next != code.end() && functions.count(next->first) == 0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tls_across.sh: A1: no function of ours keeps an address of its thread (errno's, a thread-local's,
+# tls_across.sh: A2: no function of ours keeps an address of its thread (errno's, a thread-local's,
 # the thread pointer) over a switch, its own or one that it calls: a fiber may go on elsewhere.
 #
 # Always true:
@@ -30,7 +30,8 @@ for compiler in "${compilers[@]}"; do
     "$compiler" -std=c++20 "$level" -fPIC -shared -I"$SOURCE_DIR" "$programs/tls_across_wrong.cpp" \
       "$switch" -o "$work/wrong.so" || exit 1
     said=$(check "$work/wrong.so") && { echo "$compiler $level: nothing wrong was seen"; exit 1; }
-    for name in wrong_in_place wrong_called wrong_far wrong_spilled; do
+    for name in wrong_in_place wrong_called wrong_far wrong_spilled wrong_indirect \
+      wrong_far_indirect wrong_at_a_meeting; do
       [[ $said == *"$name:"* ]] || { echo "$compiler $level: $name was not seen"; exit 1; }
     done
     [[ $said != *right_* ]] || { echo "$compiler $level: what is right was named: $said"; exit 1; }

@@ -1,5 +1,5 @@
 // tls_across_wrong.cpp: functions that keep an address of their thread over a switch, in each way
-// there is, and two that do not. The check has to tell them apart.
+// there is, and some that do not. The check has to tell them apart.
 //
 // Always true:
 //   - Compiled, never run.
@@ -50,10 +50,44 @@ int wrong_spilled(context& from, context& to, int* a, int* b, int* c, int* d, in
   return errno;
 }
 
+/// As the entry of a fiber calls its body: it may come back on another worker.
+int wrong_indirect(void (*body)()) {
+  errno = 1;
+  body();
+  return errno;
+}
+
+[[gnu::noinline]] void calls(void (*body)()) {
+  body();
+  asm volatile("");
+}
+
+int wrong_far_indirect(void (*body)()) {
+  errno = 1;
+  calls(body);
+  return errno;
+}
+
+/// Both arms of a condition reach the last line; only one of them has been elsewhere.
+int wrong_at_a_meeting(context& from, context& to, int* a) {
+  errno = *a;
+  if (*a > 5) {
+    coir::arch::switch_called(from, to);
+    *a = 7;
+  }
+  return errno + *a;
+}
+
 int right_value(context& from, context& to) {
   const int before = mark + errno;
   coir::arch::switch_inlined(from, to);
   return before;
+}
+
+int right_indirect(void (*body)()) {
+  mark = errno;
+  body();
+  return 2;
 }
 
 int right_before(context& from, context& to) {

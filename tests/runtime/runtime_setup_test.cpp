@@ -1,5 +1,5 @@
 // runtime_setup_test.cpp: what options and the environment make of a runtime: the backend, the
-// number of workers, and stacks that keep nothing.
+// number of workers, stacks that keep nothing, and none at all where fibers cannot run.
 //
 // Always true:
 //   - The environment is as before when a test has ended.
@@ -16,6 +16,7 @@
 
 #include "coir/coir.hpp"
 #include "runtime/runtime.hpp"
+#include "tests/arch/pretended_status.hpp"
 #include "tests/test_options.hpp"
 
 namespace {
@@ -139,3 +140,32 @@ TEST_CASE(
   CHECK(secrets_found(true) == 0);
   CHECK(secrets_found(false) > deep_bytes / 2);  // else the look above would prove nothing
 }
+
+#if COIR_CAN_PRETEND
+
+TEST_CASE(
+    "runtime_setup: A13 on a thread with a shadow stack there is no runtime, and one line says "
+    "why") {
+  enum { made_one, other_code, other_log, refused };
+  const auto create = [] {
+    coir::options o = small();
+    std::string said;
+    unsigned lines = 0;
+    o.log = [&](const coir::log_record& l) {
+      said += l.text;
+      lines += l.severity == coir::log_record::level::error ? 1 : 100;
+    };
+    const auto made = coir::runtime::create(std::move(o));
+    if (made) return made_one;
+    if (made.error() != std::errc::operation_not_supported) return other_code;
+    const bool told = lines == 1 && said.find("shadow stack (CET)") != said.npos &&
+                      said.find("GLIBC_TUNABLES=") != said.npos;
+    return told ? refused : other_log;
+  };
+  const int without = coir::test::asked_with(0, create);
+  if (without == coir::test::cannot_pretend) return;
+  CHECK(without == made_one);
+  CHECK(coir::test::asked_with(1, create) == refused);
+}
+
+#endif
