@@ -2,7 +2,7 @@
 #
 # Always true: every entry has a time limit, and tests of ours never share a port, so entries may
 # run side by side.
-set(COIR_TEST_SECONDS 120 CACHE STRING "Time limit of one ctest entry")
+set(COIR_TEST_SECONDS 300 CACHE STRING "Time limit of one ctest entry")
 
 # What runs on an emulated CPU: everything about switches, stacks and memory, and the rooms above
 # them in the simulated world. The rest asks for io_uring or seccomp, which qemu does not have.

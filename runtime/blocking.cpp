@@ -30,9 +30,10 @@ std::error_code offload(offload_function run, void* argument, deadline until) no
   if (refused) {
     const std::error_code code = refused.code();
     if (code != errc::offload_full && core->offload().tell_of_no_thread())
-      core->log(log_record::level::error,
-                "no thread for coir::blocking: " + code.message() +
-                    ": raise `ulimit -u` or pids.max of the control group");
+      core->chosen.log(
+          {log_record::level::error,
+           "no thread for coir::blocking: raise `ulimit -u` or pids.max of the control "
+           "group, or give the process more memory"});
     return code;
   }
   if (why == woken::by_item) return {};

@@ -33,6 +33,12 @@ class mailbox {
 
   /// False when full. Any thread.
   bool send(record& fiber) noexcept {
+    return send(fiber, [] {});
+  }
+  /// accepted() is called when the record has its place and nobody can take it out yet; not when
+  /// the mailbox is full.
+  template <class Accepted>
+  bool send(record& fiber, Accepted accepted) noexcept {
     std::uint64_t tail = tail_.load(std::memory_order_relaxed);
     for (;;) {
       // acquire: pairs with the release in take(): the reader has moved on, so the count below is
@@ -50,7 +56,9 @@ class mailbox {
       if (lag == 0) {
         // relaxed: the CAS only hands out the slot; `turn` publishes what is put into it.
         if (!tail_.compare_exchange_weak(tail, tail + 1, std::memory_order_relaxed)) continue;
+        accepted();
         s.what = &fiber;
+        // release: pairs with the acquire in take().
         s.turn.store(tail + 1, std::memory_order_release);
         return true;
       }

@@ -123,9 +123,6 @@ task* new_task(runtime_core* core, const spawn_options& options, const site& whe
 namespace {
 
 bool mail_to(runtime_core& core, record& r, unsigned target) noexcept {
-  // release: the worker that gets the record's link before its mail asks `home` first, with
-  // acquire.
-  r.home.store(target, std::memory_order_release);
   if (core.at(target).send(r)) return true;
   if (worker* const here = worker::current()) ++here->counts().mailbox_refused;
   return false;

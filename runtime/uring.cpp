@@ -152,15 +152,17 @@ void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
 }
 
 /// The kernel has refused to let us sleep in the ring: sleeps beside it, until the bell rings at
-/// the latest.
-void uring::back_off(std::int64_t until_ns) const noexcept {
+/// the latest. A bell that has rung and that no read has heard sounds on, and keeps nobody awake.
+void uring::back_off(std::int64_t until_ns) noexcept {
   constexpr std::int64_t moment_ns = 1'000'000;
   const std::int64_t left =
       until_ns == never_ns ? moment_ns : std::min(until_ns - now_ns(), moment_ns);
   if (left <= 0) return;
   const timespec limit{0, static_cast<long>(left)};
   pollfd bell{bell_fd_, POLLIN, 0};
-  (void)::ppoll(&bell, 1, &limit, nullptr);
+  if (::ppoll(&bell, 1, &limit, nullptr) <= 0) return;
+  (void)io_uring_submit_and_get_events(&ring_);
+  if (io_uring_cq_ready(&ring_) == 0) ::nanosleep(&limit, nullptr);
 }
 
 /// Where nobody may sleep in io_uring_enter: the ring is looked at every few milliseconds, because

@@ -51,7 +51,7 @@ class uring final : public backend {
   void enter(unsigned wanted, std::int64_t until_ns) noexcept;
   int sleep(unsigned wanted, const __kernel_timespec* limit) noexcept;
   int sleep_elsewhere(const __kernel_timespec* limit) noexcept;
-  void back_off(std::int64_t until_ns) const noexcept;
+  void back_off(std::int64_t until_ns) noexcept;
   unsigned flags_of_queue() const noexcept;
 
   io_uring ring_;

@@ -289,7 +289,12 @@ bool worker::spin() noexcept {
 }
 
 bool worker::send(record& fiber) noexcept {
-  if (!mail_.send(fiber)) return COIR_MUTANT(full_mailbox_drops);
+  // Only now it has a home: who cancels a scope from another thread asks for it, and a worker that
+  // was never going to get the record would believe itself its owner.
+  // release: the worker that gets the record's link before its mail asks `home` first, with
+  // acquire.
+  const auto at_home = [&] { fiber.home.store(settings_.index, std::memory_order_release); };
+  if (!mail_.send(fiber, at_home)) return COIR_MUTANT(full_mailbox_drops);
   ring();
   return true;
 }

@@ -156,5 +156,6 @@ TEST_CASE("watch: A18 a std::mutex that a parked fiber holds is suspected by nam
   CAPTURE(end.text);
   CHECK(end.code == 0);
   CHECK(end.says("OS mutex held by a parked fiber?"));
-  CHECK(end.says("'wants'"));
+  // The thread sanitizer keeps a signal back while its thread waits for a mutex.
+  if (!COIR_TSAN) CHECK(end.says("'wants'"));
 }
