@@ -62,6 +62,8 @@ class backend {
   /// Hands over what was submitted; sleeps until a completion, wake() or `until_ns` (no_wait_ns:
   /// not at all).
   virtual void wait(std::int64_t until_ns) noexcept = 0;
+  /// True when the last wait() is known to have ended before its time came. False says nothing.
+  virtual bool woke_early() const noexcept { return false; }
   /// Delivers every completion there is; how many.
   virtual unsigned reap(completion_sink sink) noexcept = 0;
   /// True when wait would find something: entries to hand over, or completions that are ready.

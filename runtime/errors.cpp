@@ -16,7 +16,8 @@ const char* text_of(errc e) noexcept {
     case errc::resumed_twice:
       return "this resumption was used before: resume or discard it once";
     case errc::stale_handle:
-      return "the fiber that this id names has ended";
+      return "the fiber that this id names has ended: keep a handle where the end must not be "
+             "missed";
     case errc::already_joined:
       return "this handle gave its answer away or was detached: join a fiber once";
     case errc::arena_full:
@@ -30,9 +31,11 @@ const char* text_of(errc e) noexcept {
              "try_spawn, or raise the bound";
     case errc::deadlock:
       return "nothing that is left could ever end this wait: a fiber waits for itself, or every "
-             "fiber is parked with nothing under way";
+             "fiber is parked with nothing under way: give the wait a deadline, or let somebody "
+             "end it";
     case errc::shutting_down:
-      return "the runtime is shutting down and takes no new work";
+      return "the runtime is shutting down and takes no new work: spawn before, or make another "
+             "runtime";
     case errc::survivors:
       return "the time for shutdown is over and fibers are still alive: the log names them; they "
              "did not end when cancelled";
@@ -40,13 +43,15 @@ const char* text_of(errc e) noexcept {
       return "this call parks and needs a fiber: use coir::run, runtime::spawn, or the blocking "
              "system call";
     case errc::wrong_operation:
-      return "the operation cannot be used in this way";
+      return "not for this fiber: move_to needs one that was spawned with a cross_thread switcher";
     case errc::backend_refused:
       return "the kernel refused io_uring: the log line names the cause and the remedy";
     case errc::not_parked:
-      return "the fiber is not ready to run on this worker";
+      return "the fiber is not ready to run on this worker: it waits for something, or lives on "
+             "another "
+             "one: yield, or end what it waits for";
     case errc::finished:
-      return "the fiber has ended";
+      return "the fiber has ended: join its handle for the answer";
     case errc::not_started:
       return "the runtime has not been started: call start or run";
     case errc::already_started:

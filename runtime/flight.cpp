@@ -34,6 +34,7 @@ int flight::start(pending& p) noexcept {
     p.fd = p.entry->fd;
   }
   if ((!line_.empty() && !COIR_MUTANT(line_overtaken)) || !launch(p)) {
+    if (COIR_MUTANT(failed_submit_ends)) return -EAGAIN;
     line_.push_back(p);
     ++in_line_;
   }
@@ -46,7 +47,7 @@ bool flight::launch(pending& p) noexcept {
   if (name.raw == 0) return false;
   if (!outside_.submit(*p.entry, name, false)) {
     // The turn submits early; only if that gave no room the operation waits in line.
-    outside_.wait(no_wait_ns);
+    if (!COIR_MUTANT(full_queue_waits)) outside_.wait(no_wait_ns);
     if (!outside_.submit(*p.entry, name, false)) {
       tokens_.close(name);
       return false;

@@ -14,9 +14,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 #include "coir/scope.hpp"
 #include "runtime/perform.hpp"
@@ -64,9 +66,9 @@ bool is_scarcity(const std::error_code& e) noexcept {
 
 /// What accept(2) tells of one connection that failed while it waited; the next one may be good.
 bool is_of_the_peer(const std::error_code& e) noexcept {
-  return e == std::errc::connection_aborted || e == std::errc::protocol_error ||
-         e == std::errc::network_down || e == std::errc::network_unreachable ||
-         e == std::errc::host_unreachable;
+  static constexpr int errors[] = {ECONNABORTED, EPROTO,    ENOPROTOOPT, ENETDOWN,
+                                   ENETUNREACH,  EHOSTDOWN, ENONET,      EHOSTUNREACH};
+  return std::ranges::find(errors, e.default_error_condition().value()) != std::end(errors);
 }
 
 }  // namespace

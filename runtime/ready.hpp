@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <utility>
 
 #include "runtime/base.hpp"
 
@@ -52,6 +53,8 @@ class ready_ring {
     places_[tail_ & mask_] = &one;
     places_[++tail_ & mask_] = nullptr;
     if (front_ == nullptr) front_ = &one;
+    if (COIR_MUTANT(newest_ready_first))
+      std::swap(places_[head_ & mask_], places_[(tail_ - 1) & mask_]), front_ = &one;
   }
   /// The oldest member, null when there is none.
   T* pop_front() noexcept {

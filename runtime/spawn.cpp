@@ -53,7 +53,8 @@ record* wait_for_record(runtime_core& core, deadline until, refusal& why) {
     // sees it in its last look.
     for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
     waiter w;
-    why = refusal_of(wait_in(core.room, w, ns_of(until), true, [&] {
+    const std::int64_t until_ns = COIR_MUTANT(room_waited_for_ever) ? never_ns : ns_of(until);
+    why = refusal_of(wait_in(core.room, w, until_ns, true, [&] {
       return !take() && !core.stopping.load(std::memory_order_relaxed);
     }));
     core.starving.fetch_sub(1, std::memory_order_relaxed);
@@ -95,7 +96,8 @@ task* new_task(runtime_core* core, const spawn_options& options, const site& whe
   if (why) return nullptr;
   record* r = take_record(*core, core == own ? here : nullptr);
   if (r == nullptr) [[unlikely]] {
-    r = wait ? wait_for_record(*core, options.until, why) : nullptr;
+    const bool waits = wait || COIR_MUTANT(try_spawn_waits);
+    r = waits ? wait_for_record(*core, options.until, why) : nullptr;
     if (!wait) why = errc::arena_full;
     if (r == nullptr) return nullptr;
   }

@@ -125,6 +125,7 @@ void uring::wait(std::int64_t until_ns) noexcept {
 
 void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
   ++counts_.enters;
+  woke_early_ = false;
   int n = 0;
   if (wanted == 0) {
     n = io_uring_submit_and_get_events(&ring_);
@@ -137,6 +138,7 @@ void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
     } else {
       const __kernel_timespec limit{left / 1'000'000'000, left % 1'000'000'000};
       n = sleep(wanted, &limit);
+      woke_early_ = io_uring_cq_ready(&ring_) != 0;
     }
   }
   const unsigned flags = flags_of_queue();

@@ -37,6 +37,7 @@ class uring final : public backend {
   bool cancel(token target) noexcept override;
   bool cancel_fd(int fd) noexcept override;
   void wait(std::int64_t until_ns) noexcept override;
+  bool woke_early() const noexcept override { return woke_early_; }
   unsigned reap(completion_sink sink) noexcept override;
   bool pending() const noexcept override;
   bool ready() const noexcept override;
@@ -57,7 +58,8 @@ class uring final : public backend {
   io_uring ring_;
   int bell_fd_;
   bool bell_armed_ = false;
-  bool registered_ = false;     // with the thread that attached: ring_ knows its index there
+  bool registered_ = false;  // with the thread that attached: ring_ knows its index there
+  bool woke_early_ = false;
   bool stale_taskrun_ = false;  // the last enter left the flag and brought nothing
   mutable unsigned stale_looks_ = 0;
   std::uint64_t bell_value_ = 0;  // the kernel writes it when the bell rings

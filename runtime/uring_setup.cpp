@@ -87,7 +87,8 @@ std::string refusal_text(int error, unsigned entries, long sysctl) {
       return head + (error == EMFILE ? "EMFILE" : "ENFILE") + " (file descriptors, limit " +
              descriptors_text() + "): raise `ulimit -n`; each worker needs two";
     default:
-      return head + std::strerror(error) + " (kernel " + system.release + ")";
+      return head + std::strerror(error) + " (kernel " + system.release +
+             "): io_uring_setup(2) names the causes; Linux 6.1 or later is needed";
   }
 }
 

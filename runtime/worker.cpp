@@ -1,7 +1,7 @@
 // worker.cpp: the loop of one core, and what it serves in which order.
 //
 // Always true:
-//   - One turn: mail and wake links, ready fibers until the budget is used up, due timers, then one
+//   - One turn: mail and wake links, due timers, ready fibers until the budget is used up, then one
 //     visit to the backend.
 //   - Before a worker sleeps it announces it, and then looks once more into every inbox (bell.hpp).
 //
@@ -48,8 +48,9 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
     if (!COIR_MUTANT(wakes_when_idle) || ready_.empty()) take_wakes();
     no_stack_ = false;  // one that was given back elsewhere rang us: ask again
     given_seen_ = shared_.pool->given();
+    // The clock is not free: when something else has just ended a sleep, none is due.
+    if (!std::exchange(none_due_, false)) fire_timers();
     run_ready();
-    fire_timers();
     sleep_or_poll();
     outside_->reap({[](void* self, const completion& c) noexcept {
                       auto& w = *static_cast<worker*>(self);
@@ -207,7 +208,10 @@ void worker::sleep_or_poll() noexcept {
     const bool learns = rung_ && spin_ns_ < settings_.idle_spin_ns;
     const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
     const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
-    outside_->wait(std::min(timers_.next_deadline(), look_ns));
+    const std::int64_t due_ns =
+        COIR_MUTANT(sleep_ignores_timers) ? never_ns : timers_.next_deadline();
+    outside_->wait(std::min(due_ns, look_ns));
+    none_due_ = outside_->woke_early();
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.
     rung_ = !wakes_.empty() || !mail_.empty();

@@ -215,6 +215,7 @@ class worker {
   std::uint32_t given_seen_ = 0;  // of stacks::given(), before this turn asked for any
   std::int64_t spin_ns_ = 0;
   bool rung_ = false;         // a neighbour ended the last sleep
+  bool none_due_ = false;     // of the timers, in the turn that begins
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered
   std::uint32_t freed_ = 0;   // records given back for those who wait, who were not told yet
 

@@ -1,7 +1,9 @@
 // needs.hpp: the tests that cannot do with few fibers, by name, each with its reason.
 //
 // Always true:
-//   - This is the only place that excuses a test from COIR_TEST_OPTIONS; the list has five places.
+//   - This is the only place that excuses from COIR_TEST_OPTIONS a test that makes its runtime with
+//     tested(); the list has five places. The programs and C tests that set numbers of their own,
+//     because these are what they are about, are named in house_names_test.cpp.
 //   - Each name is that of a test case or of a script of tests/programs; the house test looks.
 //
 // Comes from: people.   Goes to: test_options.hpp, house_test.cpp.

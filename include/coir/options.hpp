@@ -30,8 +30,8 @@ struct log_record {
 };
 
 struct options {
-  unsigned workers =
-      0;  ///< threads; 0: the processors this process may use (affinity, cgroup quota)
+  unsigned workers = 0;  ///< threads, 1 to 256; 0: the processors this process may use (affinity,
+                         ///< cgroup quota), at most 256
   std::uint32_t fibers_max = 1u << 20;  ///< live fibers, 1 to 2^24
   std::size_t stack_bytes = 256 << 10;  ///< of a stack slot with its guard, 16 KiB to 8 MiB
   guard guards = guard::every;  ///< COIR_GUARD=madvise|mprotect|none forces the way it is made
@@ -40,10 +40,11 @@ struct options {
   unsigned ring_entries = 1024;     ///< submission queue of each worker, 1 to 32768
   unsigned mailbox_slots = 1024;    ///< unstarted fibers on their way to one worker, 1 to 65536
   unsigned run_budget = 256;        ///< switches before a worker visits its loop, 1 to 65536
-  unsigned deflect_threshold = 64;  ///< unstarted fibers above which a worker gives some away
+  unsigned deflect_threshold = 64;  ///< unstarted fibers above which some are given away, from 1
   unsigned offload_threads = 16;    ///< threads of blocking() at most, 1 to 1024
-  unsigned offload_queue = 4096;    ///< calls of blocking() that may wait for a thread
+  unsigned offload_queue = 4096;    ///< calls of blocking() that may wait for a thread, from 1
   std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps
+                                            ///< at most, 0 to a second
   /// A worker that stays with one fiber for longer is named in the log, with the fiber and the
   /// place where it stands; 1 ms to an hour. 0: nobody watches. Costs a thread, and SIGURG, which
   /// the workers then take: a call that blocks may end with EINTR.

@@ -90,6 +90,7 @@ head_scanner::state head_scanner::take_line(std::string_view line) {
 head_scanner::state head_scanner::take_request_line(std::string_view line) {
   if (line.size() > limits_.request_line_bytes) return refuse_size();
   fields_at_ = next_;
+  before_1_1_ = line.ends_with(" HTTP/1.0");
   return state::incomplete;
 }
 
@@ -111,6 +112,8 @@ head_scanner::state head_scanner::take_field(std::string_view name, std::string_
     has_length_ = true;
     if (has_coding_) return refuse_both();
   } else if (same(name, "transfer-encoding")) {
+    // RFC 9112, 6.1: whoever sent it on may have framed it in another way.
+    if (before_1_1_) return refuse(400, "Transfer-Encoding in HTTP/1.0");
     if (has_coding_ || !same(value, "chunked"))
       return refuse(400, "Transfer-Encoding may only be chunked");
     has_coding_ = true;

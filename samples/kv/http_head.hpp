@@ -53,6 +53,7 @@ class head_scanner {
   std::size_t next_ = 0;     // first byte not looked at
   std::size_t lines_ = 0;
   std::size_t fields_at_ = 0;
+  bool before_1_1_ = false;
   bool has_length_ = false, has_coding_ = false, has_host_ = false;
   unsigned status_ = 0;
   std::string_view reason_;

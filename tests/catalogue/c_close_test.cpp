@@ -53,7 +53,7 @@ void read_one(lane& mine, tally& seen) {
   for (int tags = 0;; ++tags) {
     std::uint64_t got = 0;
     ++mine.receives;
-    const auto n = coir::io::read(mine.fd, std::as_writable_bytes(std::span(&got, 1)));
+    const auto n = coir::io::recv(mine.fd, std::as_writable_bytes(std::span(&got, 1)));
     if (!n) {
       ++(n.error() == std::errc::operation_canceled ? seen.cancelled : seen.other_ends);
       if (tags != mine.tags_sent) ++seen.lost_bytes;
@@ -96,6 +96,9 @@ void close_lane(lane& mine, long cycles, unsigned seed, int kind, tally& seen) {
     if (!coir::io::close(ends[0])) ++seen.other_ends;
     std::byte end{};
     if (::recv(ends[1], &end, 1, MSG_DONTWAIT) != 0) ++seen.silent_peers;
+    // What comes too late reaches nobody.
+    if (::send(ends[1], &mine.tag, sizeof mine.tag, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+      ++seen.silent_peers;
     ::close(ends[1]);
     (void)mine.ended.wait();
     mine.ended.reset();

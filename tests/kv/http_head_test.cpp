@@ -57,6 +57,7 @@ TEST_CASE("http_head: every shorter piece of a good head is incomplete") {
 TEST_CASE("http_head: what can be understood in two ways is refused with 400") {
   const std::string bad[] = {
       with("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"),
+      "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
       with("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"),
       with("Content-Length: 3\r\nContent-Length: 4\r\n"),
       with("Content-Length: 3\r\ncontent-length: 3\r\n"),

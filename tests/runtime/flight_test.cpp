@@ -108,6 +108,18 @@ TEST_CASE("flight: without room operations wait in line and go in the order of t
   CHECK(b.ready.empty());
 }
 
+TEST_CASE("flight: a full queue is handed over at once, not with the next turn") {
+  bench b;
+  b.s.room = 0;
+  b.s.room_per_wait = 1;
+  asked one(IORING_OP_NOP);
+  REQUIRE(b.f.start(one.p) == 0);
+  CHECK(b.s.waits == 1);
+  CHECK(b.s.submitted.size() == 1);
+  CHECK_FALSE(b.f.waiting_for_room());
+  CHECK(b.f.complete({b.s.submitted[0].name, 0, 0}) == &one.fiber);
+}
+
 TEST_CASE(
     "flight: an operation cancelled in line never reaches the kernel, and its fiber goes on") {
   bench b;

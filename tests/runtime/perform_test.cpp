@@ -7,7 +7,6 @@
 #include <doctest/doctest.h>
 #include <poll.h>
 
-#include <array>
 #include <cerrno>
 #include <vector>
 
@@ -65,21 +64,24 @@ TEST_CASE("perform: a descriptor that is not ready is polled for, then tried aga
 }
 
 TEST_CASE("perform: C3 an interrupted connect is waited for, and another one says how it ended") {
-  for (const auto [first, second, meant] :
-       {std::array{-EINTR, -EISCONN, 0}, std::array{-EINTR, 0, 0}, std::array{-EINPROGRESS, 0, 0},
-        std::array{-EINTR, -ECONNREFUSED, -ECONNREFUSED}}) {
+  struct course {
+    std::int32_t first, second, meant;
+  };
+  for (const course c :
+       {course{-EINTR, -EISCONN, 0}, course{-EINTR, 0, 0}, course{-EINPROGRESS, 0, 0},
+        course{-EINTR, -ECONNREFUSED, -ECONNREFUSED}}) {
     script s;
     unsigned connects = 0;
     s.on_submit = [&](const sent& x) {
       if (x.opcode != IORING_OP_POLL_ADD)
-        return s.complete(x.name, ++connects == 1 ? first : second);
+        return s.complete(x.name, ++connects == 1 ? c.first : c.second);
       CHECK(x.events == POLLOUT);
       s.complete(x.name, POLLOUT);
     };
     std::int32_t res = 1;
     CHECK_FALSE(
         scripted::run(s, [&] { res = perform_entry(entry_of(IORING_OP_CONNECT), never_ns); }));
-    CHECK(res == meant);
+    CHECK(res == c.meant);
     CHECK(connects == 2);
     CHECK(s.count(IORING_OP_POLL_ADD) == 1);
   }
