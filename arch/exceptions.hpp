@@ -40,7 +40,11 @@ static_assert(sizeof(exception_state) == 2 * sizeof(void*));
   // <cxxabi.h> declares the function constant, so a compiler would answer the second question with
   // the first answer, across a switch too. It cannot know what it is that is called here.
   abi::__cxa_eh_globals* (*ask)() = &abi::__cxa_get_globals;
-  if (!COIR_MUTANT(exceptions_asked_once)) asm volatile("" : "+r"(ask));
+  asm volatile("" : "+r"(ask));
+  if (COIR_MUTANT(exceptions_asked_once)) {
+    static exception_state* const once = reinterpret_cast<exception_state*>(ask());
+    return once;
+  }
   return reinterpret_cast<exception_state*>(ask());
 }
 

@@ -31,7 +31,8 @@ void perform_nop() {
   CHECK(perform_entry(e, never_ns) == 0);
 }
 
-/// How often a fiber can yield while another one's NOP is with the backend; at most 10,000.
+/// How often a fiber can yield while another one's two NOPs are with the backend; at most 10,000.
+/// The first of them may profit from the first look at the clock, which always ends a turn.
 unsigned yields_during_a_nop(script& s, coir::options o) {
   s.answer_all(0);
   unsigned yields = 0;
@@ -40,6 +41,7 @@ unsigned yields_during_a_nop(script& s, coir::options o) {
       [&] {
         bool done = false;
         auto a = coir::spawn([&] {
+          perform_nop();
           perform_nop();
           done = true;
         });
@@ -130,13 +132,13 @@ TEST_CASE("worker: join of an unstarted fiber starts it at once, before those th
 
 TEST_CASE("worker: after run_budget switches the loop is visited, and completions are heard") {
   script s;
-  CHECK(yields_during_a_nop(s, {.run_budget = 32}) <= 3 * 32);
+  CHECK(yields_during_a_nop(s, {.run_budget = 32}) <= 5 * 32);
 }
 
 TEST_CASE("worker: after 200 us the loop is visited, whatever the budget") {
   script s;
   s.tick_ns = 50'000;
-  CHECK(yields_during_a_nop(s, {.run_budget = 65'536}) <= 10 * 32);
+  CHECK(yields_during_a_nop(s, {.run_budget = 65'536}) <= 20 * 32);
 }
 
 TEST_CASE("worker: a turn runs whoever is first, however long the worker has slept") {
