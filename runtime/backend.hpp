@@ -2,8 +2,8 @@
 // with it.
 //
 // Always true:
-//   - One backend per worker. Everything but wake() and counts() is called by that worker alone,
-//   after attach().
+//   - One backend per worker. After attach() everything but wake() and counts() is called by that
+//     worker alone.
 //   - submit copies the entry; what the entry points to stays lent until the token's last
 //     completion was reaped.
 //   - Every accepted token gets exactly one completion without `more`, cancelled or not.

@@ -6,12 +6,10 @@
 //
 // Always true:
 //   - Who launches from outside counts first and asks afterwards; who stops says so first and
-//   counts
-//     afterwards. One of the two sees the other.
+//     counts afterwards. One of the two sees the other.
 //   - Finished is summed before spawned, so equal sums mean that nobody was alive in between.
 //   - Whatever may make the sums equal is followed by tell_idle(), or by a worker that goes to
-//   sleep
-//     after it saw `settling`.
+//     sleep after it saw `settling`.
 //
 // Comes from: runtime.cpp, spawn.cpp.   Goes to: futex.
 #pragma once

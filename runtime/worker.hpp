@@ -105,10 +105,10 @@ class worker {
   void enqueue(record& fiber) noexcept;
   /// True when this worker could run `fiber` now. Its home is here.
   bool could_run(const record& fiber) const noexcept {
-    return fiber.at == stage::ready || (fiber.at == stage::unstarted && fiber.waits_to_start());
+    return fiber.at == stage::ready || holds_unstarted(fiber);
   }
   /// True when `fiber` waits for its first run in this worker's own queue.
-  bool holds_unstarted(const record& fiber) noexcept;
+  bool holds_unstarted(const record& fiber) const noexcept;
   /// The request to stop has arrived at the fiber's own worker.
   void stop_parked(record& fiber, woken why) noexcept;
   /// Cancels every fiber whose home is here.
@@ -253,7 +253,7 @@ inline void worker::make_ready(record& fiber) noexcept {
   ready_.push_back(fiber);
 }
 
-inline bool worker::holds_unstarted(const record& fiber) noexcept {
+inline bool worker::holds_unstarted(const record& fiber) const noexcept {
   return fiber.at == stage::unstarted && fiber.waits_to_start();
 }
 
