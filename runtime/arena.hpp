@@ -209,6 +209,12 @@ class arena {
       return take_slow(cache);
     return take_first(cache.loaded_);
   }
+  /// A cell that was used before and lies ready; null when take() must be asked.
+  void* take_warm(record_cache& cache) noexcept {
+    if (cache.loaded_.count == 0) [[unlikely]]
+      return nullptr;
+    return cells_ + take_first(cache.loaded_) * record_bytes_;
+  }
   void give(record_cache& cache, std::uint32_t index) noexcept {
     if (cache.loaded_.count >= cached_max_) [[unlikely]]
       return give_slow(cache, index);

@@ -19,10 +19,9 @@ class counter {
   void operator+=(std::uint64_t n) noexcept { set(get() + n); }
   void operator++() noexcept { set(get() + 1); }
   void operator--() noexcept { set(get() - 1); }
-
- private:
   void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
 
+ private:
   atomic<std::uint64_t> value_{0};
 };
 

@@ -10,24 +10,10 @@
 
 namespace coir::detail {
 
-void worker::end_of(record& fiber) noexcept {
-  const std::uint64_t generation = fiber.generation.load(std::memory_order_relaxed);
-  if (fiber.scope != nullptr) fiber.scope->ended(*fiber.scope, fiber);
-  while (local_joiner* const waiting = fiber.local_joiners) {
-    fiber.local_joiners = waiting->next;
-    waiting->target = nullptr;
-    make_ready(*waiting->fiber);
-  }
-  fiber.at = stage::finished;
-  --live_;
-  load_live_.store(live_, std::memory_order_relaxed);
-  const bool let_go = fiber.let_go;
-  if (publish_end(fiber, joiners_))
-    wake_joiners(shared_.stripe_of(fiber), fiber, generation,
-                 [](waiter& w) { (void)wake_waiter(w); });
-  if (let_go) recycle(fiber);
-  // release: pairs with the acquire of whoever counts: all this fiber did is done.
-  finished.store(finished.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+/// `fiber` may belong to its holder already, and is not touched.
+void worker::wake_far_joiners(const record& fiber, std::uint64_t generation) noexcept {
+  wake_joiners(shared_.stripe_of(fiber), fiber, generation,
+               [](waiter& w) { (void)wake_waiter(w); });
 }
 
 /// The fiber has ended, and only then came the news that nobody holds it. An answer's destructor
@@ -56,20 +42,31 @@ void worker::look_for_joiners() noexcept {
   });
 }
 
-void recycle(record& fiber) noexcept {
-  if (!may_recycle(fiber)) return;
-  commons& shared = *fiber.shared;
-  fiber.ops = nullptr;
-  fiber.scope = nullptr;
-  next_life(fiber);
-  worker* const here = worker::current();
-  if (here != nullptr && &here->shared() == &shared) return here->give_back(fiber.slot);
-  shared.records.give(fiber.slot);
+namespace {
+
+/// By somebody who has no cache of that runtime's records.
+[[gnu::noinline]] void give_from_afar(commons& shared, std::uint32_t slot) noexcept {
+  shared.records.give(slot);
   // seq_cst: orders the gift before the look; partner: whoever raises `starving` and then tries to
   // take. One of the two sees the other.
   fence(std::memory_order_seq_cst);
   if (shared.starving.load(std::memory_order_relaxed) != 0) [[unlikely]]
     wake_for_room(shared, 1);
+}
+
+}  // namespace
+
+void recycle(record& fiber) noexcept {
+  if (!may_recycle(fiber)) [[unlikely]]
+    return;
+  commons& shared = *fiber.shared;
+  fiber.ops = nullptr;
+  fiber.scope = nullptr;
+  next_life(fiber);
+  worker* const here = worker::current();
+  if (here == nullptr || &here->shared() != &shared) [[unlikely]]
+    return give_from_afar(shared, fiber.slot);
+  here->give_back(fiber.slot);
 }
 
 bool wake_waiter(waiter& w) noexcept {

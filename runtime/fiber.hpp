@@ -44,7 +44,8 @@ struct wake_link {
   plain<wake_link*> next = nullptr;
 };
 
-enum class stage : std::uint8_t { unstarted, ready, running, parked, finished };
+/// `runnable`: it runs (worker::current_) or waits for its turn.
+enum class stage : std::uint8_t { unstarted, runnable, parked, finished };
 enum class woken : std::uint8_t { by_item, by_deadline, by_cancel };
 
 /// How a park is ended from outside by a deadline or a cancel. Lives on the parked fiber's stack;
@@ -101,17 +102,19 @@ static_assert(sizeof(stack_head) <= stack_header_bytes);
 struct queue_node : list_node {};  // among the unstarted or the ready ones of a worker
 struct scope_node : list_node {};  // among the children of a scope
 
+// What a switch to a fiber has to bring: an exception state that is not empty, its own
+// floating-point controls.
+inline constexpr std::uint8_t brings_exceptions = 1;
+inline constexpr std::uint8_t brings_float = 2;
+
 /// A task and where it stands. The members lie in what task leaves of its last 16 bytes.
 struct staged_task : task {
   stage at = stage::finished;
-  // The first two side by side, so that a switch asks for both with one test.
-  bool has_exceptions : 1 = false;  // the stack head holds a state that is not empty
-  bool is_float : 1 = false;        // its floating-point controls are its own
-  bool may_move : 1 = false;        // a cross_thread one
-  bool let_go : 1 = false;          // it has no handle any more, as far as the owner knows
-  bool far_joiners : 1 = false;     // some wait in the join stripe, as far as the owner knows
+  std::uint8_t brings = 0;
   std::uint8_t stack_class = 0;
-  int saved_errno = 0;
+  bool may_move = false;     // a cross_thread one
+  bool let_go = false;       // it has no handle any more, as far as the owner knows
+  bool far_joiners = false;  // some wait in the join stripe, as far as the owner knows
 };
 static_assert(sizeof(staged_task) == sizeof(task));
 

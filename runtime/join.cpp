@@ -9,7 +9,7 @@
 //     then.
 //   - Self-join is refused; join of an unstarted fiber of this worker starts it at once.
 //
-// Comes from: handle, coir::wait.   Goes to: worker::park_for, ending.cpp.
+// Comes from: handle, coir::wait.   Goes to: worker::park, ending.cpp.
 #include "runtime/waiting.hpp"
 
 namespace coir::detail {
@@ -40,7 +40,8 @@ refusal join_local(worker& here, record& r, std::int64_t until_ns) noexcept {
   me.next = r.local_joiners;
   r.local_joiners = &me;
   const bool starts_now = here.holds_unstarted(r) && !COIR_MUTANT(join_not_started_at_once);
-  return refusal_of(here.park_for(starts_now ? &r : nullptr, me, until_ns, true));
+  return refusal_of(starts_now ? here.start_and_park(r, me, until_ns)
+                               : here.park(me, until_ns, true));
 }
 
 /// `generation` is r's; a record that got another one meanwhile has ended.
@@ -64,12 +65,8 @@ bool lives_here(worker* here, const record& r) noexcept {
          r.home.load(std::memory_order_acquire) == here->index();
 }
 
-}  // namespace
-
-refusal join(task& t, deadline until) noexcept {
-  auto& r = static_cast<record&>(t);
+[[gnu::noinline]] refusal wait_for_end(record& r, deadline until) noexcept {
   if (current_fiber() == &r && !COIR_MUTANT(self_join_waits)) return errc::deadlock;
-  if (static_cast<runtime_core&>(*r.shared).inherited()) return errc::foreign_runtime;
   while (!is_done(r)) {
     refusal why;
     if (worker* const here = worker::current(); lives_here(here, r)) {
@@ -86,6 +83,14 @@ refusal join(task& t, deadline until) noexcept {
     if (why && !is_done(r)) return why;
   }
   return {};
+}
+
+}  // namespace
+
+refusal join(task& t, deadline until) noexcept {
+  auto& r = static_cast<record&>(t);
+  if (static_cast<runtime_core&>(*r.shared).inherited()) return errc::foreign_runtime;
+  return is_done(r) ? refusal() : wait_for_end(r, until);
 }
 
 bool done(const task& t) noexcept { return is_done(static_cast<const record&>(t)); }
@@ -159,82 +164,6 @@ result<> wait(fiber_id id, deadline until) {
   if (const refusal why = join_from_afar(*core, r, id.generation, ns_of(until)))
     return fail(why.code());
   return {};
-}
-
-namespace this_fiber {
-
-void yield() noexcept {
-  if (detail::current_fiber() == nullptr) return std::this_thread::yield();
-  detail::worker::current()->yield();
-  detail::forced_move();
-}
-
-result<> yield_to(fiber_id id) {
-  detail::record* const me = detail::current_fiber();
-  if (me == nullptr) return fail(errc::not_in_fiber);
-  detail::worker& here = *detail::worker::current();
-  detail::commons& all = here.shared();
-  if (id.runtime != all.serial) return fail(errc::foreign_runtime);
-  if (id.slot >= all.records.touched()) return fail(errc::stale_handle);
-  auto& r = *static_cast<detail::record*>(all.records.at(id.slot));
-  // acquire: pairs with next_life(), as in wait().
-  if (r.generation.load(std::memory_order_acquire) != id.generation || id.generation == 0)
-    return fail(errc::stale_handle);
-  if (&r == me) return {};
-  if (detail::is_done(r)) return fail(errc::finished);
-  if (r.home.load(std::memory_order_acquire) != here.index() || !here.could_run(r))
-    return fail(errc::not_parked);
-  here.yield_to(r);
-  detail::forced_move();
-  return {};
-}
-
-result<> sleep_until(deadline until) {
-  if (detail::current_fiber() == nullptr) {
-    std::this_thread::sleep_until(until);
-    return {};
-  }
-  detail::private_park site;
-  const detail::woken why = detail::worker::current()->park(site, detail::ns_of(until), true);
-  detail::forced_move();
-  if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
-  return {};
-}
-
-result<> sleep_for(clock::duration d) { return sleep_until(in(d)); }
-
-bool cancelled() noexcept {
-  const detail::record* const me = detail::current_fiber();
-  return me != nullptr && detail::is_cancelled(*me);
-}
-
-fiber_id id() noexcept {
-  const detail::record* const me = detail::current_fiber();
-  return me == nullptr ? fiber_id{} : detail::id_of(*me);
-}
-
-unsigned worker() noexcept {
-  detail::worker* const here = detail::worker::current();
-  return here == nullptr ? UINT_MAX : here->index();
-}
-
-result<> move_to(unsigned worker) {
-  if (const detail::refusal why = detail::move_fiber(worker)) return fail(why.code());
-  return {};
-}
-
-}  // namespace this_fiber
-
-clock::time_point clock::now() noexcept {
-  detail::worker* const here = detail::worker::current();
-  return time_point(duration(here != nullptr ? here->outside().now_ns() : detail::monotonic_ns()));
-}
-
-deadline in(clock::duration d) noexcept {
-  std::int64_t sum = 0;
-  if (__builtin_add_overflow(clock::now().time_since_epoch().count(), d.count(), &sum))
-    return d.count() < 0 ? no_wait : never;
-  return deadline(clock::duration(sum));
 }
 
 }  // namespace coir

@@ -54,15 +54,15 @@ void worker::carry_to(worker& target) noexcept {
   // Whoever told this worker of itself would not be known at the new one.
   if (!COIR_MUTANT(move_forgets_far_joiners)) me.far_joiners = true;
   ++counts_.parks;
-  ++counts_.switches;
+  --counts_.unswitched;
   --started_;
-  load_live_.store(--live_, std::memory_order_relaxed);
-  me.saved_errno = *errno_;
+  --live_;
+  const int kept = *errno_;
   leaving_ = &me;
   leaving_for_ = &target;
   if (COIR_MUTANT(move_published_early)) send_off();
   step_out(me);
-  current()->arrive(me);
+  current()->arrive(me, kept);
 }
 
 /// Leaves for the loop, which is on no fiber's stack and so may give this one away at once. Nothing
@@ -87,15 +87,15 @@ void worker::send_off() noexcept {
   if (passed == claim::won_and_push) shared_.send_wake(shared_, fiber);
 }
 
-void worker::arrive(record& me) noexcept {
+void worker::arrive(record& me, int kept_errno) noexcept {
   me.parked_at = nullptr;
   ++started_;
-  load_live_.store(++live_, std::memory_order_relaxed);
+  ++live_;
   // relaxed: when the news of the stop came to this worker before us, they brought this flag with
   // them; when they are still to come, they find us at home.
   if (shared_.stopping.load(std::memory_order_relaxed))
     me.wake.fetch_or(wake_cancelled, std::memory_order_relaxed);
-  if (!COIR_MUTANT(move_forgets_errno)) *errno_ = me.saved_errno;
+  if (!COIR_MUTANT(move_forgets_errno)) *errno_ = kept_errno;
 }
 
 refusal move_fiber(unsigned target) noexcept {

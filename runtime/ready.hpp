@@ -4,7 +4,6 @@
 // Always true:
 //   - A member is in the ring at most once, so one with a place for everybody never fills, and
 //     arriving cannot fail.
-//   - The place behind the last member holds null.
 //   - Places are address space until as many members wait at once; the ring grows by doubling.
 //   - One owner.
 //
@@ -32,7 +31,7 @@ class ready_ring {
   /// A ring for up to `members_max` members, at least 1. Throws std::bad_alloc when there is no
   /// address space.
   explicit ready_ring(std::uint32_t members_max)
-      : places_max_(std::bit_ceil(members_max + 1)),
+      : places_max_(std::bit_ceil(members_max)),
         mask_(places_max_ < first_places ? places_max_ - 1 : first_places - 1) {
     void* const at =
         ::mmap(nullptr, std::size_t{places_max_} * sizeof *places_, PROT_READ | PROT_WRITE,
@@ -48,10 +47,9 @@ class ready_ring {
   std::uint32_t size() const noexcept { return tail_ - head_; }
 
   void push_back(T& one) noexcept {
-    if (size() >= mask_ && !COIR_MUTANT(ready_overruns)) [[unlikely]]
+    if (size() > mask_ && !COIR_MUTANT(ready_overruns)) [[unlikely]]
       grow();
-    places_[tail_ & mask_] = &one;
-    places_[++tail_ & mask_] = nullptr;
+    places_[tail_++ & mask_] = &one;
     if (front_ == nullptr) front_ = &one;
     if (COIR_MUTANT(newest_ready_first))
       std::swap(places_[head_ & mask_], places_[(tail_ - 1) & mask_]), front_ = &one;
@@ -59,8 +57,17 @@ class ready_ring {
   /// The oldest member, null when there is none.
   T* pop_front() noexcept {
     T* const one = front_;
-    if (one != nullptr) front_ = places_[++head_ & mask_];
+    if (one != nullptr) advance();
     return one;
+  }
+  /// push_back and pop_front in one; the ring is not empty, and one that is full needs no room: the
+  /// place that is lost is that of the first, of which there is a copy.
+  T& rotate(T& one) noexcept {
+    if (COIR_MUTANT(newest_ready_first)) return push_back(one), *pop_front();
+    T* const first = front_;
+    places_[tail_++ & mask_] = &one;
+    front_ = places_[++head_ & mask_];
+    return *first;
   }
   /// Takes out a member, wherever it stands; those before it move up. As long as they are many.
   void erase(T& one) noexcept {
@@ -68,7 +75,7 @@ class ready_ring {
     while (places_[at & mask_] != &one) ++at;
     COIR_ASSERT(at - head_ < size());
     for (; at != head_; --at) places_[at & mask_] = places_[(at - 1) & mask_];
-    front_ = places_[++head_ & mask_];
+    advance();
   }
   /// The member that `steps` others come before; `steps` is less than size().
   T* ahead(std::uint32_t steps) const noexcept { return places_[(head_ + steps) & mask_]; }
@@ -76,6 +83,7 @@ class ready_ring {
  private:
   static constexpr std::uint32_t first_places = 512;  // a page of pointers
 
+  void advance() noexcept { front_ = ++head_ == tail_ ? nullptr : places_[head_ & mask_]; }
   [[gnu::noinline]] void grow() noexcept {
     const std::uint32_t places = mask_ + 1;
     COIR_ASSERT(places < places_max_);

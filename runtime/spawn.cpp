@@ -82,8 +82,48 @@ refusal check(const runtime_core& core, const spawn_options& options, unsigned& 
 
 }  // namespace
 
-task* new_task(runtime_core* core, const spawn_options& options, const site& where, bool wait,
-               refusal& why) {
+namespace {
+
+/// What a record is filled with before its closure.
+[[gnu::always_inline]] inline record* fill(record& r, const spawn_options& options,
+                                           const site& where, unsigned klass) noexcept {
+  r.at = stage::unstarted;
+  r.let_go = false;
+  r.far_joiners = false;
+  const auto kind = static_cast<unsigned>(options.sw);
+  r.brings = (kind & 1) != 0 ? brings_float : 0;
+  r.may_move = (kind & 2) != 0;
+  r.stack_class = static_cast<std::uint8_t>(klass);
+  r.file = where.file;
+  r.line = where.line;
+  const std::size_t length = std::min(options.name.size(), sizeof r.name - 1);
+  if (length != 0) [[unlikely]]
+    std::memcpy(r.name, options.name.data(), length);
+  r.name[length] = '\0';
+  // release: pairs with the acquire of whoever asks for an older life of this slot.
+  r.join.store(0, std::memory_order_release);
+  // A new life begins without a request to stop; the epoch goes on, so claims of earlier parks
+  // miss.
+  const std::uint64_t word = r.wake.load(std::memory_order_relaxed);
+  r.wake.store(word & ~(wake_epoch - 1), std::memory_order_relaxed);
+  return &r;
+}
+
+/// A fiber spawns in its own runtime with nothing to check or to wait for: null when it is not so.
+[[gnu::always_inline]] inline record* take_at_once(const runtime_core* core,
+                                                   const spawn_options& options) noexcept {
+  worker* const here = worker::current();
+  if (here == nullptr || here->self() == nullptr) return nullptr;
+  auto& own = static_cast<runtime_core&>(here->shared());
+  if (core != nullptr && core != &own) return nullptr;
+  if (options.stack_bytes != 0 || options.worker || options.sw > switcher::cross_thread_float ||
+      own.inherited() || own.stopping.load(std::memory_order_relaxed))
+    return nullptr;
+  return static_cast<record*>(own.records.take_warm(here->records()));
+}
+
+[[gnu::noinline]] task* new_task_with_care(runtime_core* core, const spawn_options& options,
+                                           const site& where, bool wait, refusal& why) {
   worker* const here = worker::current();
   runtime_core* const own = here == nullptr ? nullptr : static_cast<runtime_core*>(&here->shared());
   if (core == nullptr) core = own;
@@ -101,25 +141,16 @@ task* new_task(runtime_core* core, const spawn_options& options, const site& whe
     if (!wait) why = errc::arena_full;
     if (r == nullptr) return nullptr;
   }
-  r->at = stage::unstarted;
-  r->let_go = false;
-  r->far_joiners = false;
-  const auto kind = static_cast<unsigned>(options.sw);
-  r->is_float = (kind & 1) != 0;
-  r->may_move = (kind & 2) != 0;
-  r->stack_class = static_cast<std::uint8_t>(klass);
-  r->file = where.file;
-  r->line = where.line;
-  const std::size_t length = std::min(options.name.size(), sizeof r->name - 1);
-  if (length != 0) std::memcpy(r->name, options.name.data(), length);
-  r->name[length] = '\0';
-  // release: pairs with the acquire of whoever asks for an older life of this slot.
-  r->join.store(0, std::memory_order_release);
-  // A new life begins without a request to stop; the epoch goes on, so claims of earlier parks
-  // miss.
-  const std::uint64_t word = r->wake.load(std::memory_order_relaxed);
-  r->wake.store(word & ~(wake_epoch - 1), std::memory_order_relaxed);
-  return r;
+  return fill(*r, options, where, klass);
+}
+
+}  // namespace
+
+task* new_task(runtime_core* core, const spawn_options& options, const site& where, bool wait,
+               refusal& why) {
+  if (record* const r = take_at_once(core, options)) [[likely]]
+    return fill(*r, options, where, r->shared->stack_class);
+  return new_task_with_care(core, options, where, wait, why);
 }
 
 namespace {
@@ -162,12 +193,16 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
   return true;
 }
 
-void launch_here(runtime_core& core, worker& here, record& r) noexcept {
-  if (here.own_unstarted() >= core.chosen.deflect_threshold && core.workers() > 1 &&
-      deflect(core, here, r))
-    return;
+[[gnu::always_inline]] inline void keep_here(worker& here, record& r) noexcept {
   r.home.store(here.index(), std::memory_order_release);
   here.enqueue(r);
+}
+
+/// Some more, or as many less, of its fibers than were counted.
+[[gnu::always_inline]] inline void count_spawned(worker& here, std::uint64_t more) noexcept {
+  const std::uint64_t count = here.spawned.load(std::memory_order_relaxed) + more;
+  // release: pairs with the acquire in nobody_lives().
+  here.spawned.store(count, std::memory_order_release);
 }
 
 refusal launch_from_outside(runtime_core& core, record& r, deadline until, bool wait) noexcept {
@@ -179,28 +214,21 @@ refusal launch_from_outside(runtime_core& core, record& r, deadline until, bool 
 
 }  // namespace
 
-refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
-  auto& r = static_cast<record&>(t);
-  auto& core = *static_cast<runtime_core*>(r.shared);
+namespace {
+
+[[gnu::noinline]] refusal launch_with_care(runtime_core& core, record& r,
+                                           const spawn_options& options, bool wait) noexcept {
   worker* const here = worker::current();
   const bool ours = here != nullptr && &here->shared() == &core;
-  if (ours) {
-    here->spawned.store(here->spawned.load(std::memory_order_relaxed) + 1,
-                        std::memory_order_release);
-  } else {
-    if (!core.count_foreign_spawn()) {
-      core.uncount_foreign_spawn();
-      return errc::shutting_down;
-    }
+  if (!ours && !core.count_foreign_spawn()) {
+    core.uncount_foreign_spawn();
+    return errc::shutting_down;
   }
   refusal why;
-  if (ours && (!options.worker || *options.worker == here->index())) {
-    if (options.worker) {
-      r.home.store(here->index(), std::memory_order_release);
-      here->enqueue(r);
-    } else {
-      launch_here(core, *here, r);
-    }
+  if (ours && !options.worker) {
+    if (core.workers() == 1 || !deflect(core, *here, r)) keep_here(*here, r);
+  } else if (ours && *options.worker == here->index()) {
+    keep_here(*here, r);
   } else if (options.worker) {
     why = launch_at(core, r, *options.worker, options.until, wait);
   } else {
@@ -208,12 +236,25 @@ refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
   }
   if (!why) return {};
   if (ours) {
-    worker& now = *worker::current();  // the wait for room may be one that ends elsewhere
-    now.spawned.store(now.spawned.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+    count_spawned(*worker::current(), std::uint64_t(-1));  // the wait may have ended elsewhere
   } else {
     core.uncount_foreign_spawn();
   }
   return why;
+}
+
+}  // namespace
+
+refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
+  auto& r = static_cast<record&>(t);
+  auto& core = *static_cast<runtime_core*>(r.shared);
+  worker* const here = worker::current();
+  const bool ours = here != nullptr && &here->shared() == &core;
+  if (ours) count_spawned(*here, 1);
+  if (!ours || options.worker || here->own_unstarted() >= core.chosen.deflect_threshold)
+    return launch_with_care(core, r, options, wait);
+  keep_here(*here, r);
+  return {};
 }
 
 void abandon(task& t) noexcept {

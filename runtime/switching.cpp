@@ -1,64 +1,95 @@
-// switching.cpp: how a worker runs fibers: choose, bind a stack, hop, end.
+// switching.cpp: how a worker runs fibers: choose with care, bind a stack, park, end.
 //
 // Always true:
-//   - hop() is the one place where a fiber leaves its stack to come back on this worker, finish()
-//     the one where it leaves for good. (moving.cpp: to come back on another worker.)
-//   - What belongs to the fiber and not to the thread changes hands at every hop: errno's value,
-//     the C++ exception state, and the floating-point controls of a float fiber.
+//   - finish() is the one place where a fiber leaves its stack for good.
+//   - A turn runs somebody if anybody can run, whatever the clock says.
 //   - A record is not touched after its join word said done, unless it was detached and so belongs
 //     to nobody else.
 //
-// Comes from: worker.hpp.   Goes to: arch/context.hpp.
+// Comes from: worker.hpp.   Goes to: hop.hpp.
 #include <cerrno>
 #include <cstdio>
 
-#include "runtime/worker.hpp"
+#include "runtime/hop.hpp"
 
 namespace coir::detail {
 
 namespace {
 constexpr std::int64_t turn_ns = 200'000;
 constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
-constexpr unsigned unstarted_every = 8;
-constexpr std::uint32_t crowd = 1500;  // 6 lines of each are touched: half a megabyte
-constexpr std::uint32_t record_ahead = 8;
-constexpr std::uint32_t stack_ahead = 4;
-constexpr unsigned stack_lines = 3;
+// One pick in eight starts somebody although others are ready. Where many wait they start side by
+// side, so that those who do the same follow each other: the processor guesses where they return to
+// by where the one before did.
+constexpr unsigned many_unstarted = 256;
+constexpr unsigned starts_in_a_row = 32;
+constexpr unsigned hands_in_a_row = 8;
 constexpr std::uint16_t ignored_reported = 1'000;
 
 stack_head& head_of(std::byte* slot, unsigned klass) noexcept {
   return *static_cast<stack_head*>(header_of(slot, klass));
 }
+bool is_float(const record* fiber) noexcept {
+  return fiber != nullptr && (fiber->brings & brings_float) != 0;
+}
 }  // namespace
 
 // -- choosing
 
-/// A turn of fewer picks than there are between two looks costs none. The time counts from the last
-/// look that ended a turn, so at worst a turn ends too early; its first picks run whatever the
-/// clock says, so each turn gets on.
-bool worker::turn_is_over() noexcept {
-  const std::int64_t now = outside_->now_ns();
-  if (now < turn_ends_ns_) return false;
-  turn_ends_ns_ = now + turn_ns;
-  return true;
+/// Asked at the first pick of a turn, and where the budget or the clock may end it. The time counts
+/// from the last look that ended a turn, so at worst a turn ends too early; its first picks run
+/// whatever the clock says, so each turn gets on.
+bool worker::turn_ended(std::uint64_t picked) noexcept {
+  const std::uint64_t budget = settings_.run_budget;
+  if (picked >= budget && !COIR_MUTANT(budget_ignored)) return true;
+  if (picked != 0 || COIR_MUTANT(first_pick_timed)) {
+    const std::int64_t now = outside_->now_ns();
+    if (now >= turn_ends_ns_) {
+      turn_ends_ns_ = now + turn_ns;
+      if (!COIR_MUTANT(turn_never_ends)) {
+        turn_began_ = picks_.get() - budget;  // asked again, the answer is the same
+        return true;
+      }
+    }
+  }
+  pause_at_ = turn_began_ + std::min(budget, (picked / picks_per_clock + 1) * picks_per_clock);
+  return false;
 }
 
-/// Who runs soon is fetched into the cache: the record first, and when that has arrived the top of
-/// the stack it points to. A crowd does not fit the second level of the cache, so it is fetched
-/// earlier and more of it; for fewer that costs more than it gives. Yield among 10,000: 40 ns
-/// without, 25 with; among 1,000 the modest form saves 1.5 of 11 ns and the other one costs 1 more.
-[[gnu::always_inline]] inline void worker::fetch_ahead() noexcept {
-  const std::uint32_t waiting = ready_.size();
-  if (waiting < crowd) [[likely]] {
-    if (waiting < 3) return;
-    __builtin_prefetch(&ready_.ahead(2)->context, 1);
-    __builtin_prefetch(ready_.ahead(0)->context.sp, 1);
-    return;
+/// The budget or the clock may end the turn, somebody was asked for by name, unstarted ones have
+/// their turn, or nobody is ready.
+[[gnu::noinline]] record* worker::choose_with_care() noexcept {
+  const std::uint64_t pick = picks_.get();
+  if (pick >= pause_at_ && turn_ended(pick - turn_began_)) return nullptr;
+  const bool new_ones = !unstarted_.empty() && !no_stack_;
+  const std::uint64_t pause_at = COIR_MUTANT(unstarted_overtake) ? 0 : pause_at_;
+  think_at_ = new_ones ? std::min(pause_at, unstarted_turn_) : pause_at;
+  if (first_ != nullptr) [[unlikely]] {
+    ++picks_;
+    return take_first();
   }
-  __builtin_prefetch(&ready_.ahead(record_ahead)->context, 1);
-  const auto* const top = static_cast<const std::byte*>(ready_.ahead(stack_ahead)->context.sp);
-  for (unsigned line = 0; line < stack_lines; ++line)
-    __builtin_prefetch(top + line * cache_line_bytes, 1);
+  const bool their_turn =
+      new_ones && (starts_left_ != 0 || pick >= unstarted_turn_) && !COIR_MUTANT(unstarted_starved);
+  const bool they_first = COIR_MUTANT(unstarted_overtake) && new_ones;
+  if (!ready_.empty() && !their_turn && !they_first) {
+    ++picks_;
+    record* const next = ready_.pop_front();
+    fetch_ahead();
+    return next;
+  }
+  if (!new_ones) return nullptr;
+  if (starts_left_ == 0) {
+    starts_left_ = unstarted_count_.get() > many_unstarted ? starts_in_a_row : 1;
+    unstarted_turn_ = pick + starts_left_ * unstarted_every;
+  }
+  --starts_left_;
+  think_at_ = starts_left_ != 0 ? pick : std::min(pause_at, unstarted_turn_);
+  ++picks_;
+  return take_unstarted();
+}
+
+record* worker::take_unstarted() noexcept {
+  --unstarted_count_;
+  return unstarted_.pop_front();
 }
 
 /// Somebody was asked for by name.
@@ -66,33 +97,11 @@ bool worker::turn_is_over() noexcept {
   record* const wanted = std::exchange(first_, nullptr);
   if (wanted->at == stage::unstarted) {
     unstarted_.erase(*wanted);
-    load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
+    --unstarted_count_;
   } else {
     ready_.erase(*wanted);
   }
   return wanted;
-}
-
-[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
-  if (picked_ >= settings_.run_budget && !COIR_MUTANT(budget_ignored)) return nullptr;
-  if (++picked_ % picks_per_clock == 0 && turn_is_over() && !COIR_MUTANT(turn_never_ends)) {
-    picked_ = settings_.run_budget;
-    return nullptr;
-  }
-  if (first_ != nullptr) [[unlikely]]
-    return take_first();
-  const bool new_ones = !unstarted_.empty() && !no_stack_;
-  const bool their_turn =
-      new_ones && ++picks_ % unstarted_every == 0 && !COIR_MUTANT(unstarted_starved);
-  const bool they_first = COIR_MUTANT(unstarted_overtake) && new_ones;
-  if (!ready_.empty() && !their_turn && !they_first) {
-    record* const next = ready_.pop_front();
-    fetch_ahead();
-    return next;
-  }
-  if (!new_ones) return nullptr;
-  load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
-  return unstarted_.pop_front();
 }
 
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose_bound() noexcept {
@@ -100,6 +109,7 @@ bool worker::turn_is_over() noexcept {
     record* const next = choose();
     if (next == nullptr || next->at != stage::unstarted) return next;
     if (bind(*next)) return next;
+    ++counts_.unswitched;
     put_back_unstarted(*next);
   }
 }
@@ -107,7 +117,7 @@ bool worker::turn_is_over() noexcept {
 /// No stack: it goes back to where it was, and others go on.
 void worker::put_back_unstarted(record& fiber) noexcept {
   unstarted_.push_front(fiber);
-  load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
+  ++unstarted_count_;
   no_stack_ = true;
 }
 
@@ -124,21 +134,8 @@ bool worker::bind(record& fiber) noexcept {
     if (slot == nullptr) [[unlikely]]
       return false;
   }
-  const stack on = stacks_.at(klass, slot);
-  auto* const head = ::new (header(on)) stack_head{};
-  arch::note_stack(head->notes, on.bottom, on.bytes());
-  arch::prepare(fiber.context, on.top, &fiber_main, &fiber);
-  begin(fiber, slot);
+  settle_in(fiber, stacks_.at(klass, slot));
   return true;
-}
-
-void worker::begin(record& fiber, std::byte* slot) noexcept {
-  fiber.stack_slot = slot;
-  fiber.at = stage::ready;
-  fiber.saved_errno = 0;
-  fiber.has_exceptions = false;
-  fiber.ignored = 0;
-  ++started_;
 }
 
 void worker::retire_dead() noexcept {
@@ -146,15 +143,16 @@ void worker::retire_dead() noexcept {
   std::byte* const slot = std::exchange(dead_slot_, nullptr);
   arch::note_gone(head_of(slot, dead_class_).notes);
   stacks_.give(stacks_.at(dead_class_, slot));
-  no_stack_ = false;
+  if (no_stack_) [[unlikely]]
+    stack_may_be_had();
 }
 
 void worker::fail_oldest_unstarted() noexcept {
   // No fiber here has a stack, so none will ever be given back here: the oldest ends with an error
   // instead of waiting for ever.
-  record* const oldest = unstarted_.pop_front();
-  load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
-  no_stack_ = false;
+  record* const oldest = take_unstarted();
+  if (oldest == first_) first_ = nullptr;
+  stack_may_be_had();
   oldest->ops->drop(*oldest);
   oldest->fail_with(make_error_code(errc::stack_limit));
   current_ = nullptr;
@@ -163,28 +161,18 @@ void worker::fail_oldest_unstarted() noexcept {
 
 // -- hopping
 
-[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::exchange_belongings(
-    record* from, record* to) noexcept {
-  // Three tests of words that the switch has in its hands: nobody is inside a catch or unwinding,
-  // and nobody is float, which is nearly always.
-  if (live_exceptions_->any() == 0 && (from == nullptr || !from->is_float) &&
-      (to == nullptr || !(to->has_exceptions || to->is_float))) [[likely]]
-    return;
-  bring_belongings(from, to);
-}
-
 // Out of line: 40 instructions less in the hop of those who have nothing to bring.
 [[gnu::noinline]] COIR_UNINSTRUMENTED void worker::bring_belongings(record* from,
                                                                     record* to) noexcept {
   if (!COIR_MUTANT(float_left_behind))
-    arch::exchange_float(from != nullptr && from->is_float ? &from->head().controls : nullptr,
-                         to != nullptr && to->is_float ? &to->head().controls : nullptr);
+    arch::exchange_float(is_float(from) ? &from->head().controls : nullptr,
+                         is_float(to) ? &to->head().controls : nullptr);
   arch::exception_state nobody[2];
   arch::exception_state& save = from != nullptr ? from->head().exceptions : nobody[0];
   arch::exception_state& restore = to != nullptr ? to->head().exceptions : nobody[1];
   arch::swap_exception_state(*live_exceptions_, save, restore);
-  if (from != nullptr) from->has_exceptions = save.any() != 0;
-  if (to != nullptr) to->has_exceptions = false;
+  if (from != nullptr && save.any() != 0) from->brings |= brings_exceptions;
+  if (to != nullptr) to->brings &= brings_float;
 }
 
 [[gnu::noinline]] COIR_UNINSTRUMENTED void worker::hop(record& from) noexcept {
@@ -193,38 +181,33 @@ void worker::fail_oldest_unstarted() noexcept {
     if (from.head().forbids != nullptr && !COIR_MUTANT(parks_unchecked)) forbidden_park(from);
   record* const next = choose_bound();
   if (next == &from) {
-    from.at = stage::running;
+    ++counts_.unswitched;
     return;
   }
-  from.saved_errno = *errno_;
-  exchange_belongings(&from, next);
-  ++counts_.switches;
-  current_ = next;
-  if (next != nullptr) {
-    next->at = stage::running;
-    arch::note_leave(from.head().notes, next->head().notes, false);
-    arch::switch_to(from.context, next->context);
-  } else {
-    arch::note_leave(from.head().notes, loop_notes_, false);
-    arch::switch_to(from.context, loop_);
-  }
+  if (next != nullptr) return leave_for(from, *next);
+  const int kept = *errno_;
+  exchange_belongings(&from, nullptr);
+  --counts_.unswitched;
+  current_ = nullptr;
+  arch::note_leave(from.head().notes, loop_notes_, false);
+  arch::switch_to(from.context, loop_);
   arch::note_arrive(from.head().notes);
-  if (!COIR_MUTANT(errno_not_saved)) *errno_ = from.saved_errno;
+  restore_errno(errno_, kept);
 }
 
 COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
-  picked_ = COIR_MUTANT(first_pick_timed) ? picks_per_clock - 1 : 0;
+  turn_began_ = picks_.get();
+  pause_at_ = turn_began_;
+  think_at_ = turn_began_;
   if (ready_.empty() && unstarted_.empty()) return;
   // Once in a turn everybody comes before the one that was asked for: two who yield to each other
   // would run for ever.
-  if (first_ != nullptr && first_->at == stage::ready && !COIR_MUTANT(two_run_for_ever))
+  if (first_ != nullptr && first_->at == stage::runnable && !COIR_MUTANT(two_run_for_ever))
     first_ = nullptr;
   record* const next = choose_bound();
   if (next == nullptr) return;
   exchange_belongings(nullptr, next);
-  ++counts_.switches;
   current_ = next;
-  next->at = stage::running;
   arch::note_leave(loop_notes_, next->head().notes, false);
   arch::switch_to(loop_, next->context);
   arch::note_arrive(loop_notes_);
@@ -233,19 +216,18 @@ COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
     send_off();
 }
 
-woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept {
-  return park_for(nullptr, site, until_ns, heed_cancel);
-}
-
-woken worker::park_for(record* first, park_site& site, std::int64_t until_ns,
-                       bool heed_cancel) noexcept {
-  record& me = *current_;
+[[gnu::always_inline]] inline void worker::begin_park(record& me, park_site& site,
+                                                      bool heed_cancel) noexcept {
   me.parked_at = &site;
   me.at = stage::parked;
   site.why = woken::by_item;
   site.heeds_cancel = heed_cancel;
   ++counts_.parks;
-  first_ = first;
+}
+
+woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept {
+  record& me = *current_;
+  begin_park(me, site, heed_cancel);
   if (until_ns == no_wait_ns) [[unlikely]]
     stop_parked(me, woken::by_deadline);
   // A cancel that came before: the park is ended by its own stop, like any other.
@@ -258,6 +240,22 @@ woken worker::park_for(record* first, park_site& site, std::int64_t until_ns,
     hop(me);
   } else {
     hop_until(me, until_ns);
+  }
+  me.parked_at = nullptr;
+  return site.why;
+}
+
+COIR_UNINSTRUMENTED woken worker::start_and_park(record& first, park_site& site,
+                                                 std::int64_t until_ns) noexcept {
+  record& me = *current_;
+  if (until_ns != never_ns || is_cancelled(me)) [[unlikely]] {
+    ask_for(first);
+    return park(site, until_ns, true);
+  }
+  begin_park(me, site, true);
+  if (!go_and_start(me, first)) [[unlikely]] {
+    ask_for(first);
+    hop(me);
   }
   me.parked_at = nullptr;
   return site.why;
@@ -285,16 +283,10 @@ void worker::count_ignored(record& fiber) noexcept {
   errno = saved;
 }
 
-void worker::yield() noexcept {
-  record& me = *current_;
-  if (COIR_MUTANT(yield_goes_on)) return;
-  me.at = stage::ready;
-  ready_.push_back(me);
-  hop(me);
-}
+COIR_UNINSTRUMENTED void worker::yield() noexcept { yield_in_place(); }
 
 void worker::yield_to(record& next) noexcept {
-  if (!COIR_MUTANT(yields_to_anybody)) first_ = &next;
+  if (!COIR_MUTANT(yields_to_anybody)) ask_for(next);
   yield();
 }
 
@@ -307,21 +299,57 @@ void worker::yield_to(record& next) noexcept {
   retire_dead();
   dead_slot_ = slot;
   dead_class_ = klass;
-  no_stack_ = false;
+  if (no_stack_) [[unlikely]]
+    stack_may_be_had();
   exchange_belongings(nullptr, next);
-  ++counts_.switches;
   current_ = next;
   arch::context nobody;
   auto& notes = head_of(slot, klass).notes;
   if (next != nullptr) {
-    next->at = stage::running;
     arch::note_leave(notes, next->head().notes, true);
     arch::switch_to(nobody, next->context);
   } else {
+    --counts_.unswitched;
     arch::note_leave(notes, loop_notes_, true);
     arch::switch_to(nobody, loop_);
   }
   __builtin_unreachable();
+}
+
+/// The end of a fiber is told: its scope, those who join it here, and those who join from afar.
+[[gnu::always_inline]] inline void worker::tell_end(record& fiber) noexcept {
+  const std::uint64_t generation = fiber.generation.load(std::memory_order_relaxed);
+  if (fiber.scope != nullptr) [[unlikely]]
+    fiber.scope->ended(*fiber.scope, fiber);
+  while (local_joiner* const waiting = fiber.local_joiners) {
+    fiber.local_joiners = waiting->next;
+    waiting->target = nullptr;
+    make_ready(*waiting->fiber);
+  }
+  fiber.at = stage::finished;
+  --live_;
+  const bool let_go = fiber.let_go;
+  if (publish_end(fiber, joiners_)) [[unlikely]]
+    wake_far_joiners(fiber, generation);
+  if (let_go) recycle(fiber);
+  // release: pairs with the acquire of whoever counts: all this fiber did is done.
+  finished.store(finished.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
+
+/// Whose turn it is when a fiber has ended: an unstarted one's, which costs no switch, but not for
+/// ever.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::hand_on() noexcept {
+  if (!unstarted_.empty() && !no_stack_ && handed_on_ < hands_in_a_row && first_ == nullptr &&
+      picks_.get() < pause_at_ && !COIR_MUTANT(unstarted_starved)) {
+    ++handed_on_;
+    ++picks_;
+    return take_unstarted();
+  }
+  if (std::exchange(handed_on_, 0) != 0)
+    unstarted_turn_ = picks_.get() + unstarted_every - 1;  // now those who wait for their turn
+  return choose();
 }
 
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::finish(record& fiber) noexcept {
@@ -334,24 +362,26 @@ void worker::yield_to(record& next) noexcept {
     if (fiber.scope != nullptr) fiber.scope->answered(*fiber.scope, fiber);
     fiber.ops->drop(fiber);
   }
-  if (fiber.is_float) [[unlikely]]
+  if (is_float(&fiber)) [[unlikely]]
     arch::reset_float_control();
   std::byte* const slot = std::exchange(fiber.stack_slot, nullptr);
   const unsigned klass = fiber.stack_class;
-  end_of(fiber);
+  tell_end(fiber);
   --started_;
   // In place: the next unstarted fiber begins on the stack that this one leaves, if it fits.
-  record* next = choose();
-  if (next != nullptr && next->at == stage::unstarted && settings_.starts_in_place &&
-      next->stack_class == klass) {
-    begin(*next, slot);
-    next->at = stage::running;
-    current_ = next;
-    return next;
-  }
-  if (next != nullptr && next->at == stage::unstarted && !bind(*next)) {
-    put_back_unstarted(*next);
-    next = ready_.pop_front();
+  record* next = hand_on();
+  if (next != nullptr && next->at == stage::unstarted) {
+    if (settings_.starts_in_place && next->stack_class == klass) [[likely]] {
+      ++counts_.unswitched;
+      begin(*next, slot);
+      current_ = next;
+      return next;
+    }
+    if (!bind(*next)) {
+      ++counts_.unswitched;
+      put_back_unstarted(*next);
+      next = choose();  // who has a stack
+    }
   }
   leave_for_good(next, slot, klass);
 }

@@ -112,8 +112,7 @@ std::string places(const standing& of) {
 }
 
 std::uint64_t beat_of(worker& w) noexcept {
-  worker_counters& c = w.counts();
-  return c.switches.get() + c.turns.get() + c.sleeps.get();
+  return w.switches() + w.counts().turns.get() + w.counts().sleeps.get();
 }
 
 }  // namespace

@@ -18,13 +18,13 @@ constexpr unsigned hungry_looks_most = 100;
 }  // namespace
 
 worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s)
-    : shared_(shared),
+    : ready_(shared.records.capacity()),
+      shared_(shared),
       settings_(s),
       outside_(std::move(outside)),
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
       stacks_(*shared.pool),
-      ready_(shared.records.capacity()),
       mail_(s.mailbox_slots) {
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();
@@ -78,8 +78,9 @@ void worker::quit() noexcept {
 void worker::refuse_unstarted(std::error_code why) noexcept {
   while (record* const fiber = mail_.take()) enqueue(*fiber);
   wake_some(mail_room, UINT32_MAX);  // they try again, and are refused
-  while (record* const fiber = unstarted_.pop_front()) {
-    load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
+  while (!unstarted_.empty()) {
+    record* const fiber = take_unstarted();
+    if (fiber == first_) first_ = nullptr;
     fiber->ops->drop(*fiber);
     fiber->fail_with(why);
     end_of(*fiber);
@@ -151,8 +152,7 @@ void worker::cancel_all() noexcept {
     // before the word of the next life was set. acquire: pairs with the release in new_task.
     if ((fiber.join.load(std::memory_order_acquire) & join_done) != 0) continue;
     if (fiber.home.load(std::memory_order_acquire) != settings_.index) continue;
-    if (fiber.at != stage::ready && fiber.at != stage::parked && fiber.at != stage::running)
-      continue;
+    if (fiber.at != stage::runnable && fiber.at != stage::parked) continue;
     fiber.wake.fetch_or(wake_cancelled, std::memory_order_relaxed);
     stop_parked(fiber, woken::by_cancel);
   }
@@ -234,8 +234,8 @@ bool worker::no_stack_can_come_back() const noexcept {
 /// When meanwhile, for a second, nobody in the runtime had anything to do or to wait for but
 /// others, there is nobody left who could give a stack back.
 bool worker::nothing_else_moves(bool quiet) noexcept {
-  const std::uint64_t switches = counts_.switches.get();
-  if (std::exchange(hungry_switches_, switches) != switches) hungry_looks_ = 0;
+  const std::uint64_t ran = switches();
+  if (std::exchange(hungry_switches_, ran) != ran) hungry_looks_ = 0;
   if (!quiet || !shared_.others_rest(shared_, settings_.index)) return false;
   return ++hungry_looks_ > hungry_looks_most && !COIR_MUTANT(hungry_for_ever);
 }
@@ -250,7 +250,8 @@ bool worker::end_unwanted_unstarted() noexcept {
     record* const after = unstarted_.after(*fiber);
     if (all || is_cancelled(*fiber)) {
       unstarted_.erase(*fiber);
-      load_unstarted_.store(--unstarted_count_, std::memory_order_relaxed);
+      --unstarted_count_;
+      if (fiber == first_) first_ = nullptr;
       fiber->ops->drop(*fiber);
       fiber->fail_with(std::make_error_code(std::errc::operation_canceled));
       end_of(*fiber);
@@ -323,8 +324,7 @@ void worker::ring() noexcept {
 
 load worker::published_load() const noexcept {
   const std::uint32_t mailed = mail_.depth();
-  return {load_unstarted_.load(std::memory_order_relaxed) + mailed,
-          load_live_.load(std::memory_order_relaxed) + mailed};
+  return {own_unstarted() + mailed, static_cast<std::uint32_t>(live_.get()) + mailed};
 }
 
 worker_stats worker::stats() const noexcept {
@@ -332,10 +332,10 @@ worker_stats worker::stats() const noexcept {
   worker_stats s;
   s.spawned = spawned.load(std::memory_order_relaxed);
   s.finished = finished.load(std::memory_order_relaxed);
-  s.switches = counts_.switches.get();
+  s.switches = switches();
   s.parks = counts_.parks.get();
-  s.live = load_live_.load(std::memory_order_relaxed);
-  s.unstarted = load_unstarted_.load(std::memory_order_relaxed);
+  s.live = static_cast<std::uint32_t>(live_.get());
+  s.unstarted = own_unstarted();
   s.deflected_out = counts_.deflected_out.get();
   s.deflected_in = counts_.deflected_in.get();
   s.mailbox_refused = counts_.mailbox_refused.get();

@@ -2,8 +2,10 @@
 // loop that serves them.
 //
 // Order (deterministic): ready fibers first in, first out; unstarted ones, first in, first out,
-// when none is ready, and at least every 8th pick; join of an unstarted fiber of this worker starts
-// it at once; a park hops to exactly what the loop would have run.
+// when none is ready, and at least every 8th pick (where many wait, 32 in every 256 picks); a fiber
+// that ends hands its turn, and its stack, on to an unstarted one, up to 8 times in a row; join of
+// an unstarted fiber of this worker starts it at once; a park hops to exactly what the loop would
+// have run.
 //
 // Always true:
 //   - Only this worker's thread makes its fibers ready and switches to them, so no fiber is resumed
@@ -37,8 +39,9 @@
 namespace coir::detail {
 
 struct worker_counters {
-  counter switches, parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken,
-      bells_rung, sleeps, turns, spins_won, spins_lost;
+  counter unswitched;  // picks that were no switch, less switches that were no pick: modulo 2^64
+  counter parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken, bells_rung,
+      sleeps, turns, spins_won, spins_lost;
 };
 
 /// The deadline of a park. On the parked fiber's stack.
@@ -85,10 +88,10 @@ class worker {
   /// Parks the running fiber until something ends the park; `site.stop` says how a deadline or a
   /// cancel does. Returns why it ended.
   woken park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
-  /// park for a wait that only this worker's own fibers can end: the next to run is `first`, if it
-  /// is unstarted here.
-  woken park_for(record* first, park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
+  /// The same for the end of `first`, which waits for its first run here and gets it at once.
+  woken start_and_park(record& first, park_site& site, std::int64_t until_ns) noexcept;
   void yield() noexcept;
+  void yield_in_place() noexcept;  // inlined: hop.hpp
   /// The same, and the next to run is `next`, which is ready or unstarted here and not the caller.
   void yield_to(record& next) noexcept;
   /// The running fiber goes on on `target`, another worker of this runtime; returns there. The
@@ -105,7 +108,7 @@ class worker {
   void enqueue(record& fiber) noexcept;
   /// True when this worker could run `fiber` now. Its home is here.
   bool could_run(const record& fiber) const noexcept {
-    return fiber.at == stage::ready || holds_unstarted(fiber);
+    return fiber.at == stage::runnable || holds_unstarted(fiber);
   }
   /// True when `fiber` waits for its first run in this worker's own queue.
   bool holds_unstarted(const record& fiber) const noexcept;
@@ -129,13 +132,16 @@ class worker {
   bool inbox_empty() const noexcept { return mail_.empty() && wakes_.empty(); }
   worker_stats stats() const noexcept;
 
-  std::uint32_t own_unstarted() const noexcept { return unstarted_count_; }
+  std::uint32_t own_unstarted() const noexcept {
+    return static_cast<std::uint32_t>(unstarted_count_.get());
+  }
   flight& operations() noexcept { return flight_; }
   backend& outside() noexcept { return *outside_; }
   record_cache& records() noexcept { return records_; }
   commons& shared() noexcept { return shared_; }
   unsigned index() const noexcept { return settings_.index; }
   worker_counters& counts() noexcept { return counts_; }
+  std::uint64_t switches() const noexcept { return picks_.get() - counts_.unswitched.get(); }
 
   // Who was spawned by this worker and who ended on it; their sums over all workers meet when
   // nobody is alive.
@@ -145,25 +151,39 @@ class worker {
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
 
  private:
+  static constexpr unsigned unstarted_every = 8;  // picks
+
   static void fiber_main(void* first) noexcept;
+  void begin_park(record& me, park_site& site, bool heed_cancel) noexcept;
   void hop(record& from) noexcept;
   void hop_until(record& me, std::int64_t until_ns) noexcept;
+  void leave_for(record& from, record& next) noexcept;
   void run_ready() noexcept;
   record* choose() noexcept;
+  bool go_and_start(record& from, record& fresh) noexcept;
+  record* choose_with_care() noexcept;
   record* take_first() noexcept;
+  void ask_for(record& fiber) noexcept;
+  record* take_unstarted() noexcept;
   void fetch_ahead() noexcept;
   record* choose_bound() noexcept;
+  record* hand_on() noexcept;
+  void stack_may_be_had() noexcept;
+  bool turn_ended(std::uint64_t picked) noexcept;
   bool bind(record& fiber) noexcept;
+  bool bind_warm(record& fiber) noexcept;
+  void settle_in(record& fiber, const stack& on) noexcept;
   void begin(record& fiber, std::byte* slot) noexcept;
   void put_back_unstarted(record& fiber) noexcept;
-  bool turn_is_over() noexcept;
   void step_out(record& me) noexcept;
   void send_off() noexcept;
-  void arrive(record& me) noexcept;
+  void arrive(record& me, int kept_errno) noexcept;
   record* finish(record& fiber) noexcept;
   [[noreturn]] void leave_for_good(record* next, std::byte* slot, unsigned klass) noexcept;
   void retire_dead() noexcept;
   void end_of(record& fiber) noexcept;
+  void tell_end(record& fiber) noexcept;
+  void wake_far_joiners(const record& fiber, std::uint64_t generation) noexcept;
   void drop_unheld(record& fiber) noexcept;
   void look_for_joiners() noexcept;
   void exchange_belongings(record* from, record* to) noexcept;
@@ -182,6 +202,26 @@ class worker {
   void give_stacks_back() noexcept;
   void leave_thread() noexcept;
 
+  // What a hop touches, side by side.
+  record* current_ = nullptr;
+  int* errno_ = nullptr;
+  arch::exception_state* live_exceptions_ = nullptr;
+  counter picks_;               // of somebody to run, since the beginning
+  std::uint64_t think_at_ = 0;  // picks up to here need no thought if somebody is ready
+  ready_ring<record> ready_;
+  std::uint64_t pause_at_ = 0;        // at this pick the budget or the clock is looked at
+  std::uint64_t turn_began_ = 0;      // the pick
+  std::uint64_t unstarted_turn_ = 0;  // from this pick on an unstarted one goes before the ready
+  unsigned starts_left_ = 0;          // before the ready ones have their turn
+  unsigned handed_on_ = 0;            // ends in a row after which an unstarted one came
+  bool no_stack_ = false;             // the last bind failed; cleared when a stack comes back
+  std::uint8_t dead_class_ = 0;
+  std::byte* dead_slot_ = nullptr;  // left by a fiber that ended; free once we stand on another one
+  record* first_ = nullptr;         // the next to run, though it is in its queue like the others
+  list<record, queue_node> unstarted_;
+  std::uint32_t started_ = 0;  // fibers with a stack
+  arch::context loop_;
+
   commons& shared_;
   worker_settings settings_;
   std::unique_ptr<backend> outside_;
@@ -190,26 +230,11 @@ class worker {
   stack_cache stacks_;
   record_cache records_;
 
-  ready_ring<record> ready_;
-  list<record, queue_node> unstarted_;
-  record* current_ = nullptr;
   record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_
   worker* leaving_for_ = nullptr;
-  record* first_ = nullptr;         // the next to run, though it is in its queue like the others
-  std::byte* dead_slot_ = nullptr;  // left by a fiber that ended; free once we stand on another one
-  unsigned dead_class_ = 0;
-  arch::context loop_;
   [[no_unique_address]] arch::switch_notes loop_notes_;
   arch::exception_state loop_exceptions_;
-  arch::exception_state* live_exceptions_ = nullptr;
-  int* errno_ = nullptr;
-  unsigned picked_ = 0;  // in this turn, at most run_budget
-  unsigned picks_ = 0;
   std::int64_t turn_ends_ns_ = 0;
-  std::uint32_t unstarted_count_ = 0;
-  std::uint32_t started_ = 0;  // fibers with a stack
-  std::uint32_t live_ = 0;     // fibers whose home is here and that have not ended
-  bool no_stack_ = false;      // the last bind failed; cleared when a stack comes back
   unsigned hungry_looks_ = 0;  // in vain, and nobody ran in between
   std::uint64_t hungry_switches_ = 0;
   std::uint32_t given_seen_ = 0;  // of stacks::given(), before this turn asked for any
@@ -220,8 +245,8 @@ class worker {
   std::uint32_t freed_ = 0;   // records given back for those who wait, who were not told yet
 
   worker_counters counts_;
-  alignas(cache_line_bytes) atomic<std::uint32_t> load_unstarted_{0};
-  atomic<std::uint32_t> load_live_{0};
+  alignas(cache_line_bytes) counter unstarted_count_;
+  counter live_;  // fibers whose home is here and that have not ended
   atomic<rest> rest_{rest::awake};
   atomic<bool> quit_{false};
   mailbox mail_;
@@ -233,10 +258,25 @@ class worker {
 
 inline void worker::enqueue(record& fiber) noexcept {
   fiber.at = stage::unstarted;
+  if (unstarted_.empty()) {
+    starts_left_ = 0;
+    unstarted_turn_ = picks_.get() + unstarted_every - 1;
+    think_at_ = std::min(think_at_, unstarted_turn_);
+  }
   COIR_MUTANT(newest_starts_first) ? unstarted_.push_front(fiber) : unstarted_.push_back(fiber);
   ++live_;
-  load_live_.store(live_, std::memory_order_relaxed);
-  load_unstarted_.store(++unstarted_count_, std::memory_order_relaxed);
+  ++unstarted_count_;
+}
+
+/// The next to run, if the turn is not over.
+inline void worker::ask_for(record& fiber) noexcept {
+  first_ = &fiber;
+  think_at_ = 0;
+}
+
+inline void worker::stack_may_be_had() noexcept {
+  no_stack_ = false;
+  think_at_ = 0;
 }
 
 inline void worker::give_back(std::uint32_t slot) noexcept {
@@ -249,7 +289,7 @@ inline void worker::give_back(std::uint32_t slot) noexcept {
 
 inline void worker::make_ready(record& fiber) noexcept {
   COIR_ASSERT(fiber.at == stage::parked);
-  fiber.at = stage::ready;
+  fiber.at = stage::runnable;
   ready_.push_back(fiber);
 }
 

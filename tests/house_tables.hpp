@@ -57,6 +57,7 @@ inline constexpr room runtime_rooms[] = {
     {"offload", 6},
     {"deflect", 6},
     {"worker", 6},
+    {"hop", 6},
     {"switching", 6},
     {"ending", 6},
     {"settling", 6},
@@ -73,6 +74,7 @@ inline constexpr room runtime_rooms[] = {
     {"effects", 8},
     {"spawn", 8},
     {"join", 8},
+    {"this_fiber", 8},
     {"perform", 8},
     {"closing", 8},
     {"scope", 8},
@@ -96,6 +98,7 @@ struct tested_elsewhere {
 };
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/counter", "tests/runtime/runtime_test.cpp", "snapshot() reads while others count"},
+    {"runtime/hop", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},

@@ -108,6 +108,12 @@ class handle {
     if (t.held == detail::holds::exception)
       std::rethrow_exception(std::exchange(t.exception(), {}));
     auto& answer = detail::answer_in<result<R>>(t);
+    if constexpr (std::is_void_v<R>) {
+      if (answer) [[likely]] {
+        t.held = detail::holds::nothing;
+        return {};
+      }
+    }
     result<R> taken = std::move(answer);
     if constexpr (detail::fits_storage<result<R>>) {  // else its box goes with it, in detach()
       std::destroy_at(&answer);

@@ -119,17 +119,3 @@ TEST_CASE("join: an empty handle answers, whatever is asked of it") {
   CHECK_FALSE(none.join().has_value());
   CHECK(none.id() == coir::fiber_id{});
 }
-
-TEST_CASE("join: a deadline beyond the end of time is never, one before its beginning is over") {
-  CHECK(coir::in(coir::clock::duration::max()) == coir::never);
-  CHECK(coir::in(coir::clock::duration::min()) < coir::clock::now());
-  CHECK(coir::in(std::chrono::seconds(1)) > coir::clock::now());
-  const auto done = coir::run(
-      [] {
-        CHECK(coir::in(coir::clock::duration::max()) == coir::never);
-        CHECK(coir::this_fiber::sleep_until(coir::no_wait).has_value());
-        CHECK(coir::this_fiber::sleep_for(coir::clock::duration::min()).has_value());
-      },
-      tested({.workers = 1}));
-  CHECK(done.has_value());
-}

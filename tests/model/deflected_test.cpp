@@ -106,7 +106,7 @@ struct sent_on_world : world {
     }
   }
   bool has_arrived() {
-    if (wanted.moves) return fiber.at == stage::ready;
+    if (wanted.moves) return fiber.at == stage::runnable;
     return letter.load(std::memory_order_acquire) != nullptr;
   }
   struct site : park_site {
@@ -117,12 +117,12 @@ struct sent_on_world : world {
     static_cast<site&>(self).in->second.make_ready(fiber);
   }
   void run_fiber() {
-    fiber.at = stage::running;
+    fiber.at = stage::runnable;
     site waits;
     waits.in = this;
     waits.stop = &end_early;
     second.park(fiber, waits);
-    while (fiber.at != stage::ready) second.sleep();
+    while (fiber.at != stage::runnable) second.sleep();
     fiber.body = 5;
     fiber.at = stage::finished;
     ended = true;
@@ -164,8 +164,8 @@ struct sent_on_world : world {
     if (wanted.itself) {
       caller.at = stage::parked;
       caller.parked_at = &site;
-      while (caller.at != stage::ready) first.sleep();
-      caller.at = stage::running;
+      while (caller.at != stage::runnable) first.sleep();
+      caller.at = stage::runnable;
     } else {
       (void)sleep_as_thread(me, INT64_MAX);
     }

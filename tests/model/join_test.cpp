@@ -115,8 +115,8 @@ struct join_world : world {
     if (on_fiber) {
       caller.at = stage::parked;
       caller.parked_at = &site;
-      while (caller.at != stage::ready) afar.sleep();
-      caller.at = stage::running;
+      while (caller.at != stage::runnable) afar.sleep();
+      caller.at = stage::runnable;
     } else {
       (void)sleep_as_thread(me, INT64_MAX);
     }
@@ -126,11 +126,11 @@ struct join_world : world {
   // -- the owner
   void serve() {
     for (;;) {
-      if (fiber_runs && fiber.at != stage::ready &&
+      if (fiber_runs && fiber.at != stage::runnable &&
           letter.load(std::memory_order_acquire) != nullptr)
-        fiber.at = stage::ready;
+        fiber.at = stage::runnable;
       own.take_wakes();
-      if (fiber_runs && fiber.at == stage::ready) run_fiber();
+      if (fiber_runs && fiber.at == stage::runnable) run_fiber();
       if (over == threads && !fiber_runs) break;
       own.ring.pass();
     }

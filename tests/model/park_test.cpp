@@ -86,17 +86,17 @@ struct park_world : world {
     }
     here.park(fiber, first);
     bool armed = wanted.timer;
-    while (fiber.at != stage::ready) {
+    while (fiber.at != stage::runnable) {
       // Without a cancel the timer must come in the end.
       if (armed && (!wanted.cancel || choose(2) == 1)) {
         armed = false;
         here.take_wakes();
-        if (fiber.at != stage::ready) here.stop(fiber, woken::by_deadline);
+        if (fiber.at != stage::runnable) here.stop(fiber, woken::by_deadline);
         continue;
       }
       here.sleep();
     }
-    fiber.at = stage::running;
+    fiber.at = stage::runnable;
     fiber.parked_at = nullptr;
     (void)leave(queue, me);
     if (first.why != woken::by_item) return;
@@ -114,7 +114,7 @@ struct park_world : world {
       here.take_wakes();
     }
     here.make_ready(fiber);  // parked still, whatever came meanwhile
-    fiber.at = stage::running;
+    fiber.at = stage::runnable;
     fiber.parked_at = nullptr;
   }
   void judge() override {
@@ -144,7 +144,7 @@ struct gift_world : world {
     if (thread == 0) {
       fiber.at = stage::parked;
       fiber.parked_at = &site;  // a cancel does not end it
-      while (fiber.at != stage::ready) here.sleep();
+      while (fiber.at != stage::runnable) here.sleep();
       require(gift == 7, "the gift is there");
     } else if (thread == 1) {
       gift = 7;

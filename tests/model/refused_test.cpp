@@ -65,12 +65,12 @@ struct refused_world : world {
       const word_lock held(scope.lock);
       if (scope_cancelled) fiber.wake.fetch_or(wake_cancelled, std::memory_order_relaxed);
     }
-    fiber.at = stage::running;
+    fiber.at = stage::runnable;
     site s;
     s.in = this;
     s.stop = &end_early;
     first.park(fiber, s);
-    while (fiber.at != stage::ready) first.sleep();
+    while (fiber.at != stage::runnable) first.sleep();
     over = true;
     second.ring.open();
   }

@@ -73,7 +73,7 @@ struct small_worker {
   void make_ready(detail::record& fiber) {
     require(fiber.at == detail::stage::parked, "only a parked fiber is made ready");
     look_into(fiber);
-    fiber.at = detail::stage::ready;
+    fiber.at = detail::stage::runnable;
   }
   void stop_parked(detail::record& fiber) { stop(fiber, detail::woken::by_cancel); }
   void stop(detail::record& fiber, detail::woken why) {

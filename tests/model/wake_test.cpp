@@ -52,9 +52,9 @@ struct recycling_world : world {
       fiber.at = stage::parked;
       site.stop = nullptr;  // a cancel does not end it
       fiber.parked_at = &site;
-      while (fiber.at != stage::ready) here.sleep();
+      while (fiber.at != stage::runnable) here.sleep();
     }
-    fiber.at = stage::running;
+    fiber.at = stage::runnable;
     fiber.body = 1;
     if ((fiber.wake.load(std::memory_order_acquire) & wake_detached) != 0) fiber.let_go = true;
     fiber.at = stage::finished;
@@ -132,7 +132,7 @@ struct rivals : world {
   void run(unsigned thread) override {
     if (thread == 0) {
       fiber.at = stage::parked;
-      while (fiber.at != stage::ready) here.sleep();
+      while (fiber.at != stage::runnable) here.sleep();
     } else if (const claim c = claim_from_afar(fiber, 1); c != claim::lost) {
       require(wins++ == 0, "exactly one claim wins");
       if (c == claim::won_and_push) here.send_wake(fiber);

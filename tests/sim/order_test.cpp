@@ -48,7 +48,8 @@ TEST_CASE("order: yield_to runs the one that is named next, ready or unstarted, 
     for (auto& h : all) REQUIRE(h.join().has_value());
   });
   REQUIRE(ended.has_value());
-  CHECK(order == "ccraabdbd");
+  // c has ended before the second a, and handed its turn on to b; the next pick is the eighth, d's.
+  CHECK(order == "ccrabdabd");
 }
 
 TEST_CASE("order: yield_to that cannot be says why, and nobody else runs") {
@@ -142,25 +143,40 @@ TEST_CASE("order: fibers that are always ready hold an unstarted one back for at
   CHECK(order.size() >= 2);  // the ready ones go first
 }
 
-TEST_CASE("order: ten unstarted fibers among ready ones start one every 8th pick, in their order") {
+/// What `count` unstarted fibers, each of which is body(i), and `ready` others that yield all the
+/// time do in turn: the number of each start, and '.' for a yield.
+template <class Body>
+std::string starts_among_ready(unsigned count, unsigned ready, unsigned yields, Body body) {
   sim_world world;
   std::string order;
   const auto ended = run_in_sim(world, [&] {
     std::vector<coir::handle<void>> all;
+    unsigned spinning = 0;
     const auto spin = [&] {
-      for (int i = 0; i < 100; ++i) {
+      ++spinning;
+      for (unsigned i = 0; i < yields; ++i) {
         order += '.';
         coir::this_fiber::yield();
       }
     };
-    all.push_back(coir::spawn(spin));
-    while (order.empty()) coir::this_fiber::yield();
-    for (const char name : {'0', '1', '2', '3', '4'})
-      all.push_back(coir::spawn([&order, name] { order += name; }));
+    for (unsigned i = 0; i + 1 < ready; ++i) all.push_back(coir::spawn(spin));
+    while (spinning + 1 < ready) coir::this_fiber::yield();
+    order.clear();
+    for (unsigned i = 0; i < count; ++i)
+      all.push_back(coir::spawn([&order, &body, i] {
+        order += static_cast<char>('0' + i % 10);
+        body();
+      }));
     spin();
     for (auto& h : all) REQUIRE(h.join().has_value());
   });
   REQUIRE(ended.has_value());
+  return order;
+}
+
+TEST_CASE("order: unstarted fibers among ready ones start one every 8th pick, in their order") {
+  const std::string order = starts_among_ready(
+      5, 2, 100, [] { (void)coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)); });
   std::string names;
   std::size_t last = order.find('0');
   for (std::size_t i = 0; i < order.size(); ++i) {
@@ -170,6 +186,25 @@ TEST_CASE("order: ten unstarted fibers among ready ones start one every 8th pick
     last = i;
   }
   CHECK(names == "01234");
+}
+
+TEST_CASE("order: where many wait, 32 start side by side in every 256 picks") {
+  const std::string order = starts_among_ready(
+      600, 2, 3'000, [] { (void)coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)); });
+  std::size_t starts = 0;
+  for (std::size_t at = 0; starts < 320; ++starts, ++at) {
+    const std::size_t before = at;
+    while (order[at] == '.') ++at;
+    // The first one may come as early as where only few wait.
+    if (starts % 32 != 0) CHECK(at == before);
+    if (starts % 32 == 0 && starts != 0) CHECK(at - before == 256 - 32);
+    CHECK(order[at] == static_cast<char>('0' + starts % 10));
+  }
+}
+
+TEST_CASE("order: a fiber that ends hands its turn on to unstarted ones, 8 times in a row") {
+  const std::string order = starts_among_ready(30, 2, 100, [] {});
+  CHECK(order.substr(order.find('0'), 32) == "012345678.......901234567.......");
 }
 
 TEST_CASE("order: join of an unstarted fiber of this worker starts it at once") {

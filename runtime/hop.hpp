@@ -1,0 +1,139 @@
+// hop.hpp: who runs next, and the way there: what every hop from one fiber to another is made of.
+// Inlined, because a return that the processor guesses wrong costs more than all of it.
+//
+// Always true:
+//   - choose() takes the oldest ready fiber without a thought as long as no other answer is
+//     possible: whatever could change the answer lowers think_at_.
+//   - A fiber that leaves its stack to come back on this worker leaves by leave_for(), or for the
+//     loop by hop(). (moving.cpp: to come back on another worker.)
+//   - What belongs to the fiber and not to the thread changes hands at every hop: errno's value,
+//     the C++ exception state, and the floating-point controls of a float fiber.
+//
+// Comes from: switching.cpp, this_fiber.cpp.   Goes to: arch/context.hpp.
+#pragma once
+
+#include "runtime/worker.hpp"
+
+namespace coir::detail {
+
+/// Who runs soon is fetched into the cache: the record first, and when that has arrived the top of
+/// the stack it points to. A crowd does not fit the second level of the cache, so it is fetched
+/// earlier and more of it; for fewer that costs more than it gives. Yield among 10,000: 40 ns
+/// without, 25 with; among 1,000 the modest form saves 1.5 of 11 ns and the other one costs 1 more.
+[[gnu::always_inline]] inline void worker::fetch_ahead() noexcept {
+  constexpr std::uint32_t crowd = 1500;  // 6 lines of each are touched: half a megabyte
+  constexpr std::uint32_t record_ahead = 8;
+  constexpr std::uint32_t stack_ahead = 4;
+  constexpr unsigned stack_lines = 3;
+  const std::uint32_t waiting = ready_.size();
+  if (waiting < 3) return;
+  if (waiting < crowd) [[likely]] {
+    __builtin_prefetch(&ready_.ahead(2)->context, 1);
+    __builtin_prefetch(ready_.ahead(0)->context.sp, 1);
+    return;
+  }
+  __builtin_prefetch(&ready_.ahead(record_ahead)->context, 1);
+  const auto* const top = static_cast<const std::byte*>(ready_.ahead(stack_ahead)->context.sp);
+  for (unsigned line = 0; line < stack_lines; ++line)
+    __builtin_prefetch(top + line * cache_line_bytes, 1);
+}
+
+/// Null: nobody may run now, and the loop is to be visited.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
+  const std::uint64_t pick = picks_.get();
+  if (pick >= think_at_ || ready_.empty()) [[unlikely]]
+    return choose_with_care();
+  picks_.set(pick + 1);
+  record* const next = ready_.pop_front();
+  fetch_ahead();
+  return next;
+}
+
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::exchange_belongings(
+    record* from, record* to) noexcept {
+  // Two tests of words that the switch has in its hands: nobody is inside a catch or unwinding, and
+  // nobody is float, which is nearly always. (Who runs has brought its exceptions.)
+  const unsigned brought =
+      (from != nullptr ? from->brings : 0u) | (to != nullptr ? to->brings : 0u);
+  if ((live_exceptions_->any() | brought) == 0) [[likely]]
+    return;
+  bring_belongings(from, to);
+}
+
+/// The value that the fiber left behind in its thread's errno comes back with it.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void restore_errno(int* place,
+                                                                     int kept) noexcept {
+  if (!COIR_MUTANT(errno_not_saved)) *place = kept;
+}
+
+/// `from` goes on when somebody switches to it again.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::leave_for(record& from,
+                                                                         record& next) noexcept {
+  int* const place = errno_;
+  const int kept = *place;  // on the stack that is left
+  exchange_belongings(&from, &next);
+  current_ = &next;
+  arch::note_leave(from.head().notes, next.head().notes, false);
+  arch::switch_to(from.context, next.context);
+  arch::note_arrive(from.head().notes);
+  restore_errno(place, kept);
+}
+
+/// `fiber` gets a stack, if the one left last fits or one lies warm; else the pool is asked.
+[[gnu::always_inline]] inline bool worker::bind_warm(record& fiber) noexcept {
+  const unsigned klass = fiber.stack_class;
+  std::byte* slot = dead_slot_;
+  if (slot == nullptr || dead_class_ != klass || arch::notes_are_taken ||
+      shared_.chosen.scrub_on_exit) [[unlikely]]
+    return bind(fiber);
+  dead_slot_ = nullptr;
+  settle_in(fiber, stacks_.at(klass, slot));
+  return true;
+}
+
+[[gnu::always_inline]] inline void worker::settle_in(record& fiber, const stack& on) noexcept {
+  auto* const head = ::new (header(on)) stack_head{};
+  arch::note_stack(head->notes, on.bottom, on.bytes());
+  arch::prepare(fiber.context, on.top, &fiber_main, &fiber);
+  begin(fiber, on.slot);
+}
+
+[[gnu::always_inline]] inline void worker::begin(record& fiber, std::byte* slot) noexcept {
+  fiber.stack_slot = slot;
+  fiber.at = stage::runnable;
+  fiber.brings &= brings_float;
+  fiber.ignored = 0;
+  ++started_;
+}
+
+/// Straight from the running fiber, which is parked, to one that waits for its first run. False:
+/// the turn is over, or there is no stack.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline bool worker::go_and_start(
+    record& from, record& fresh) noexcept {
+  if (!arch::switch_is_inlined || parks_are_checked || picks_.get() >= pause_at_) return false;
+  if (!bind_warm(fresh)) [[unlikely]]
+    return false;
+  unstarted_.erase(fresh);
+  --unstarted_count_;
+  ++picks_;
+  leave_for(from, fresh);
+  return true;
+}
+
+/// Everybody who is ready runs first.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::yield_in_place() noexcept {
+  record& me = *current_;
+  if (COIR_MUTANT(yield_goes_on)) return;
+  const std::uint64_t pick = picks_.get();
+  if (!arch::switch_is_inlined || parks_are_checked || pick >= think_at_ || ready_.empty())
+      [[unlikely]] {
+    ready_.push_back(me);
+    return hop(me);
+  }
+  picks_.set(pick + 1);
+  record& next = ready_.rotate(me);
+  fetch_ahead();
+  leave_for(me, next);
+}
+
+}  // namespace coir::detail
