@@ -6,8 +6,7 @@
 //   - Between two fibers that are not `float` nothing is read and nothing written: who wants to
 //     know asks two flags, and calls exchange_float() only when one of them is set.
 //   - Sticky flags outside the controls (the x87 status word, FPSR) belong to nobody. Those of
-//   MXCSR
-//     are part of it, and so a float fiber's own.
+//     MXCSR are part of it, and so a float fiber's own.
 //
 // Comes from: fiber.hpp, beside every switch of context.hpp.   Goes to: the processor.
 #pragma once
@@ -40,18 +39,16 @@ inline void save_float(float_state& into) noexcept {
 }
 
 /// Loading a control word is several times dearer than reading it, so it is loaded only when it
-/// differs.
-[[gnu::always_inline]] inline void restore_float(const float_state& from) noexcept {
-  std::uint32_t mxcsr;
-  std::uint16_t x87_control;
-  asm volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(x87_control));
-  if (mxcsr != from.mxcsr) [[unlikely]] {
-    asm volatile("ldmxcsr %0" : : "m"(from.mxcsr));
+/// differs from what the thread has `now`.
+[[gnu::always_inline]] inline void change_float(const float_state& now,
+                                                const float_state& to) noexcept {
+  if (now.mxcsr != to.mxcsr) [[unlikely]] {
+    asm volatile("ldmxcsr %0" : : "m"(to.mxcsr));
   }
   if (COIR_MUTANT(x87_left_alone)) return;
-  if (x87_control != from.x87_control) [[unlikely]] {
+  if (now.x87_control != to.x87_control) [[unlikely]] {
     // Cleared first: with a flag of the past still raised, unmasking or loading would trap here.
-    asm volatile("fnclex\n\tfldcw %0" : : "m"(from.x87_control));
+    asm volatile("fnclex\n\tfldcw %0" : : "m"(to.x87_control));
   }
 }
 
@@ -66,12 +63,12 @@ inline void save_float(float_state& into) noexcept {
   asm volatile("mrs %0, fpcr" : "=r"(into.fpcr));
 }
 
-/// Writing the register empties the pipeline on many cores, so it is written only when it differs.
-[[gnu::always_inline]] inline void restore_float(const float_state& from) noexcept {
-  float_state now;
-  save_float(now);
-  if (now.fpcr != from.fpcr) [[unlikely]] {
-    asm volatile("msr fpcr, %0" : : "r"(from.fpcr));
+/// Writing the register empties the pipeline on many cores, so it is written only when it differs
+/// from what the thread has `now`.
+[[gnu::always_inline]] inline void change_float(const float_state& now,
+                                                const float_state& to) noexcept {
+  if (now.fpcr != to.fpcr) [[unlikely]] {
+    asm volatile("msr fpcr, %0" : : "r"(to.fpcr));
   }
 }
 
@@ -87,11 +84,17 @@ inline void save_float(float_state& into) noexcept {
   into.saved = std::fegetenv(&into.environment) == 0;
 }
 
-inline void restore_float(const float_state& from) noexcept {
-  std::fesetenv(from.saved ? &from.environment : FE_DFL_ENV);
+inline void change_float(const float_state&, const float_state& to) noexcept {
+  std::fesetenv(to.saved ? &to.environment : FE_DFL_ENV);
 }
 
 #endif
+
+[[gnu::always_inline]] inline void restore_float(const float_state& from) noexcept {
+  float_state now;
+  save_float(now);
+  change_float(now, from);
+}
 
 inline constexpr float_state float_at_start{};
 
@@ -103,15 +106,16 @@ inline void reset_float_control() noexcept {
 
 /// Right before a switch: null stands for a fiber (or a loop) that is not `float`. Keeps the
 /// controls of the one that leaves and brings those of the one that comes, or the defaults.
-inline void exchange_float(float_state* leaves, const float_state* comes) noexcept {
-  if (leaves != nullptr) save_float(*leaves);
-  if (comes != nullptr) {
-    if (COIR_MUTANT(float_not_restored)) return;
-    restore_float(*comes);
-  } else if (leaves != nullptr) {
-    if (COIR_MUTANT(float_leaks)) return;
-    reset_float_control();
+[[gnu::always_inline]] inline void exchange_float(float_state* leaves,
+                                                  const float_state* comes) noexcept {
+  if (leaves == nullptr) {
+    if (comes != nullptr && !COIR_MUTANT(float_not_restored)) restore_float(*comes);
+    return;
   }
+  save_float(*leaves);
+  if (comes == nullptr && COIR_MUTANT(float_leaks)) return;
+  if (comes != nullptr && COIR_MUTANT(float_not_restored)) return;
+  change_float(*leaves, comes != nullptr ? *comes : float_at_start);
 }
 
 }  // namespace coir::arch
