@@ -132,4 +132,81 @@ class flight {
   counter in_line_, stale_, cancels_sent_;
 };
 
+// Inlined: every operation takes these steps.
+
+inline void flight::let_go(int fd) noexcept {
+  std::uint32_t& word = *fds_.at(fd);
+  COIR_ASSERT((word & fd_counts::count_mask) != 0);
+  --word;
+  if ((word & fd_counts::closing) != 0 && (word & fd_counts::count_mask) == 0)
+    on_drained(drained_context, fd);
+}
+
+[[gnu::always_inline]] inline bool flight::launch(pending& p) noexcept {
+  const token name =
+      tokens_.open(p, makes_fd(p.entry->opcode) ? token_kind::descriptor : token_kind::operation);
+  if (name.raw == 0) return false;
+  if (!outside_.submit(*p.entry, name, false)) [[unlikely]] {
+    // The turn submits early; only if that gave no room the operation waits in line.
+    if (!COIR_MUTANT(full_queue_waits)) outside_.wait(no_wait_ns);
+    if (!outside_.submit(*p.entry, name, false)) {
+      tokens_.close(name);
+      return false;
+    }
+  }
+  p.name = name;
+  p.in_flight = true;
+  return true;
+}
+
+[[gnu::always_inline]] inline int flight::start(pending& p) noexcept {
+  // Without a token in flight nothing would ever come to give a place in the line.
+  if (!tokens_.have_room()) return -ENOMEM;
+  if (uses_fd(*p.entry)) {
+    std::uint32_t* const word = fds_.at(p.entry->fd);
+    if (word == nullptr) return -EBADF;
+    if ((*word & fd_counts::closing) != 0 && !COIR_MUTANT(closing_admits)) return -EBADF;
+    ++*word;
+    p.fd = p.entry->fd;
+  }
+  if ((!line_.empty() && !COIR_MUTANT(line_overtaken)) || !launch(p)) {
+    if (COIR_MUTANT(failed_submit_ends)) return -EAGAIN;
+    line_.push_back(p);
+    ++in_line_;
+  }
+  return 0;
+}
+
+inline record* flight::end(pending& p, std::int32_t res) noexcept {
+  COIR_ASSERT(!p.ended);
+  p.ended = true;
+  p.res = res;
+  if (p.in_flight) {
+    if (p.linked()) cancels_.erase(p);
+    tokens_.close(p.name);
+    p.in_flight = false;
+  } else {
+    --in_line_;
+  }
+  if (p.fd >= 0) let_go(p.fd);
+  return p.fiber;
+}
+
+inline record* flight::complete(const completion& c) noexcept {
+  if (c.to.kind() == token_kind::cancel)
+    return nullptr;  // 0, ENOENT, EALREADY: the target's own completion counts
+  pending* const p = tokens_.find(c.to);
+  if (p == nullptr) [[unlikely]] {
+    dispose(c);
+    return nullptr;
+  }
+  p->flags = c.flags;
+  if (c.more() && !COIR_MUTANT(ignore_more)) {  // SEND_ZC and the like: the buffer is still lent
+    p->res = c.res;
+    return nullptr;
+  }
+  const bool notification = (c.flags & IORING_CQE_F_NOTIF) != 0;
+  return end(*p, notification && !COIR_MUTANT(notification_is_answer) ? p->res : c.res);
+}
+
 }  // namespace coir::detail

@@ -38,6 +38,9 @@ namespace coir::detail {
     __builtin_prefetch(top + line * cache_line_bytes, 1);
 }
 
+/// Nobody is ready, nobody waits for a first run.
+inline bool worker::nobody_waits() const noexcept { return ready_.empty() && unstarted_.empty(); }
+
 /// Null: nobody may run now, and the loop is to be visited.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
   const std::uint64_t pick = picks_.get();
@@ -47,6 +50,17 @@ namespace coir::detail {
   record* const next = ready_.pop_front();
   fetch_ahead();
   return next;
+}
+
+/// The same, on a stack.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose_bound() noexcept {
+  for (;;) {
+    record* const next = choose();
+    if (next == nullptr || next->at != stage::unstarted) return next;
+    if (bind(*next)) return next;
+    ++counts_.unswitched;
+    put_back_unstarted(*next);
+  }
 }
 
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::exchange_belongings(

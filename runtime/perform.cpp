@@ -158,8 +158,8 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
   return heed_cancel && is_cancelled(*here.self()) && !COIR_MUTANT(cancelled_fiber_performs);
 }
 
-std::int32_t once(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,
-                  bool heed_cancel) noexcept {
+[[gnu::always_inline]] inline std::int32_t once(worker& here, const io_uring_sqe& entry,
+                                                std::int64_t until_ns, bool heed_cancel) noexcept {
   if (stopped(here, heed_cancel)) return -ECANCELED;
   pending p;
   p.fiber = here.self();
@@ -182,8 +182,8 @@ std::int32_t once(worker& here, const io_uring_sqe& entry, std::int64_t until_ns
   return why == woken::by_deadline ? -ETIMEDOUT : -ECANCELED;
 }
 
-std::int32_t wait_until_ready(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,
-                              bool heed_cancel) noexcept {
+[[gnu::noinline]] std::int32_t wait_until_ready(worker& here, const io_uring_sqe& entry,
+                                                std::int64_t until_ns, bool heed_cancel) noexcept {
   io_uring_sqe poll{};
   poll.opcode = IORING_OP_POLL_ADD;
   poll.fd = entry.fd;
@@ -191,8 +191,9 @@ std::int32_t wait_until_ready(worker& here, const io_uring_sqe& entry, std::int6
   return once(here, poll, until_ns, heed_cancel);
 }
 
-std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns, bool heed_cancel,
-                     const io::unique_fd* owner = nullptr) noexcept {
+[[gnu::always_inline]] inline std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns,
+                                                   bool heed_cancel,
+                                                   const io::unique_fd* owner = nullptr) noexcept {
   worker* const here = worker::current();
   if (here == nullptr || here->self() == nullptr)
     return -(io_own_base + static_cast<int>(errc::not_in_fiber));

@@ -16,7 +16,6 @@ namespace coir::detail {
 
 namespace {
 constexpr std::int64_t turn_ns = 200'000;
-constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 // One pick in eight starts somebody although others are ready. Where many wait they start side by
 // side, so that those who do the same follow each other: the processor guesses where they return to
 // by where the one before did.
@@ -35,20 +34,18 @@ bool is_float(const record* fiber) noexcept {
 
 // -- choosing
 
-/// Asked at the first pick of a turn, and where the budget or the clock may end it. The time counts
-/// from the last look that ended a turn, so at worst a turn ends too early; its first picks run
-/// whatever the clock says, so each turn gets on.
+/// Asked where the budget or the clock may end the turn. The time counts from the last look that
+/// ended a turn, so at worst a turn ends too early; its first picks run whatever the clock says, so
+/// each turn gets on.
 bool worker::turn_ended(std::uint64_t picked) noexcept {
   const std::uint64_t budget = settings_.run_budget;
   if (picked >= budget && !COIR_MUTANT(budget_ignored)) return true;
-  if (picked != 0 || COIR_MUTANT(first_pick_timed)) {
-    const std::int64_t now = outside_->now_ns();
-    if (now >= turn_ends_ns_) {
-      turn_ends_ns_ = now + turn_ns;
-      if (!COIR_MUTANT(turn_never_ends)) {
-        turn_began_ = picks_.get() - budget;  // asked again, the answer is the same
-        return true;
-      }
+  const std::int64_t now = outside_->now_ns();
+  if (now >= turn_ends_ns_) {
+    turn_ends_ns_ = now + turn_ns;
+    if (!COIR_MUTANT(turn_never_ends)) {
+      turn_began_ = picks_.get() - budget;  // asked again, the answer is the same
+      return true;
     }
   }
   pause_at_ = turn_began_ + std::min(budget, (picked / picks_per_clock + 1) * picks_per_clock);
@@ -102,16 +99,6 @@ record* worker::take_unstarted() noexcept {
     ready_.erase(*wanted);
   }
   return wanted;
-}
-
-[[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose_bound() noexcept {
-  for (;;) {
-    record* const next = choose();
-    if (next == nullptr || next->at != stage::unstarted) return next;
-    if (bind(*next)) return next;
-    ++counts_.unswitched;
-    put_back_unstarted(*next);
-  }
 }
 
 /// No stack: it goes back to where it was, and others go on.
@@ -175,12 +162,27 @@ void worker::fail_oldest_unstarted() noexcept {
   if (to != nullptr) to->brings &= brings_float;
 }
 
+/// Whether the loop's turns may be served on the stack of `from`, which has parked and found nobody
+/// ready. A switch to the loop and back costs more than the two: the loop's returns and the fiber's
+/// are no pairs, and each of them is guessed wrong. Among many fibers it does not happen, because
+/// it may touch one page more of the stack that it stands on.
+inline bool worker::may_serve_on(const record& from) const noexcept {
+  constexpr std::uint64_t few = 1024;
+  constexpr std::ptrdiff_t room_bytes = 16 << 10;  // the loop needs 2 KiB, what it calls may log
+  const auto* const here = static_cast<const std::byte*>(__builtin_frame_address(0));
+  return ready_.empty() && live_.get() <= few && (from.brings | live_exceptions_->any()) == 0 &&
+         here - stacks_.at(from.stack_class, from.stack_slot).bottom >= room_bytes &&
+         !COIR_MUTANT(loop_always_apart);
+}
+
 [[gnu::noinline]] COIR_UNINSTRUMENTED void worker::hop(record& from) noexcept {
   COIR_ASSERT(current_ == &from);
   if constexpr (parks_are_checked)
     if (from.head().forbids != nullptr && !COIR_MUTANT(parks_unchecked)) forbidden_park(from);
-  record* const next = choose_bound();
+  record* next = nobody_waits() ? nullptr : choose_bound();
+  if (next == nullptr && may_serve_on(from)) next = serve_in_place();
   if (next == &from) {
+    current_ = next;
     ++counts_.unswitched;
     return;
   }
@@ -196,14 +198,7 @@ void worker::fail_oldest_unstarted() noexcept {
 }
 
 COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
-  turn_began_ = picks_.get();
-  pause_at_ = turn_began_;
-  think_at_ = turn_began_;
   if (ready_.empty() && unstarted_.empty()) return;
-  // Once in a turn everybody comes before the one that was asked for: two who yield to each other
-  // would run for ever.
-  if (first_ != nullptr && first_->at == stage::runnable && !COIR_MUTANT(two_run_for_ever))
-    first_ = nullptr;
   record* const next = choose_bound();
   if (next == nullptr) return;
   exchange_belongings(nullptr, next);

@@ -75,8 +75,8 @@ class token_table {
 
   /// After the last completion. The token must be open.
   void close(token t) noexcept {
-    COIR_ASSERT(find(t) != nullptr);
     entry& e = at(t.slot());
+    COIR_ASSERT(e.generation == t.generation() && e.owner != nullptr);
     e.owner = nullptr;
     if (++e.generation == 0 && !COIR_MUTANT(generation_zero)) e.generation = 1;
     e.next_free = free_;

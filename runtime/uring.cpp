@@ -55,13 +55,16 @@ void uring::detach() noexcept {
   registered_ = false;
 }
 
-io_uring_sqe* uring::entry(bool urgent) noexcept {
-  if ((!urgent || COIR_MUTANT(cancels_have_no_reserve)) &&
-      io_uring_sq_space_left(&ring_) <= kept_for_cancels_)
+/// The next free entry, as io_uring_get_sqe() finds it, but that some are kept for what is urgent.
+inline io_uring_sqe* uring::entry(bool urgent) noexcept {
+  io_uring_sq& queue = ring_.sq;
+  const unsigned kept = urgent && !COIR_MUTANT(cancels_have_no_reserve) ? 0 : kept_for_cancels_;
+  // acquire: the kernel has read the entries that it says it took.
+  const unsigned used = queue.sqe_tail - __atomic_load_n(queue.khead, __ATOMIC_ACQUIRE);
+  if (used + kept >= queue.ring_entries) [[unlikely]]
     return nullptr;
-  io_uring_sqe* const e = io_uring_get_sqe(&ring_);
-  if (e != nullptr) ++counts_.sqes;
-  return e;
+  ++counts_.sqes;
+  return &queue.sqes[queue.sqe_tail++ & queue.ring_mask];
 }
 
 bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
@@ -118,39 +121,39 @@ bool uring::pending() const noexcept {
 }
 
 void uring::wait(std::int64_t until_ns) noexcept {
-  if (!bell_armed_) arm_bell();
-  if (until_ns == no_wait_ns || io_uring_cq_ready(&ring_) != 0) return enter(0, no_wait_ns);
-  enter(bell_armed_ ? 1 : 0, until_ns);
-}
-
-void uring::enter(unsigned wanted, std::int64_t until_ns) noexcept {
+  if (!bell_armed_) [[unlikely]]
+    arm_bell();
   ++counts_.enters;
   woke_early_ = false;
   int n = 0;
-  if (wanted == 0) {
+  if (until_ns == no_wait_ns || !bell_armed_ || io_uring_cq_ready(&ring_) != 0) {
     n = io_uring_submit_and_get_events(&ring_);
   } else if (until_ns == never_ns) {
-    n = sleep(wanted, nullptr);
+    n = sleep(nullptr);
+  } else if (const std::int64_t left = until_ns - now_ns(); left <= 0) {
+    n = io_uring_submit_and_get_events(&ring_);
   } else {
-    const std::int64_t left = until_ns - now_ns();
-    if (left <= 0) {
-      n = io_uring_submit_and_get_events(&ring_);
-    } else {
-      const __kernel_timespec limit{left / 1'000'000'000, left % 1'000'000'000};
-      n = sleep(wanted, &limit);
-      woke_early_ = io_uring_cq_ready(&ring_) != 0;
-    }
+    const __kernel_timespec limit{left / 1'000'000'000, left % 1'000'000'000};
+    n = sleep(&limit);
+    woke_early_ = io_uring_cq_ready(&ring_) != 0;
   }
+  const bool came = io_uring_cq_ready(&ring_) != 0;
   const unsigned flags = flags_of_queue();
-  if ((flags & IORING_SQ_CQ_OVERFLOW) != 0) ++counts_.overflows;
+  if ((flags & IORING_SQ_CQ_OVERFLOW) != 0) [[unlikely]]
+    ++counts_.overflows;
   // The kernel may set the flag after it has taken the work that the flag announced, and an enter
   // that finds no work does not clear it (seen on Linux 6.18): then it announces nothing.
-  stale_taskrun_ = (flags & IORING_SQ_TASKRUN) != 0 && io_uring_cq_ready(&ring_) == 0;
+  stale_taskrun_ = (flags & IORING_SQ_TASKRUN) != 0 && !came;
+  if (n < 0) [[unlikely]]
+    enter_failed(n, until_ns, came);
+}
+
+void uring::enter_failed(int n, std::int64_t until_ns, bool came) noexcept {
   COIR_ASSERT(n != -EBADR);
-  if (wanted != 0 && (n == -EAGAIN || n == -EBUSY || n == -ENOMEM) &&
-      io_uring_cq_ready(&ring_) == 0 && !COIR_MUTANT(refused_sleep_spins)) [[unlikely]]
+  COIR_ASSERT(n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -ETIME || n == -ENOMEM);
+  if (until_ns != no_wait_ns && n != -EINTR && n != -ETIME && !came &&
+      !COIR_MUTANT(refused_sleep_spins))
     back_off(until_ns);
-  COIR_ASSERT(n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -ETIME || n == -ENOMEM);
 }
 
 /// The kernel has refused to let us sleep in the ring: sleeps beside it, until the bell rings at
@@ -183,8 +186,9 @@ int uring::sleep_elsewhere(const __kernel_timespec* limit) noexcept {
 /// io_uring_submit_and_wait with a flag that liburing 2.3 cannot give: the read of the bell is
 /// under way all the time, so to the kernel an idle worker waits for I/O, and a server that does
 /// nothing looks like one whose disk is too slow.
-int uring::sleep(unsigned wanted, const __kernel_timespec* limit) noexcept {
-  if (arch::under_valgrind()) return sleep_elsewhere(limit);
+int uring::sleep(const __kernel_timespec* limit) noexcept {
+  if (arch::under_valgrind()) [[unlikely]]
+    return sleep_elsewhere(limit);
   io_uring_sq& queue = ring_.sq;
   if (queue.sqe_head != queue.sqe_tail) {
     queue.sqe_head = queue.sqe_tail;
@@ -193,16 +197,18 @@ int uring::sleep(unsigned wanted, const __kernel_timespec* limit) noexcept {
   }
   const bool kernel_knows =
       (ring_.features & feature_no_iowait) != 0 && !COIR_MUTANT(idle_as_iowait);
+  constexpr unsigned wanted = 1;
   const unsigned flags = IORING_ENTER_GETEVENTS | (kernel_knows ? enter_no_iowait : 0) |
                          (registered_ ? IORING_ENTER_REGISTERED_RING : 0) |
                          (limit != nullptr ? IORING_ENTER_EXT_ARG : 0);
+  const unsigned entries = io_uring_sq_ready(&ring_);
+  if (limit == nullptr)
+    return io_uring_enter2(ring_.enter_ring_fd, entries, wanted, flags, nullptr, _NSIG / 8);
   io_uring_getevents_arg with{};
   with.sigmask_sz = _NSIG / 8;
   with.ts = reinterpret_cast<std::uintptr_t>(limit);
-  return limit == nullptr ? io_uring_enter2(ring_.enter_ring_fd, io_uring_sq_ready(&ring_), wanted,
-                                            flags, nullptr, _NSIG / 8)
-                          : io_uring_enter2(ring_.enter_ring_fd, io_uring_sq_ready(&ring_), wanted,
-                                            flags, reinterpret_cast<sigset_t*>(&with), sizeof with);
+  return io_uring_enter2(ring_.enter_ring_fd, entries, wanted, flags,
+                         reinterpret_cast<sigset_t*>(&with), sizeof with);
 }
 
 unsigned uring::reap(completion_sink sink) noexcept {

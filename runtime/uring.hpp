@@ -49,8 +49,8 @@ class uring final : public backend {
  private:
   io_uring_sqe* entry(bool urgent) noexcept;
   void arm_bell() noexcept;
-  void enter(unsigned wanted, std::int64_t until_ns) noexcept;
-  int sleep(unsigned wanted, const __kernel_timespec* limit) noexcept;
+  void enter_failed(int n, std::int64_t until_ns, bool came) noexcept;
+  int sleep(const __kernel_timespec* limit) noexcept;
   int sleep_elsewhere(const __kernel_timespec* limit) noexcept;
   void back_off(std::int64_t until_ns) noexcept;
   unsigned flags_of_queue() const noexcept;

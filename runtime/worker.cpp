@@ -3,10 +3,12 @@
 // Always true:
 //   - One turn: mail and wake links, due timers, ready fibers until the budget is used up, then one
 //     visit to the backend.
+//   - Who serves the turns stands on the worker's own stack, or on that of a fiber that has just
+//     parked and found nobody ready; current_ is null meanwhile.
 //   - Before a worker sleeps it announces it, and then looks once more into every inbox (bell.hpp).
 //
 // Comes from: runtime's threads.   Goes to: switching.cpp (run a fiber), flight, backend.
-#include "runtime/worker.hpp"
+#include "runtime/hop.hpp"
 
 #include <cerrno>
 
@@ -19,6 +21,7 @@ constexpr unsigned hungry_looks_most = 100;
 
 worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s)
     : ready_(shared.records.capacity()),
+      first_pause_(std::min(s.run_budget, picks_per_clock)),
       shared_(shared),
       settings_(s),
       outside_(std::move(outside)),
@@ -44,23 +47,53 @@ int worker::run(const std::function<bool(int)>& told) noexcept {
     return attached;
   }
   while (!quit_.load(std::memory_order_acquire)) {
-    if (!COIR_MUTANT(mail_when_idle) || ready_.empty()) take_mail();
-    if (!COIR_MUTANT(wakes_when_idle) || ready_.empty()) take_wakes();
-    no_stack_ = false;  // one that was given back elsewhere rang us: ask again
-    given_seen_ = shared_.pool->given();
-    // The clock is not free: when something else has just ended a sleep, none is due.
-    if (!std::exchange(none_due_, false)) fire_timers();
+    begin_turn();
     run_ready();
-    sleep_or_poll();
-    outside_->reap({[](void* self, const completion& c) noexcept {
-                      auto& w = *static_cast<worker*>(self);
-                      if (record* const fiber = w.flight_.complete(c)) w.make_ready(*fiber);
-                    },
-                    this});
-    flight_.turn([this](record& fiber) noexcept { make_ready(fiber); });
+    end_turn();
   }
   leave_thread();
   return 0;
+}
+
+void worker::begin_turn() noexcept {
+  if (!COIR_MUTANT(mail_when_idle) || ready_.empty()) take_mail();
+  if (!wakes_.empty() && (!COIR_MUTANT(wakes_when_idle) || ready_.empty())) take_wakes();
+  no_stack_ = false;  // one that was given back elsewhere rang us: ask again
+  given_seen_ = shared_.pool->given();
+  // The clock is not free: when something else has just ended a sleep, none is due.
+  if (!std::exchange(none_due_, false)) fire_timers();
+  turn_began_ = picks_.get();
+  pause_at_ = turn_began_ + (COIR_MUTANT(first_pick_timed) ? 0 : first_pause_);
+  think_at_ = unstarted_.empty() ? pause_at_ : turn_began_;
+  // Once in a turn everybody comes before the one that was asked for: two who yield to each other
+  // would run for ever.
+  if (first_ != nullptr && first_->at == stage::runnable && !COIR_MUTANT(two_run_for_ever))
+    first_ = nullptr;
+}
+
+void worker::end_turn() noexcept {
+  sleep_or_poll();
+  outside_->reap({[](void* self, const completion& c) noexcept {
+                    auto& w = *static_cast<worker*>(self);
+                    if (record* const fiber = w.flight_.complete(c)) w.make_ready(*fiber);
+                  },
+                  this});
+  flight_.turn([this](record& fiber) noexcept { make_ready(fiber); });
+}
+
+/// The loop on the stack of a fiber that leaves it next: who goes on afterwards, null for quit().
+record* worker::serve_in_place() noexcept {
+  const int kept = *errno_;
+  current_ = nullptr;
+  record* next = nullptr;
+  do {
+    end_turn();
+    if (quit_.load(std::memory_order_acquire)) break;
+    begin_turn();
+    next = choose_bound();
+  } while (next == nullptr);
+  restore_errno(errno_, kept);
+  return next;
 }
 
 void worker::leave_thread() noexcept {
@@ -92,7 +125,7 @@ void worker::run_left_errands() noexcept { take_wakes(); }
 
 // -- what comes in
 
-void worker::take_mail() noexcept {
+void worker::take_what_came() noexcept {
   // One mailbox full and no more: senders that refill it at once must not hold up everybody else.
   unsigned taken = 0;
   for (; taken < settings_.mailbox_slots; ++taken) {
@@ -112,9 +145,9 @@ void worker::take_mail() noexcept {
 }
 
 void worker::serve_starving() noexcept {
-  const std::uint32_t calls = shared_.starved.load(std::memory_order_relaxed);
-  if (freed_ == 0 && calls == served_) [[likely]]
+  if (!records_are_wanted()) [[likely]]
     return;
+  const std::uint32_t calls = shared_.starved.load(std::memory_order_relaxed);
   if (COIR_MUTANT(room_never_given)) return;
   std::uint32_t room = std::exchange(freed_, 0);
   if (std::exchange(served_, calls) != calls) room += shared_.records.flush(records_);
@@ -122,7 +155,6 @@ void worker::serve_starving() noexcept {
 }
 
 void worker::take_wakes() noexcept {
-  if (wakes_.empty()) return;
   struct {
     worker& here;
     void pass_on(record& fiber) noexcept { here.shared_.send_wake(here.shared_, fiber); }
@@ -169,7 +201,7 @@ void worker::fire_timers() noexcept {
 
 // -- waiting
 
-bool worker::anything_to_do() const noexcept {
+inline bool worker::anything_to_do() const noexcept {
   return !ready_.empty() || (!unstarted_.empty() && !no_stack_) ||
          (!mail_.empty() && !COIR_MUTANT(mail_not_rechecked)) ||
          (!wakes_.empty() && !COIR_MUTANT(wakes_not_rechecked)) ||
@@ -192,8 +224,9 @@ void worker::sleep_or_poll() noexcept {
     if (!stacks_have_moved() && (no_stack_can_come_back() || nothing_else_moves(quiet)))
       return fail_oldest_unstarted();
   }
-  serve_starving();
-  if (spin()) return;
+  if (records_are_wanted()) [[unlikely]]
+    serve_starving();
+  if (spin_ns_ != 0 && spin()) return;
   // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
   // this worker and by the one that goes to rest last.
   rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_relaxed);
@@ -267,7 +300,7 @@ bool worker::end_unwanted_unstarted() noexcept {
 bool worker::stacks_have_moved() const noexcept {
   if (COIR_MUTANT(stacks_not_rechecked)) return false;
   if (no_stack_ && shared_.pool->given() != given_seen_) return true;
-  return (dead_slot_ != nullptr || stacks_.warm() != 0) && shared_.pool->starved();
+  return shared_.pool->starved() && (dead_slot_ != nullptr || stacks_.warm() != 0);
 }
 
 void worker::give_stacks_back() noexcept {
@@ -276,7 +309,6 @@ void worker::give_stacks_back() noexcept {
 }
 
 bool worker::spin() noexcept {
-  if (spin_ns_ == 0) return false;
   if (outside_->pending()) outside_->wait(no_wait_ns);
   const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
   do {

@@ -116,7 +116,9 @@ class worker {
   void stop_parked(record& fiber, woken why) noexcept;
   /// Cancels every fiber whose home is here.
   void cancel_all() noexcept;
-  void take_mail() noexcept;
+  void take_mail() noexcept {
+    if (!mail_.empty() || records_are_wanted()) take_what_came();
+  }
   /// A record of this runtime is free again.
   void give_back(std::uint32_t slot) noexcept;
 
@@ -151,14 +153,20 @@ class worker {
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
 
  private:
-  static constexpr unsigned unstarted_every = 8;  // picks
+  static constexpr unsigned unstarted_every = 8;   // picks
+  static constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 
   static void fiber_main(void* first) noexcept;
   void begin_park(record& me, park_site& site, bool heed_cancel) noexcept;
   void hop(record& from) noexcept;
   void hop_until(record& me, std::int64_t until_ns) noexcept;
   void leave_for(record& from, record& next) noexcept;
+  void begin_turn() noexcept;
   void run_ready() noexcept;
+  void end_turn() noexcept;
+  bool nobody_waits() const noexcept;
+  bool may_serve_on(const record& from) const noexcept;
+  record* serve_in_place() noexcept;
   record* choose() noexcept;
   bool go_and_start(record& from, record& fresh) noexcept;
   record* choose_with_care() noexcept;
@@ -189,7 +197,9 @@ class worker {
   void exchange_belongings(record* from, record* to) noexcept;
   void bring_belongings(record* from, record* to) noexcept;
   void take_wakes() noexcept;
+  void take_what_came() noexcept;
   void serve_starving() noexcept;
+  bool records_are_wanted() const noexcept;
   void fire_timers() noexcept;
   void sleep_or_poll() noexcept;
   bool anything_to_do() const noexcept;
@@ -210,6 +220,7 @@ class worker {
   std::uint64_t think_at_ = 0;  // picks up to here need no thought if somebody is ready
   ready_ring<record> ready_;
   std::uint64_t pause_at_ = 0;        // at this pick the budget or the clock is looked at
+  const unsigned first_pause_;        // of a turn
   std::uint64_t turn_began_ = 0;      // the pick
   std::uint64_t unstarted_turn_ = 0;  // from this pick on an unstarted one goes before the ready
   unsigned starts_left_ = 0;          // before the ready ones have their turn
@@ -285,6 +296,11 @@ inline void worker::give_back(std::uint32_t slot) noexcept {
     return shared_.records.give(records_, slot);
   shared_.records.give(slot);
   ++freed_;
+}
+
+/// Somebody starves, and was not served yet.
+inline bool worker::records_are_wanted() const noexcept {
+  return freed_ != 0 || shared_.starved.load(std::memory_order_relaxed) != served_;
 }
 
 inline void worker::make_ready(record& fiber) noexcept {

@@ -158,6 +158,52 @@ TEST_CASE("worker: a turn runs whoever is first, however long the worker has sle
   CHECK(turns == 10);
 }
 
+TEST_CASE("worker: who parks while nobody is ready waits without a switch, if nothing forbids it") {
+  const auto switches_of_ten_nops = [] {
+    const worker& here = *worker::current();
+    const std::uint64_t before = here.switches();
+    for (int i = 0; i < 10; ++i) perform_nop();
+    return here.switches() - before;
+  };
+  const auto in_catch = [&] {
+    try {
+      throw 1;
+    } catch (int) {
+      return switches_of_ten_nops();
+    }
+  };
+  struct {
+    std::uint64_t plain = 0, after = 0, small = 0, in_catch = 0, with_controls = 0, crowd = 0;
+  } seen;
+  script s;
+  s.answer_all(0);
+  CHECK_FALSE(scripted::run(s, [&] {
+    seen.plain = switches_of_ten_nops();
+    auto small = coir::spawn(switches_of_ten_nops, {.stack_bytes = 16 << 10});
+    seen.small = small.join().value();
+    seen.in_catch = coir::spawn(in_catch).join().value();
+    seen.with_controls =
+        coir::spawn(switches_of_ten_nops, {.sw = coir::switcher::same_thread_float}).join().value();
+    coir::event over;
+    std::vector<coir::handle<void>> crowd;
+    for (int i = 0; i < 1'100; ++i)
+      crowd.push_back(coir::spawn([&] { CHECK(over.wait().has_value()); }));
+    perform_nop();
+    while (worker::current()->own_unstarted() != 0) coir::this_fiber::yield();
+    seen.crowd = switches_of_ten_nops();
+    over.set();
+    for (auto& h : crowd) CHECK(h.join().has_value());
+    seen.after = switches_of_ten_nops();
+  }));
+  CHECK(seen.plain == 0);
+  CHECK(seen.after == 0);
+  // To the loop and back: 16 KiB have no room for it, and what the others bring is not the loop's.
+  CHECK(seen.small == 20);
+  CHECK(seen.in_catch == 20);
+  CHECK(seen.with_controls == 20);
+  CHECK(seen.crowd == 20);
+}
+
 TEST_CASE("worker: a wake-up that comes while a worker goes to sleep keeps it awake") {
   script s;
   coir::event opened;
