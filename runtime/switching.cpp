@@ -211,18 +211,30 @@ COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
     send_off();
 }
 
-[[gnu::always_inline]] inline void worker::begin_park(record& me, park_site& site,
-                                                      bool heed_cancel) noexcept {
-  me.parked_at = &site;
+[[gnu::always_inline]] inline void worker::begin_park(record& me, park_site* site) noexcept {
+  me.parked_at = site;
   me.at = stage::parked;
-  site.why = woken::by_item;
-  site.heeds_cancel = heed_cancel;
   ++counts_.parks;
 }
 
-woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept {
-  record& me = *current_;
-  begin_park(me, site, heed_cancel);
+/// The deadline lies in the record, in what nothing else needs while the body runs, and where that
+/// may be needed on the fiber's own stack. Whoever arms or cancels touches its neighbours in the
+/// wheel, and whoever deals out a slot touches all of them: records lie close together, stacks do
+/// not, and each is a page of its own.
+[[gnu::always_inline]] inline void worker::hop_until(record& me, std::int64_t until_ns) noexcept {
+  timer here;
+  timer& deadline = me.ops->leaves_half || COIR_MUTANT(deadline_over_answer)
+                        ? *::new (me.storage + storage_bytes / 2) timer
+                        : here;
+  deadline.owner = me.slot;
+  timers_.arm(deadline, until_ns);
+  hop(me);
+  if (deadline.armed()) timers_.cancel(deadline);
+}
+
+/// Until somebody ends the park that has begun.
+[[gnu::always_inline]] inline void worker::wait_until(record& me, std::int64_t until_ns,
+                                                      bool heed_cancel) noexcept {
   if (until_ns == no_wait_ns) [[unlikely]]
     stop_parked(me, woken::by_deadline);
   // A cancel that came before: the park is ended by its own stop, like any other.
@@ -231,13 +243,26 @@ woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noe
     count_ignored(me);
     stop_parked(me, woken::by_cancel);
   }
-  if (until_ns == never_ns || until_ns == no_wait_ns) [[likely]] {
-    hop(me);
-  } else {
-    hop_until(me, until_ns);
-  }
+  if (until_ns == never_ns || until_ns == no_wait_ns) [[likely]]
+    return hop(me);
+  hop_until(me, until_ns);
+}
+
+woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept {
+  record& me = *current_;
+  site.why = woken::by_item;
+  site.heeds_cancel = heed_cancel;
+  begin_park(me, &site);
+  wait_until(me, until_ns, heed_cancel);
   me.parked_at = nullptr;
   return site.why;
+}
+
+woken worker::sleep(std::int64_t until_ns) noexcept {
+  record& me = *current_;
+  begin_park(me, nullptr);
+  wait_until(me, until_ns, true);
+  return me.slept_until;
 }
 
 COIR_UNINSTRUMENTED woken worker::start_and_park(record& first, park_site& site,
@@ -247,21 +272,15 @@ COIR_UNINSTRUMENTED woken worker::start_and_park(record& first, park_site& site,
     ask_for(first);
     return park(site, until_ns, true);
   }
-  begin_park(me, site, true);
+  site.why = woken::by_item;
+  site.heeds_cancel = true;
+  begin_park(me, &site);
   if (!go_and_start(me, first)) [[unlikely]] {
     ask_for(first);
     hop(me);
   }
   me.parked_at = nullptr;
   return site.why;
-}
-
-void worker::hop_until(record& me, std::int64_t until_ns) noexcept {
-  alarm a;
-  a.fiber = &me;
-  timers_.arm(a, until_ns);
-  hop(me);
-  if (a.armed()) timers_.cancel(a);
 }
 
 void worker::count_ignored(record& fiber) noexcept {

@@ -169,7 +169,12 @@ void worker::take_wakes() noexcept {
 }
 
 void worker::stop_parked(record& fiber, woken why) noexcept {
-  if (fiber.at != stage::parked || fiber.parked_at->stop == nullptr) return;
+  if (fiber.at != stage::parked) return;
+  if (fiber.parked_at == nullptr) {
+    fiber.slept_until = why;
+    return make_ready(fiber);
+  }
+  if (fiber.parked_at->stop == nullptr) return;
   if (why == woken::by_cancel && !fiber.parked_at->heeds_cancel) return;
   fiber.parked_at->stop(*fiber.parked_at, fiber, why);
 }
@@ -194,8 +199,7 @@ void worker::fire_timers() noexcept {
   if (timers_.size() == 0 || (COIR_MUTANT(timers_when_idle) && !ready_.empty())) return;
   const std::int64_t now = outside_->now_ns();
   while (timer* const due = timers_.expire(COIR_MUTANT(timers_early) ? now + 1'000'000 : now)) {
-    record& fiber = *static_cast<alarm*>(due)->fiber;
-    stop_parked(fiber, woken::by_deadline);
+    stop_parked(*static_cast<record*>(shared_.records.at(due->owner)), woken::by_deadline);
   }
 }
 

@@ -44,11 +44,6 @@ struct worker_counters {
       sleeps, turns, spins_won, spins_lost;
 };
 
-/// The deadline of a park. On the parked fiber's stack.
-struct alarm : timer {
-  record* fiber = nullptr;
-};
-
 /// What a worker must know of the options and of its neighbours.
 struct worker_settings {
   unsigned index = 0;
@@ -88,7 +83,9 @@ class worker {
   /// Parks the running fiber until something ends the park; `site.stop` says how a deadline or a
   /// cancel does. Returns why it ended.
   woken park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
-  /// The same for the end of `first`, which waits for its first run here and gets it at once.
+  /// A park that nothing ends but its deadline or a cancel.
+  woken sleep(std::int64_t until_ns) noexcept;
+  /// park for the end of `first`, which waits for its first run here and gets it at once.
   woken start_and_park(record& first, park_site& site, std::int64_t until_ns) noexcept;
   void yield() noexcept;
   void yield_in_place() noexcept;  // inlined: hop.hpp
@@ -157,7 +154,8 @@ class worker {
   static constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 
   static void fiber_main(void* first) noexcept;
-  void begin_park(record& me, park_site& site, bool heed_cancel) noexcept;
+  void begin_park(record& me, park_site* site) noexcept;
+  void wait_until(record& me, std::int64_t until_ns, bool heed_cancel) noexcept;
   void hop(record& from) noexcept;
   void hop_until(record& me, std::int64_t until_ns) noexcept;
   void leave_for(record& from, record& next) noexcept;
