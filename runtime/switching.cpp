@@ -59,7 +59,10 @@ bool worker::turn_ended(std::uint64_t picked) noexcept {
   if (pick >= pause_at_ && turn_ended(pick - turn_began_)) return nullptr;
   const bool new_ones = !unstarted_.empty() && !no_stack_;
   const std::uint64_t pause_at = COIR_MUTANT(unstarted_overtake) ? 0 : pause_at_;
-  think_at_ = new_ones ? std::min(pause_at, unstarted_turn_) : pause_at;
+  // Of a crowd that has been served few may be left: these wait as few do.
+  if (new_ones && unstarted_count_.get() <= many_unstarted)
+    unstarted_turn_ = std::min(unstarted_turn_, pick + unstarted_every - 1);
+  think_at_ = !new_ones ? pause_at : starts_left_ != 0 ? pick : std::min(pause_at, unstarted_turn_);
   if (first_ != nullptr) [[unlikely]] {
     ++picks_;
     return take_first();
@@ -170,7 +173,7 @@ inline bool worker::may_serve_on(const record& from) const noexcept {
   constexpr std::uint64_t few = 1024;
   constexpr std::ptrdiff_t room_bytes = 16 << 10;  // the loop needs 2 KiB, what it calls may log
   const auto* const here = static_cast<const std::byte*>(__builtin_frame_address(0));
-  return ready_.empty() && live_.get() <= few && (from.brings | live_exceptions_->any()) == 0 &&
+  return nobody_waits() && live_.get() <= few && (from.brings | live_exceptions_->any()) == 0 &&
          here - stacks_.at(from.stack_class, from.stack_slot).bottom >= room_bytes &&
          !COIR_MUTANT(loop_always_apart);
 }
@@ -180,7 +183,7 @@ inline bool worker::may_serve_on(const record& from) const noexcept {
   if constexpr (parks_are_checked)
     if (from.head().forbids != nullptr && !COIR_MUTANT(parks_unchecked)) forbidden_park(from);
   record* next = nobody_waits() ? nullptr : choose_bound();
-  if (next == nullptr && may_serve_on(from)) next = serve_in_place();
+  if (next == nullptr && may_serve_on(from)) next = serve_in_place(from);
   if (next == &from) {
     current_ = next;
     ++counts_.unswitched;
@@ -361,8 +364,11 @@ void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
     ++picks_;
     return take_unstarted();
   }
-  if (std::exchange(handed_on_, 0) != 0)
-    unstarted_turn_ = picks_.get() + unstarted_every - 1;  // now those who wait for their turn
+  if (std::exchange(handed_on_, 0) != 0) {  // now those who wait for their turn
+    const std::uint64_t not_used = std::exchange(starts_left_, 0) * unstarted_every;
+    unstarted_turn_ = std::max(unstarted_turn_ - not_used, picks_.get() + unstarted_every - 1);
+    think_at_ = std::min(think_at_, unstarted_turn_);
+  }
   return choose();
 }
 

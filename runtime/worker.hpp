@@ -10,7 +10,7 @@
 // Always true:
 //   - Only this worker's thread makes its fibers ready and switches to them, so no fiber is resumed
 //     before it was parked.
-//   - A fiber runs until it parks; a park hops straight into the next fiber. The loop is visited
+//   - A fiber runs until it parks; a park hops straight into the next fiber. The loop has its turn
 //     when nothing is ready, or after run_budget switches or 200 us, whichever comes first.
 //   - The stack of a fiber that ended is given back only from another stack (dead_slot_).
 //   - A worker never waits for a mailbox, a lock held across a park, or another worker.
@@ -80,6 +80,8 @@ class worker {
 
   // -- for the fiber that runs here
   record* self() noexcept { return current_; }
+  /// Whose stack this is: the same, or that of the fiber on which the loop serves.
+  record* stands_on() noexcept { return current_ != nullptr ? current_ : host_; }
   /// Parks the running fiber until something ends the park; `site.stop` says how a deadline or a
   /// cancel does. Returns why it ended.
   woken park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
@@ -140,7 +142,12 @@ class worker {
   commons& shared() noexcept { return shared_; }
   unsigned index() const noexcept { return settings_.index; }
   worker_counters& counts() noexcept { return counts_; }
-  std::uint64_t switches() const noexcept { return picks_.get() - counts_.unswitched.get(); }
+  /// Exact for the worker itself; for others about right, and never below zero.
+  std::uint64_t switches() const noexcept {
+    const std::uint64_t less = counts_.unswitched.get();
+    const auto got = static_cast<std::int64_t>(picks_.get() - less);
+    return got < 0 ? 0 : static_cast<std::uint64_t>(got);
+  }
 
   // Who was spawned by this worker and who ended on it; their sums over all workers meet when
   // nobody is alive.
@@ -164,7 +171,7 @@ class worker {
   void end_turn() noexcept;
   bool nobody_waits() const noexcept;
   bool may_serve_on(const record& from) const noexcept;
-  record* serve_in_place() noexcept;
+  record* serve_in_place(record& host) noexcept;
   record* choose() noexcept;
   bool go_and_start(record& from, record& fresh) noexcept;
   record* choose_with_care() noexcept;
@@ -239,6 +246,7 @@ class worker {
   stack_cache stacks_;
   record_cache records_;
 
+  record* host_ = nullptr;     // on whose stack the loop serves
   record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_
   worker* leaving_for_ = nullptr;
   [[no_unique_address]] arch::switch_notes loop_notes_;
