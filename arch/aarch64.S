@@ -101,12 +101,13 @@ coir_fiber_entry:
         .cfi_def_cfa sp, 0
         brk     #0                      // the address before the first resume address, as above
         hint    #34                     // prepare() lets a context begin here
-        mov     x9, x29
+        mov     x16, x29
         mov     x0, x19
         mov     x29, xzr                // a frame-pointer walk ends here too
-        mov     x30, xzr
-        blr     x9
-        brk     #0                      // an entry never returns
+        adr     x30, .Lnever            // as a call would,
+        br      x16                     // but no return address that nobody ever returns to
+.Lnever:
+        brk     #0
         .cfi_endproc
         .size   coir_fiber_entry, . - coir_fiber_entry
 

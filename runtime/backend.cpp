@@ -15,6 +15,8 @@
 
 namespace coir::detail {
 
+std::int32_t backend::send_now(const io_uring_sqe&) noexcept { return -EAGAIN; }
+
 void backend::discard(int fd) noexcept { ::close(fd); }
 
 unsigned readiness_of(std::uint8_t opcode) noexcept {

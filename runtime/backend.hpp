@@ -54,6 +54,8 @@ class backend {
   /// False: no room now; call wait(no_wait_ns) and try again. `urgent` may use the entries kept for
   /// cancels.
   virtual bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept = 0;
+  /// What the kernel answers to a SEND that does not wait, or -EAGAIN: it has to be submitted.
+  virtual std::int32_t send_now(const io_uring_sqe& entry) noexcept;
   /// Asks for the end of `target`; the answer comes as a completion of kind cancel and means
   /// nothing by itself. False: no room.
   virtual bool cancel(token target) noexcept = 0;

@@ -191,6 +191,12 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
   return once(here, poll, until_ns, heed_cancel);
 }
 
+/// One that send(2) can do as well: to no address, with nothing that only a ring knows.
+bool is_plain_send(const io_uring_sqe& entry) noexcept {
+  return entry.opcode == IORING_OP_SEND && entry.flags == 0 && entry.ioprio == 0 &&
+         entry.addr2 == 0 && !COIR_MUTANT(sends_are_submitted);
+}
+
 [[gnu::always_inline]] inline std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns,
                                                    bool heed_cancel,
                                                    const io::unique_fd* owner = nullptr) noexcept {
@@ -203,6 +209,9 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
   }
   const effect_on_descriptor effect(*here, entry, owner);
   if (effect.refused()) return -EBADF;
+  if (is_plain_send(entry) && here->may_speak()) {
+    if (const std::int32_t sent = here->outside().send_now(entry); sent != -EAGAIN) return sent;
+  }
   bool connecting = false;
   for (;;) {
     const std::int32_t res = once(*here, entry, until_ns, heed_cancel);

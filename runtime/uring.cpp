@@ -12,6 +12,7 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <utility>
 
 #include "arch/sanitizers.hpp"
 #include "runtime/futex.hpp"
@@ -83,6 +85,15 @@ bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
   e->personality = 0;
   e->user_data = t.raw;
   return true;
+}
+
+std::int32_t uring::send_now(const io_uring_sqe& entry) noexcept {
+  const int saved = errno;
+  const auto sent = ::send(entry.fd, reinterpret_cast<const void*>(entry.addr), entry.len,
+                           static_cast<int>(entry.msg_flags) | MSG_DONTWAIT);
+  if (sent >= 0) [[likely]]
+    return static_cast<std::int32_t>(sent);
+  return -std::exchange(errno, saved);
 }
 
 bool uring::cancel(token target) noexcept {

@@ -34,6 +34,7 @@ class uring final : public backend {
   int attach() noexcept override;
   void detach() noexcept override;
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
+  std::int32_t send_now(const io_uring_sqe& entry) noexcept override;
   bool cancel(token target) noexcept override;
   bool cancel_fd(int fd) noexcept override;
   void wait(std::int64_t until_ns) noexcept override;

@@ -54,6 +54,13 @@ struct worker_settings {
   bool starts_in_place = true;
 };
 
+/// Whether a park inside a no_park stops the process.
+#if defined(NDEBUG)
+inline constexpr bool parks_are_checked = false;
+#else
+inline constexpr bool parks_are_checked = true;
+#endif
+
 /// Why a worker sleeps: for something of its own (an operation, a timer), or only for what others
 /// may send.
 enum class rest : std::uint8_t { awake, for_something, for_others };
@@ -96,6 +103,16 @@ class worker {
   /// The running fiber goes on on `target`, another worker of this runtime; returns there. The
   /// caller holds nothing of this worker any more. See moving.cpp.
   void carry_to(worker& target) noexcept;
+  /// Whether the running fiber may ask the kernel at once, without an entry and a park. Not when
+  /// others are ready, whose entries and its own are handed over together; and not twice, unless
+  /// somebody parked in between, so that nobody holds up those who are still to come.
+  bool may_speak() noexcept {
+    if constexpr (parks_are_checked)
+      if (current_->head().forbids != nullptr) return false;
+    const std::uint64_t parks = counts_.parks.get();
+    return ready_.empty() &&
+           (std::exchange(spoke_at_, parks) != parks || COIR_MUTANT(speaks_without_end));
+  }
   /// A cancelled fiber asked for something again and is refused. After 1,000 times one log line
   /// says so; nothing else is done about it.
   void count_ignored(record& fiber) noexcept;
@@ -256,6 +273,7 @@ class worker {
   std::uint64_t hungry_switches_ = 0;
   std::uint32_t given_seen_ = 0;  // of stacks::given(), before this turn asked for any
   std::int64_t spin_ns_ = 0;
+  std::uint64_t spoke_at_ = UINT64_MAX;
   bool rung_ = false;         // a neighbour ended the last sleep
   bool none_due_ = false;     // of the timers, in the turn that begins
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered
@@ -319,11 +337,6 @@ inline bool worker::holds_unstarted(const record& fiber) const noexcept {
   return fiber.at == stage::unstarted && fiber.waits_to_start();
 }
 
-#if defined(NDEBUG)
-inline constexpr bool parks_are_checked = false;
-#else
-inline constexpr bool parks_are_checked = true;
-#endif
 /// A fiber parks inside a no_park: stops the process and says so.
 [[noreturn]] void forbidden_park(const record& fiber) noexcept;
 

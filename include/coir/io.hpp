@@ -77,7 +77,8 @@ namespace coir::io {
                                         deadline until = never);
 [[nodiscard]] COIR_API result<std::size_t> recv(int fd, std::span<std::byte> into, int flags = 0,
                                                 deadline until = never);
-/// send(2) with MSG_NOSIGNAL: a closed peer is EPIPE, never a signal.
+/// send(2) with MSG_NOSIGNAL: a closed peer is EPIPE, never a signal. Returns without a park when
+/// the kernel takes the bytes at once and no other fiber of this worker is ready.
 [[nodiscard]] COIR_API result<std::size_t> send(int fd, std::span<const std::byte> from,
                                                 int flags = 0, deadline until = never);
 /// shutdown(2): `how` is SHUT_RD, SHUT_WR or SHUT_RDWR.

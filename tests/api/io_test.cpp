@@ -210,3 +210,60 @@ TEST_CASE("io: a descriptor has one owner, who closes it once") {
     CHECK(coir::io::close(a).error() == std::errc::bad_file_descriptor);
   });
 }
+
+TEST_CASE("io: a send goes at once while nobody else is ready, and not twice without a park") {
+  on_fiber([] {
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    const coir::io::unique_fd here(ends[0]), there(ends[1]);
+    const auto entries = [] { return coir::snapshot().total().sqes; };
+    const auto entries_of_a_send = [&] {
+      const std::uint64_t before = entries();
+      CHECK(coir::io::send(here.get(), bytes_of("abcd")).value() == 4);
+      return entries() - before;
+    };
+    std::array<std::byte, 16> b{};
+    CHECK(entries_of_a_send() == 0);
+    CHECK(entries_of_a_send() == 1);  // nobody has parked since; this one parks
+    CHECK(entries_of_a_send() == 0);
+    CHECK(coir::io::recv(there.get(), b).value() == 12);
+    CHECK(text_of(b).substr(0, 12) == "abcdabcdabcd");
+    // Somebody is ready: its entries and ours are handed over together.
+    bool over = false;
+    auto other = coir::spawn([&] {
+      while (!over) coir::this_fiber::yield();
+    });
+    test::settle();
+    CHECK(entries_of_a_send() == 1);
+    over = true;
+    CHECK(other.join().has_value());
+    CHECK(coir::io::recv(there.get(), b).value() == 4);
+    // What the kernel does not take at once waits as ever, and nothing of it is lost.
+    const std::vector<std::byte> large(std::size_t{4} << 20, std::byte{7});
+    std::size_t sent = 0, received = 0;
+    auto reader = coir::spawn([&] {
+      std::vector<std::byte> into(1 << 16);
+      while (received < large.size()) {
+        const auto n = coir::io::recv(there.get(), into);
+        REQUIRE(n.has_value());
+        received += *n;
+      }
+    });
+    while (sent < large.size()) {
+      const auto n = coir::io::send(here.get(), std::span(large).subspan(sent));
+      REQUIRE(n.has_value());
+      sent += *n;
+    }
+    CHECK(reader.join().has_value());
+    CHECK(received == large.size());
+    // Its errors are those of the entry.
+    CHECK(coir::io::shutdown(here.get(), SHUT_WR).has_value());
+    errno = 0;
+    for (int i = 0; i < 2; ++i)
+      CHECK(coir::io::send(here.get(), bytes_of("x")).error() == std::errc::broken_pipe);
+    CHECK(errno == 0);
+    auto stopped = coir::spawn([&] { return coir::io::send(there.get(), bytes_of("x")); });
+    stopped.cancel();
+    CHECK(stopped.join().error() == std::errc::operation_canceled);
+  });
+}
