@@ -265,6 +265,11 @@ class stack_cache {
     return from.shape.at(slot);
   }
 
+  /// The lowest usable byte of the stack in `slot`.
+  const std::byte* bottom_of(unsigned klass, const std::byte* slot) const noexcept {
+    return slot + shelves_[klass].shape.guard_bytes;
+  }
+
   /// The stack that lies in `slot`.
   stack at(unsigned klass, std::byte* slot) const noexcept {
     return shelves_[klass].shape.at(slot);

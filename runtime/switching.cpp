@@ -174,7 +174,7 @@ inline bool worker::may_serve_on(const record& from) const noexcept {
   constexpr std::ptrdiff_t room_bytes = 16 << 10;  // the loop needs 2 KiB, what it calls may log
   const auto* const here = static_cast<const std::byte*>(__builtin_frame_address(0));
   return nobody_waits() && live_.get() <= few && (from.brings | live_exceptions_->any()) == 0 &&
-         here - stacks_.at(from.stack_class, from.stack_slot).bottom >= room_bytes &&
+         here - stacks_.bottom_of(from.stack_class, from.stack_slot) >= room_bytes &&
          !COIR_MUTANT(loop_always_apart);
 }
 
