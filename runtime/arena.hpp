@@ -209,7 +209,7 @@ class arena {
       return take_slow(cache);
     return take_first(cache.loaded_);
   }
-  /// A cell that was used before and lies ready; null when take() must be asked.
+  /// A cell that lies ready, used before or not; null when take() must be asked.
   void* take_warm(record_cache& cache) noexcept {
     if (cache.loaded_.count == 0) [[unlikely]]
       return nullptr;

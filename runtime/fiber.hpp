@@ -48,7 +48,8 @@ struct wake_link {
 enum class stage : std::uint8_t { unstarted, runnable, parked, finished };
 enum class woken : std::uint8_t { by_item, by_deadline, by_cancel };
 
-/// How a park is ended from outside by a deadline or a cancel. Lives on the parked fiber's stack;
+/// How a park is ended from outside by a deadline or a cancel; a sleep has none of these and is
+/// simply over. Lives on the parked fiber's stack;
 /// owner only.
 struct park_site {
   void (*stop)(park_site& self, record& fiber, woken why) noexcept = nullptr;
@@ -115,17 +116,20 @@ struct staged_task : task {
   bool may_move = false;     // a cross_thread one
   bool let_go = false;       // it has no handle any more, as far as the owner knows
   bool far_joiners = false;  // some wait in the join stripe, as far as the owner knows
+  woken slept_until = woken::by_deadline;  // what ended its last sleep
 };
 static_assert(sizeof(staged_task) == sizeof(task));
 
+/// Together with the tail of a task one cache line: all that a park, its end and a switch touch.
 struct left_off {
   arch::context context;  // where the fiber goes on
-};
-
-/// Four cache lines: what is stored; what a switch reads; what wakes; what is written once.
-struct record : staged_task, queue_node, left_off, scope_node, wake_link {
   park_site* parked_at = nullptr;
   atomic<std::uint64_t> wake{0};
+};
+
+/// Four cache lines: what is stored, and the deadline of a park; what a switch and a park touch;
+/// who knows it; what is written once.
+struct record : staged_task, left_off, queue_node, scope_node, wake_link {
   atomic<std::uint16_t> join{0};
   std::uint16_t ignored = 0;  // answers operation_canceled that it went on after
   // Written by whoever mails the record, with release, after everything else; read with acquire by
@@ -148,6 +152,7 @@ struct record : staged_task, queue_node, left_off, scope_node, wake_link {
     return *static_cast<stack_head*>(header_of(stack_slot, stack_class));
   }
 };
+static_assert(sizeof(staged_task) + sizeof(left_off) == 2 * cache_line_bytes);
 static_assert(sizeof(record) <= 256, "a parked fiber costs its stack page, this, and a token");
 inline constexpr std::size_t record_bytes = round_up(sizeof(record), cache_line_bytes);
 

@@ -1,4 +1,4 @@
-// flight.cpp: start, cancel and complete operations.
+// flight.cpp: what few operations need: their cancel, their close, an answer for nobody.
 //
 // Always true:
 //   - A descriptor that a stale accept or open completion carries is closed, not lost.

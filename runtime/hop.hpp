@@ -9,7 +9,7 @@
 //   - What belongs to the fiber and not to the thread changes hands at every hop: errno's value,
 //     the C++ exception state, and the floating-point controls of a float fiber.
 //
-// Comes from: switching.cpp, this_fiber.cpp.   Goes to: arch/context.hpp.
+// Comes from: switching.cpp, worker.cpp, this_fiber.cpp.   Goes to: arch/context.hpp.
 #pragma once
 
 #include "runtime/worker.hpp"

@@ -10,7 +10,7 @@
 // Why no list: with 10,000 ready fibers the records and stacks do not fit the cache, and a list
 // gives the address of the next one only when this one has arrived.
 //
-// Comes from: worker::make_ready, worker::yield.   Goes to: worker::choose.
+// Comes from: worker::make_ready, a yield.   Goes to: hop.hpp.
 #pragma once
 
 #include <sys/mman.h>

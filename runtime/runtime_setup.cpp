@@ -115,7 +115,7 @@ result<> check_backend(const options& o) {
 
 bool describe_running(overflow_view& out) noexcept {
   worker* const here = worker::current();
-  const record* const r = here == nullptr ? nullptr : here->self();
+  const record* const r = here == nullptr ? nullptr : here->stands_on();
   if (r == nullptr || r->stack_slot == nullptr) return false;
   out.guard_low = r->stack_slot;
   out.guard_high = here->shared().pool->shape(r->stack_class).at(r->stack_slot).bottom;

@@ -22,20 +22,23 @@ static_assert(static_cast<unsigned>(switcher::same_thread_float) == 1);
 static_assert(static_cast<unsigned>(switcher::cross_thread_no_float) == 2);
 static_assert(static_cast<unsigned>(switcher::cross_thread_float) == 3);
 
+/// The record in a cell: one that was never used is memory of zeros.
+[[gnu::always_inline]] inline record* record_in(runtime_core& core, void* cell) noexcept {
+  auto* r = static_cast<record*>(cell);
+  if (r->shared != nullptr) [[likely]]
+    return r;
+  r = ::new (cell) record;
+  r->slot = core.records.index_of(cell);
+  r->shared = &core;
+  r->generation.store(1, std::memory_order_relaxed);
+  return r;
+}
+
 /// `here` is the calling worker if it is one of `core`.
 record* take_record(runtime_core& core, worker* here) {
   const std::uint32_t slot =
       here != nullptr ? core.records.take(here->records()) : core.records.take();
-  if (slot == no_record) return nullptr;
-  void* const place = core.records.at(slot);
-  auto* r = static_cast<record*>(place);
-  if (r->shared == nullptr) {  // never used: the memory is zero
-    r = ::new (place) record;
-    r->slot = slot;
-    r->shared = &core;
-    r->generation.store(1, std::memory_order_relaxed);
-  }
-  return r;
+  return slot == no_record ? nullptr : record_in(core, core.records.at(slot));
 }
 
 /// A fiber parks, a thread blocks, until a record is free or the time is over.
@@ -119,7 +122,8 @@ namespace {
   if (options.stack_bytes != 0 || options.worker || options.sw > switcher::cross_thread_float ||
       own.inherited() || own.stopping.load(std::memory_order_relaxed))
     return nullptr;
-  return static_cast<record*>(own.records.take_warm(here->records()));
+  void* const cell = own.records.take_warm(here->records());
+  return cell == nullptr ? nullptr : record_in(own, cell);
 }
 
 [[gnu::noinline]] task* new_task_with_care(runtime_core* core, const spawn_options& options,
@@ -202,7 +206,7 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
 /// Some more, or as many less, of its fibers than were counted.
 [[gnu::always_inline]] inline void count_spawned(worker& here, std::uint64_t more) noexcept {
   const std::uint64_t count = here.spawned.load(std::memory_order_relaxed) + more;
-  // release: pairs with the acquire in nobody_lives().
+  // release: whoever gets the fiber, and counts its end, brings this count to nobody_lives().
   here.spawned.store(count, std::memory_order_release);
 }
 

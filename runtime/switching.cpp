@@ -59,7 +59,10 @@ bool worker::turn_ended(std::uint64_t picked) noexcept {
   if (pick >= pause_at_ && turn_ended(pick - turn_began_)) return nullptr;
   const bool new_ones = !unstarted_.empty() && !no_stack_;
   const std::uint64_t pause_at = COIR_MUTANT(unstarted_overtake) ? 0 : pause_at_;
-  think_at_ = new_ones ? std::min(pause_at, unstarted_turn_) : pause_at;
+  // Of a crowd that has been served few may be left: these wait as few do.
+  if (new_ones && unstarted_count_.get() <= many_unstarted)
+    unstarted_turn_ = std::min(unstarted_turn_, pick + unstarted_every - 1);
+  think_at_ = !new_ones ? pause_at : starts_left_ != 0 ? pick : std::min(pause_at, unstarted_turn_);
   if (first_ != nullptr) [[unlikely]] {
     ++picks_;
     return take_first();
@@ -170,7 +173,7 @@ inline bool worker::may_serve_on(const record& from) const noexcept {
   constexpr std::uint64_t few = 1024;
   constexpr std::ptrdiff_t room_bytes = 16 << 10;  // the loop needs 2 KiB, what it calls may log
   const auto* const here = static_cast<const std::byte*>(__builtin_frame_address(0));
-  return ready_.empty() && live_.get() <= few && (from.brings | live_exceptions_->any()) == 0 &&
+  return nobody_waits() && live_.get() <= few && (from.brings | live_exceptions_->any()) == 0 &&
          here - stacks_.at(from.stack_class, from.stack_slot).bottom >= room_bytes &&
          !COIR_MUTANT(loop_always_apart);
 }
@@ -180,7 +183,7 @@ inline bool worker::may_serve_on(const record& from) const noexcept {
   if constexpr (parks_are_checked)
     if (from.head().forbids != nullptr && !COIR_MUTANT(parks_unchecked)) forbidden_park(from);
   record* next = nobody_waits() ? nullptr : choose_bound();
-  if (next == nullptr && may_serve_on(from)) next = serve_in_place();
+  if (next == nullptr && may_serve_on(from)) next = serve_in_place(from);
   if (next == &from) {
     current_ = next;
     ++counts_.unswitched;
@@ -211,18 +214,30 @@ COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
     send_off();
 }
 
-[[gnu::always_inline]] inline void worker::begin_park(record& me, park_site& site,
-                                                      bool heed_cancel) noexcept {
-  me.parked_at = &site;
+[[gnu::always_inline]] inline void worker::begin_park(record& me, park_site* site) noexcept {
+  me.parked_at = site;
   me.at = stage::parked;
-  site.why = woken::by_item;
-  site.heeds_cancel = heed_cancel;
   ++counts_.parks;
 }
 
-woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept {
-  record& me = *current_;
-  begin_park(me, site, heed_cancel);
+/// The deadline lies in the record, in what nothing else needs while the body runs, and where that
+/// may be needed on the fiber's own stack. Whoever arms or cancels touches its neighbours in the
+/// wheel, and whoever deals out a slot touches all of them: records lie close together, stacks do
+/// not, and each is a page of its own.
+[[gnu::always_inline]] inline void worker::hop_until(record& me, std::int64_t until_ns) noexcept {
+  timer here;
+  timer& deadline = me.ops->leaves_half || COIR_MUTANT(deadline_over_answer)
+                        ? *::new (me.storage + storage_bytes / 2) timer
+                        : here;
+  deadline.owner = me.slot;
+  timers_.arm(deadline, until_ns);
+  hop(me);
+  if (deadline.armed()) timers_.cancel(deadline);
+}
+
+/// Until somebody ends the park that has begun.
+[[gnu::always_inline]] inline void worker::wait_until(record& me, std::int64_t until_ns,
+                                                      bool heed_cancel) noexcept {
   if (until_ns == no_wait_ns) [[unlikely]]
     stop_parked(me, woken::by_deadline);
   // A cancel that came before: the park is ended by its own stop, like any other.
@@ -231,13 +246,26 @@ woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noe
     count_ignored(me);
     stop_parked(me, woken::by_cancel);
   }
-  if (until_ns == never_ns || until_ns == no_wait_ns) [[likely]] {
-    hop(me);
-  } else {
-    hop_until(me, until_ns);
-  }
+  if (until_ns == never_ns || until_ns == no_wait_ns) [[likely]]
+    return hop(me);
+  hop_until(me, until_ns);
+}
+
+woken worker::park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept {
+  record& me = *current_;
+  site.why = woken::by_item;
+  site.heeds_cancel = heed_cancel;
+  begin_park(me, &site);
+  wait_until(me, until_ns, heed_cancel);
   me.parked_at = nullptr;
   return site.why;
+}
+
+woken worker::sleep(std::int64_t until_ns) noexcept {
+  record& me = *current_;
+  begin_park(me, nullptr);
+  wait_until(me, until_ns, true);
+  return me.slept_until;
 }
 
 COIR_UNINSTRUMENTED woken worker::start_and_park(record& first, park_site& site,
@@ -247,21 +275,15 @@ COIR_UNINSTRUMENTED woken worker::start_and_park(record& first, park_site& site,
     ask_for(first);
     return park(site, until_ns, true);
   }
-  begin_park(me, site, true);
+  site.why = woken::by_item;
+  site.heeds_cancel = true;
+  begin_park(me, &site);
   if (!go_and_start(me, first)) [[unlikely]] {
     ask_for(first);
     hop(me);
   }
   me.parked_at = nullptr;
   return site.why;
-}
-
-void worker::hop_until(record& me, std::int64_t until_ns) noexcept {
-  alarm a;
-  a.fiber = &me;
-  timers_.arm(a, until_ns);
-  hop(me);
-  if (a.armed()) timers_.cancel(a);
 }
 
 void worker::count_ignored(record& fiber) noexcept {
@@ -342,8 +364,11 @@ void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
     ++picks_;
     return take_unstarted();
   }
-  if (std::exchange(handed_on_, 0) != 0)
-    unstarted_turn_ = picks_.get() + unstarted_every - 1;  // now those who wait for their turn
+  if (std::exchange(handed_on_, 0) != 0) {  // now those who wait for their turn
+    const std::uint64_t not_used = std::exchange(starts_left_, 0) * unstarted_every;
+    unstarted_turn_ = std::max(unstarted_turn_ - not_used, picks_.get() + unstarted_every - 1);
+    think_at_ = std::min(think_at_, unstarted_turn_);
+  }
   return choose();
 }
 

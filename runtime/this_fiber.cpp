@@ -48,8 +48,7 @@ result<> sleep_until(deadline until) {
     std::this_thread::sleep_until(until);
     return {};
   }
-  detail::private_park site;
-  const detail::woken why = detail::worker::current()->park(site, detail::ns_of(until), true);
+  const detail::woken why = detail::worker::current()->sleep(detail::ns_of(until));
   detail::forced_move();
   if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
   return {};

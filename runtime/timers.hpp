@@ -36,6 +36,7 @@ struct timer {
   timer* next = nullptr;
   std::int64_t deadline_ns = 0;  // as armed, but never before the wheel's time at that moment
   std::uint16_t place = nowhere;
+  std::uint32_t owner = 0;  // whose it is: the business of who arms it
   bool armed() const noexcept { return next != nullptr; }
 };
 static_assert(sizeof(timer) <= 32);

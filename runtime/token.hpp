@@ -75,6 +75,7 @@ class token_table {
 
   /// After the last completion. The token must be open.
   void close(token t) noexcept {
+    COIR_ASSERT(t.slot() < size_);
     entry& e = at(t.slot());
     COIR_ASSERT(e.generation == t.generation() && e.owner != nullptr);
     e.owner = nullptr;

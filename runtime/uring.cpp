@@ -67,6 +67,13 @@ inline io_uring_sqe* uring::entry(bool urgent) noexcept {
   return &queue.sqes[queue.sqe_tail++ & queue.ring_mask];
 }
 
+/// An entry for what liburing prepares, whose newer versions leave alone what they do not need.
+inline io_uring_sqe* uring::own_entry() noexcept {
+  io_uring_sqe* const e = entry(true);
+  if (e != nullptr) *e = io_uring_sqe{};
+  return e;
+}
+
 bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
   io_uring_sqe* const e = entry(urgent);
   if (e == nullptr) return false;
@@ -79,7 +86,7 @@ bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
 }
 
 bool uring::cancel(token target) noexcept {
-  io_uring_sqe* const e = entry(true);
+  io_uring_sqe* const e = own_entry();
   if (e == nullptr) return false;
   io_uring_prep_cancel64(e, target.raw, COIR_MUTANT(cancel_anybody) ? IORING_ASYNC_CANCEL_ANY : 0);
   e->user_data = token::make(target.slot(), target.generation(), token_kind::cancel).raw;
@@ -87,7 +94,7 @@ bool uring::cancel(token target) noexcept {
 }
 
 bool uring::cancel_fd(int fd) noexcept {
-  io_uring_sqe* const e = entry(true);
+  io_uring_sqe* const e = own_entry();
   if (e == nullptr) return false;
   io_uring_prep_cancel_fd(e, fd, IORING_ASYNC_CANCEL_ALL);
   e->user_data = token::make(0, 0, token_kind::cancel).raw;
@@ -95,7 +102,7 @@ bool uring::cancel_fd(int fd) noexcept {
 }
 
 void uring::arm_bell() noexcept {
-  io_uring_sqe* const e = entry(true);
+  io_uring_sqe* const e = own_entry();
   if (e == nullptr) return;  // tried again before the next sleep
   io_uring_prep_read(e, bell_fd_, &bell_value_, sizeof bell_value_, 0);
   e->user_data = token::make(0, 0, token_kind::bell).raw;

@@ -48,6 +48,7 @@ class uring final : public backend {
 
  private:
   io_uring_sqe* entry(bool urgent) noexcept;
+  io_uring_sqe* own_entry() noexcept;
   void arm_bell() noexcept;
   void enter_failed(int n, std::int64_t until_ns, bool came) noexcept;
   int sleep(const __kernel_timespec* limit) noexcept;

@@ -27,17 +27,6 @@ struct shared_park : park_site {
   }
 };
 
-/// A park that only this worker's own doings can end: a sleep, a yield to nobody.
-struct private_park : park_site {
-  private_park() noexcept { stop = &end_early; }
-
- private:
-  static void end_early(park_site& self, record& fiber, woken why) noexcept {
-    self.why = why;
-    worker::current()->make_ready(fiber);
-  }
-};
-
 /// Waits in `q` while `blocked()` holds when asked; `w` is the waiter to use (a derived one carries
 /// more). `standing()` is called without the lock once `w` stands in `q`; false: there is nothing
 /// to wait for after all.

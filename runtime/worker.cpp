@@ -82,17 +82,20 @@ void worker::end_turn() noexcept {
   flight_.turn([this](record& fiber) noexcept { make_ready(fiber); });
 }
 
-/// The loop on the stack of a fiber that leaves it next: who goes on afterwards, null for quit().
-record* worker::serve_in_place() noexcept {
+/// The loop on the stack of a fiber that leaves it next: who goes on afterwards. Null for what the
+/// loop does on its own stack: to end, and to end those who get none.
+record* worker::serve_in_place(record& host) noexcept {
   const int kept = *errno_;
   current_ = nullptr;
+  host_ = &host;
   record* next = nullptr;
   do {
     end_turn();
     if (quit_.load(std::memory_order_acquire)) break;
     begin_turn();
     next = choose_bound();
-  } while (next == nullptr);
+  } while (next == nullptr && !no_stack_);
+  host_ = nullptr;
   restore_errno(errno_, kept);
   return next;
 }
@@ -170,7 +173,12 @@ void worker::take_wakes() noexcept {
 }
 
 void worker::stop_parked(record& fiber, woken why) noexcept {
-  if (fiber.at != stage::parked || fiber.parked_at->stop == nullptr) return;
+  if (fiber.at != stage::parked) return;
+  if (fiber.parked_at == nullptr) {
+    fiber.slept_until = why;
+    return make_ready(fiber);
+  }
+  if (fiber.parked_at->stop == nullptr) return;
   if (why == woken::by_cancel && !fiber.parked_at->heeds_cancel) return;
   fiber.parked_at->stop(*fiber.parked_at, fiber, why);
 }
@@ -195,8 +203,7 @@ void worker::fire_timers() noexcept {
   if (timers_.size() == 0 || (COIR_MUTANT(timers_when_idle) && !ready_.empty())) return;
   const std::int64_t now = outside_->now_ns();
   while (timer* const due = timers_.expire(COIR_MUTANT(timers_early) ? now + 1'000'000 : now)) {
-    record& fiber = *static_cast<alarm*>(due)->fiber;
-    stop_parked(fiber, woken::by_deadline);
+    stop_parked(*static_cast<record*>(shared_.records.at(due->owner)), woken::by_deadline);
   }
 }
 
@@ -268,7 +275,8 @@ bool worker::no_stack_can_come_back() const noexcept {
 /// When meanwhile, for a second, nobody in the runtime had anything to do or to wait for but
 /// others, there is nobody left who could give a stack back.
 bool worker::nothing_else_moves(bool quiet) noexcept {
-  const std::uint64_t ran = switches();
+  // A park that ends where it began is no switch.
+  const std::uint64_t ran = switches() + counts_.parks.get();
   if (std::exchange(hungry_switches_, ran) != ran) hungry_looks_ = 0;
   if (!quiet || !shared_.others_rest(shared_, settings_.index)) return false;
   return ++hungry_looks_ > hungry_looks_most && !COIR_MUTANT(hungry_for_ever);

@@ -10,7 +10,7 @@
 // Always true:
 //   - Only this worker's thread makes its fibers ready and switches to them, so no fiber is resumed
 //     before it was parked.
-//   - A fiber runs until it parks; a park hops straight into the next fiber. The loop is visited
+//   - A fiber runs until it parks; a park hops straight into the next fiber. The loop has its turn
 //     when nothing is ready, or after run_budget switches or 200 us, whichever comes first.
 //   - The stack of a fiber that ended is given back only from another stack (dead_slot_).
 //   - A worker never waits for a mailbox, a lock held across a park, or another worker.
@@ -42,11 +42,6 @@ struct worker_counters {
   counter unswitched;  // picks that were no switch, less switches that were no pick: modulo 2^64
   counter parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken, bells_rung,
       sleeps, turns, spins_won, spins_lost;
-};
-
-/// The deadline of a park. On the parked fiber's stack.
-struct alarm : timer {
-  record* fiber = nullptr;
 };
 
 /// What a worker must know of the options and of its neighbours.
@@ -86,10 +81,14 @@ class worker {
 
   // -- for the fiber that runs here
   record* self() noexcept { return current_; }
+  /// Whose stack this is: the same, or that of the fiber on which the loop serves.
+  record* stands_on() noexcept { return current_ != nullptr ? current_ : host_; }
   /// Parks the running fiber until something ends the park; `site.stop` says how a deadline or a
   /// cancel does. Returns why it ended.
   woken park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
-  /// The same for the end of `first`, which waits for its first run here and gets it at once.
+  /// A park that nothing ends but its deadline or a cancel.
+  woken sleep(std::int64_t until_ns) noexcept;
+  /// park for the end of `first`, which waits for its first run here and gets it at once.
   woken start_and_park(record& first, park_site& site, std::int64_t until_ns) noexcept;
   void yield() noexcept;
   void yield_in_place() noexcept;  // inlined: hop.hpp
@@ -150,7 +149,12 @@ class worker {
   commons& shared() noexcept { return shared_; }
   unsigned index() const noexcept { return settings_.index; }
   worker_counters& counts() noexcept { return counts_; }
-  std::uint64_t switches() const noexcept { return picks_.get() - counts_.unswitched.get(); }
+  /// Exact for the worker itself; for others about right, and never below zero.
+  std::uint64_t switches() const noexcept {
+    const std::uint64_t less = counts_.unswitched.get();
+    const auto got = static_cast<std::int64_t>(picks_.get() - less);
+    return got < 0 ? 0 : static_cast<std::uint64_t>(got);
+  }
 
   // Who was spawned by this worker and who ended on it; their sums over all workers meet when
   // nobody is alive.
@@ -164,7 +168,8 @@ class worker {
   static constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 
   static void fiber_main(void* first) noexcept;
-  void begin_park(record& me, park_site& site, bool heed_cancel) noexcept;
+  void begin_park(record& me, park_site* site) noexcept;
+  void wait_until(record& me, std::int64_t until_ns, bool heed_cancel) noexcept;
   void hop(record& from) noexcept;
   void hop_until(record& me, std::int64_t until_ns) noexcept;
   void leave_for(record& from, record& next) noexcept;
@@ -173,7 +178,7 @@ class worker {
   void end_turn() noexcept;
   bool nobody_waits() const noexcept;
   bool may_serve_on(const record& from) const noexcept;
-  record* serve_in_place() noexcept;
+  record* serve_in_place(record& host) noexcept;
   record* choose() noexcept;
   bool go_and_start(record& from, record& fresh) noexcept;
   record* choose_with_care() noexcept;
@@ -248,6 +253,7 @@ class worker {
   stack_cache stacks_;
   record_cache records_;
 
+  record* host_ = nullptr;     // on whose stack the loop serves
   record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_
   worker* leaving_for_ = nullptr;
   [[no_unique_address]] arch::switch_notes loop_notes_;

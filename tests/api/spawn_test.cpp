@@ -7,9 +7,11 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -119,4 +121,33 @@ TEST_CASE("spawn: a closure that throws while it is copied leaves no fiber behin
       },
       tested({.workers = 1, .fibers_max = 64}));
   CHECK(done.has_value());
+}
+
+TEST_CASE("spawn: records that a worker gave away before it ever used them are as good as others") {
+  constexpr std::uint32_t room = 4096;  // the least with which a worker keeps 64 in reserve
+  auto made = coir::runtime::create(tested({.workers = 1, .fibers_max = room}));
+  REQUIRE(made.has_value());
+  coir::runtime& rt = **made;
+  REQUIRE(rt.start().has_value());
+  std::uint32_t ended = 0;
+  const auto root = rt.run([&] {
+    coir::event over;
+    std::vector<coir::handle<void>> all;
+    // Up to the last 64, of which this worker takes a few; then somebody else starves for the rest.
+    for (std::uint32_t i = 0; i < room - 60; ++i)
+      all.push_back(coir::spawn([&] { CHECK(over.wait().has_value()); }));
+    std::atomic<bool> got{false};
+    std::thread outside([&] {
+      auto h = rt.spawn([&] { CHECK(over.wait().has_value()); });
+      got = true;
+      CHECK(h.join().has_value());
+    });
+    while (!got) coir::this_fiber::yield();
+    for (int i = 0; i < 40; ++i) all.push_back(coir::spawn([&] { ++ended; }));
+    over.set();
+    for (auto& h : all) CHECK(h.join().has_value());
+    CHECK(coir::blocking([&] { outside.join(); }).has_value());
+  });
+  CHECK(root.has_value());
+  CHECK(ended == 40);
 }

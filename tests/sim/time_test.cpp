@@ -44,6 +44,43 @@ TEST_CASE("time: a deadline ends an operation at its nanosecond, not before and 
   CHECK(ended.has_value());
 }
 
+namespace {
+
+/// An answer that sleeps where it is moved to, when a part of it stands there already.
+struct slow_mover {
+  std::array<std::int64_t, 6> numbers = {1, 2, 3, 4, 5, 6};
+  slow_mover() = default;
+  slow_mover(slow_mover&& from) noexcept : numbers(from.numbers) {
+    (void)coir::this_fiber::sleep_for(1us);
+  }
+};
+
+}  // namespace
+
+TEST_CASE(
+    "time: a deadline never lies where an answer is being put, or a closure, small or large") {
+  sim_world world;
+  const auto ended = run_in_sim(world, [] {
+    const slow_mover never_moved;
+    const auto all = coir::spawn([] { return slow_mover(); }).join();
+    REQUIRE(all.has_value());
+    CHECK(all->numbers == never_moved.numbers);
+    const std::array<std::int64_t, 7> large = {1, 2, 3, 4, 5, 6, 7};
+    const std::array<std::int64_t, 4> small = {1, 2, 3, 4};
+    const auto sum = [](const auto& numbers) {
+      std::int64_t got = 0;
+      for (const std::int64_t n : numbers) {
+        REQUIRE(coir::this_fiber::sleep_for(1us).has_value());
+        got += n;
+      }
+      return got;
+    };
+    CHECK(coir::spawn([large, sum] { return sum(large); }).join().value() == 28);
+    CHECK(coir::spawn([small, sum] { return sum(small); }).join().value() == 10);
+  });
+  CHECK(ended.has_value());
+}
+
 TEST_CASE("time: an operation that takes exactly until its deadline may end either way, once") {
   unsigned in_time = 0, late = 0;
   for (std::int64_t takes = 99; takes <= 101; ++takes) {

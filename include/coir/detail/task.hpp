@@ -61,6 +61,7 @@ struct body_ops {
   void (*drop)(task&) noexcept;                // destroys whatever `held` names
   std::error_code (*failure)(task&) noexcept;  // the error in the answer, if there is one
   bool trivial_answer;                         // destroying it does nothing
+  bool leaves_half;  // nothing of it ever lies in the upper half of `storage`
 };
 
 enum class holds : std::uint8_t { nothing, closure, answer, error, exception };
@@ -185,7 +186,9 @@ struct body {
   }
 
   static constexpr body_ops ops{&run, &drop, &failure,
-                                !boxed_answer && std::is_trivially_destructible_v<answer>};
+                                !boxed_answer && std::is_trivially_destructible_v<answer>,
+                                (boxed || sizeof(F) <= storage_bytes / 2) &&
+                                    (boxed_answer || sizeof(answer) <= storage_bytes / 2)};
 };
 
 /// Makes `t` a child of `scope`; refused when the scope was cancelled or joined.
