@@ -1,19 +1,23 @@
-// deflect.hpp: where an unstarted fiber should go. Pure: numbers in, an index out; so it can be
-// tested and simulated alone.
+// deflect.hpp: where an unstarted fiber should go. Pure: what the pusher can see in, a decision
+// out, the same one each time; so it can be tested and simulated alone (bench/mesh_sim).
 //
 // Always true:
-//   - Only unstarted work is ever moved, and only when the gain is plain: the target has less than
-//     half of what we have.
-//   - Ties go to the first candidate after `self`, so equals share evenly instead of all choosing
-//     worker 0.
+//   - Only unstarted work is moved, at most hops_max times, never further than its affinity allows,
+//     and only when the gain is plain: afterwards the target still has no more than we.
+//   - A hungry worker, which announced that it has nothing to do, comes before all that have some.
+//     Whoever mails to it takes the announcement away first, so each is answered once.
+//   - Else nearest first: a farther worker is looked at only when no nearer one is a plain gain.
+//   - A push reads at most looks_max loads for each of the four distances, 8 in all, on a flat
+//     machine 2, and one more for io; however many workers there are. The seed that grows with
+//     every push brings everybody's turn.
 //
-// Comes from: worker::launch, net::serve.   Goes to: a mailbox, or nowhere.
+// Comes from: spawn, net::serve, bench/mesh_sim.   Goes to: a mailbox, or nowhere.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-#include <span>
 
-#include "runtime/base.hpp"
+#include "runtime/neighbours.hpp"
 
 namespace coir::detail {
 
@@ -23,29 +27,208 @@ struct load {
   std::uint32_t live = 0;       // fibers that have not ended, those in its mailbox included
 };
 
-/// The worker that should get a new unstarted fiber of `self`: `self` itself below the threshold,
-/// else the least loaded neighbour if it has less than half.
-constexpr unsigned deflect_target(unsigned self, std::span<const load> loads,
-                                  std::uint32_t threshold) noexcept {
-  const std::uint32_t mine = loads[self].unstarted;
-  if (mine < threshold) return self;
-  unsigned best = self;
-  std::uint32_t least = COIR_MUTANT(deflect_without_gain) ? mine : mine / 2;
-  for (unsigned step = 1; step < loads.size(); ++step) {
-    const unsigned i = (self + step) % static_cast<unsigned>(loads.size());
-    if (loads[i].unstarted >= least) continue;
-    least = loads[i].unstarted;
-    best = i;
+/// How far a fiber may go; the same order as `distance`.
+enum class affinity : std::uint8_t { same_core, same_cluster, same_numa, any };
+
+/// io lives long and is placed by live fibers, everything else is short and placed by unstarted
+/// ones; memory leaves its NUMA node only to where half as many wait, not for hunger alone.
+enum class workload : std::uint8_t { compute, io, memory, system };
+
+inline constexpr unsigned hops_max = 2;   // mailings of one fiber that nobody asked for by name
+inline constexpr unsigned looks_max = 2;  // loads read per distance; 3 were no better (mesh_sim)
+inline constexpr std::uint32_t shared_on = 6;  // a mail of so many is spread by whoever gets it
+
+// -- from how many on -----------------------------------------------------------------------------
+
+/// What became of a push.
+enum class outcome : std::uint8_t {
+  kept,     // below the threshold, or it may not go
+  no_gain,  // looked around in vain
+  moved,    // to somebody with less
+  fed,      // to somebody with nothing
+  refused,  // decided to go, and the mailbox was full: only the caller can know
+};
+
+/// From how many unstarted fibers on a worker gives some away. Owner only; told of every push that
+/// asked deflect().
+class adaptive_threshold {
+ public:
+  static constexpr std::uint32_t least = 4;
+  static constexpr std::uint32_t most = 1024;
+  static constexpr std::uint32_t enough_for_hungry = 2;
+
+  explicit adaptive_threshold(std::uint32_t start) noexcept
+      : tasks_(std::clamp(start, least, most)) {}
+
+  /// From now on it is `tasks`, also towards the hungry.
+  void pin(std::uint32_t tasks) noexcept {
+    tasks_ = tasks;
+    pinned_ = true;
+  }
+  std::uint32_t tasks() const noexcept { return std::max(tasks_, spare()); }
+  /// What a hungry worker is fed from. Whoever feeds many in a row is the one they all wait for,
+  /// and its mails shall be larger; but what waits here for that is a part of what went before it.
+  std::uint32_t spare() const noexcept {
+    return pinned_ ? tasks_ : enough_for_hungry + fed_ / fed_per_spare;
+  }
+  /// A push that went nowhere cost its looks: fewer of them. A hungry worker: the next one shall
+  /// not have to become hungry first.
+  void learn(outcome o) noexcept {
+    if (pinned_ && !COIR_MUTANT(threshold_unpinned)) return;
+    in_vain_ = o == outcome::no_gain ? in_vain_ + 1 : 0;
+    fed_ = o == outcome::fed ? std::min(fed_ + 1, fed_most) : fed_ / 2;
+    if (o == outcome::refused) grow(tasks_ / 2);
+    if (in_vain_ == in_vain_max) {
+      in_vain_ = 0;
+      grow(tasks_ / 8);
+    }
+    if (o == outcome::fed && !COIR_MUTANT(threshold_stays_high))
+      tasks_ = std::max(least, tasks_ - tasks_ / 8 - 1);
+  }
+
+ private:
+  static constexpr std::uint32_t in_vain_max = 8;
+  static constexpr std::uint32_t fed_per_spare = 4;
+  static constexpr std::uint32_t fed_most = 126 * fed_per_spare;
+
+  void grow(std::uint32_t more) noexcept {
+    if (!COIR_MUTANT(threshold_stays_low)) tasks_ = std::min(most, tasks_ + more + 1);
+  }
+
+  std::uint32_t tasks_;
+  std::uint32_t in_vain_ = 0;  // pushes in a row that looked and found nobody
+  std::uint32_t fed_ = 0;      // mails to hungry workers, nearly in a row
+  bool pinned_ = false;
+};
+
+// -- where to -------------------------------------------------------------------------------------
+
+/// What a pusher can see.
+struct pusher {
+  const neighbours* around = nullptr;
+  load mine;                           // without what is pushed
+  std::uint32_t threshold = 64;        // adaptive_threshold::tasks
+  std::uint32_t spare = 64;            // adaptive_threshold::spare
+  std::uint32_t seed = 0;              // grows by one with every push
+  std::uint32_t batch_max = 1;         // fibers in one mail, from 1
+  const worker_set* hungry = nullptr;  // null: nobody announces anything
+};
+
+/// What is pushed.
+struct cargo {
+  affinity where = affinity::any;
+  workload kind = workload::compute;
+  unsigned hops = 0;  // made so far
+};
+
+/// `count` unstarted fibers go to `target`: the one that is pushed, and of those that wait here the
+/// oldest ones that may go so far. 0 when everything stays.
+struct decision {
+  unsigned target = 0;
+  std::uint32_t count = 0;
+  outcome why = outcome::kept;
+};
+
+inline bool may_go(const cargo& what, distance d) noexcept {
+  const bool hops = what.hops < hops_max || COIR_MUTANT(deflect_without_end);
+  const bool near = static_cast<unsigned>(d) <= static_cast<unsigned>(what.where);
+  return hops && (near || COIR_MUTANT(deflect_too_far));
+}
+
+inline std::uint32_t weight(const load& l, workload kind) noexcept {
+  return kind == workload::io && !COIR_MUTANT(io_by_unstarted) ? l.live : l.unstarted;
+}
+
+/// How much less somebody must have. Short work: an eighth, so that no mail is made for what will
+/// have run before it arrives, and at least what makes a mail of two. Long work pays its one mail
+/// back in any case.
+inline std::uint32_t plain_gain(std::uint32_t mine, workload kind, distance d) noexcept {
+  if (COIR_MUTANT(deflect_without_gain)) return 0;
+  if (kind == workload::io) return std::max(1u, mine / 16);
+  if (kind == workload::memory && d == distance::any && !COIR_MUTANT(memory_left_behind))
+    return std::max(3u, mine - mine / 2);
+  return std::max(3u, mine / 8);
+}
+
+/// One of `size`, whose turn it is: by multiples of the golden ratio, which come to everybody
+/// evenly also when only every 16th push asks, as it is when the others fill a mail of 16.
+inline unsigned turn_of(std::uint32_t seed, unsigned size) noexcept {
+  if (COIR_MUTANT(same_turn)) seed = 0;
+  return static_cast<unsigned>(std::uint64_t(seed * 0x9E3779B9u) * size >> 32);
+}
+
+/// Which of the hungry is fed; neighbours_max when there is none. The nearest, in turn among
+/// equals. A mail that is to be shared on goes to anybody in turn: it is spread from there, nearest
+/// first, and a root that fed its own neighbourhood alone would never reach the rest.
+inline unsigned choose_hungry(const pusher& from, const cargo& what, std::uint32_t count) noexcept {
+  cargo narrow = what;
+  if (what.kind == workload::memory && !COIR_MUTANT(memory_left_behind))
+    narrow.where = std::min(what.where, affinity::same_numa);
+  const bool spread = count >= shared_on && what.hops + 1 < hops_max;
+  for (unsigned i = spread ? static_cast<unsigned>(narrow.where) : 0; i < distances; ++i) {
+    const auto d = static_cast<distance>(i);
+    if (!may_go(narrow, d)) break;
+    const worker_set near = *from.hungry & from.around->reach(d);
+    if (const unsigned size = near.size(); size != 0) return near.at(turn_of(from.seed, size));
+  }
+  return neighbours_max;
+}
+
+/// Half of what waits goes to a hungry worker, if there is one and we have enough. Also for a
+/// worker that only runs what it has: at each pick of an unstarted fiber, with the next one as
+/// cargo; else what is left when a root has ended its pushes stays where it is. `load_of(i)`: what
+/// worker i published; read for io alone.
+template <class LoadOf>
+decision feed_hungry(const pusher& from, const cargo& what, LoadOf load_of) noexcept {
+  const decision stay{from.around->self(), 0, outcome::kept};
+  if (from.hungry == nullptr || from.mine.unstarted < from.spare || COIR_MUTANT(hungry_unheard))
+    return stay;
+  const std::uint32_t half = (from.mine.unstarted + 2) / 2;
+  const std::uint32_t count = std::clamp(half, 1u, from.batch_max);
+  const unsigned i = choose_hungry(from, what, count);
+  if (i == neighbours_max) return stay;
+  // It has nothing to do now, but for long work its many parked fibers count.
+  if (what.kind == workload::io && load_of(i).live > from.mine.live) return stay;
+  return {i, count, outcome::fed};
+}
+
+/// The best of a few at that distance, if it is a plain gain.
+template <class LoadOf>
+decision look_around(const pusher& from, workload kind, distance d, LoadOf load_of) noexcept {
+  const neighbours& around = *from.around;
+  const std::uint32_t mine = weight(from.mine, kind);
+  const std::uint32_t gain = plain_gain(mine, kind, d);
+  const unsigned first = around.before(d);
+  const unsigned size = around.within(d) - first;
+  decision best{around.self(), 0, outcome::no_gain};
+  if (gain > mine || size == 0) return best;
+  std::uint32_t enough = mine - gain;
+  const unsigned turn = turn_of(from.seed, size);
+  // The one whose turn it is, and another one anywhere.
+  const unsigned stride = 1 + (size > 2 ? (from.seed * 0x85EBCA6Bu >> 8) % (size - 1) : 0);
+  const unsigned looks = COIR_MUTANT(looks_at_all) ? size : std::min(size, looks_max);
+  for (unsigned k = 0; k < looks; ++k) {
+    const unsigned i = around.at(first + (turn + k * stride) % size);
+    const std::uint32_t theirs = weight(load_of(i), kind);
+    if (theirs > enough || (theirs == enough && best.count != 0)) continue;
+    enough = theirs;
+    best = {i, std::clamp((mine - theirs + 1) / 2, 1u, from.batch_max), outcome::moved};
   }
   return best;
 }
 
-/// The worker with the fewest live fibers: for work that will stay for long.
-constexpr unsigned least_live(unsigned self, std::span<const load> loads) noexcept {
-  unsigned best = self;
-  for (unsigned step = 1; step < loads.size(); ++step) {
-    const unsigned i = (self + step) % static_cast<unsigned>(loads.size());
-    if (loads[i].live < loads[best].live) best = i;
+/// Where a fiber goes that is new on this worker: spawned here, or come with the mail.
+template <class LoadOf>
+decision deflect(const pusher& from, const cargo& what, LoadOf load_of) noexcept {
+  const decision fed = feed_hungry(from, what, load_of);
+  if (fed.count != 0) return fed;
+  decision best{from.around->self(), 0, outcome::kept};
+  if (weight(from.mine, what.kind) < from.threshold) return best;
+  for (unsigned step = 0; step < distances; ++step) {
+    const auto d = static_cast<distance>(COIR_MUTANT(farthest_first) ? distances - 1 - step : step);
+    if (!may_go(what, d)) continue;
+    best = look_around(from, what.kind, d, load_of);
+    if (best.count != 0) break;
   }
   return best;
 }

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <iterator>
@@ -151,10 +150,12 @@ result<> tcp_listener::close() {
 
 namespace {
 
-/// Where a connection should live: on the worker with the fewest live fibers.
-unsigned emptiest(detail::runtime_core& core) noexcept {
-  std::array<detail::load, 256> seen;
-  return detail::least_live(this_fiber::worker(), core.loads(seen));
+/// Where a connection should live: with fewer live fibers than here, if there is such a worker.
+unsigned emptier(detail::runtime_core& core) noexcept {
+  detail::pusher from = detail::worker::current()->as_pusher();
+  from.threshold = 0;  // it stays for long: each one is placed
+  const auto load_of = [&core](unsigned i) { return core.at(i).published_load(); };
+  return detail::deflect(from, {.kind = detail::workload::io}, load_of).target;
 }
 
 }  // namespace
@@ -172,7 +173,7 @@ result<> tcp_listener::serve(std::function<void(tcp_stream)> handler, const spaw
         auto stream = accept();
         if (!stream) return fail(stream.error());
         spawn_options where = each;
-        if (!where.worker) where.worker = emptiest(*core);
+        if (!where.worker) where.worker = emptier(*core);
         const auto made = connections.spawn(
             [&handler, s = std::move(*stream)]() mutable { handler(std::move(s)); }, where);
         // No connection will ever get such a fiber.

@@ -299,12 +299,6 @@ void runtime_core::log_survivors(std::string_view what) const noexcept try {
   chosen.log({log_record::level::error, what});
 }
 
-std::span<const load> runtime_core::loads(std::span<load> into) const noexcept {
-  const std::size_t count = std::min(into.size(), workers_.size());
-  for (std::size_t i = 0; i < count; ++i) into[i] = workers_[i]->published_load();
-  return into.first(count);
-}
-
 stats runtime_core::snapshot() const {
   stats all;
   for (const auto& w : workers_) all.workers.push_back(w->stats());

@@ -17,7 +17,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -55,7 +54,6 @@ class runtime_core : public commons {
   /// The workers by index.
   worker& at(unsigned index) noexcept { return *workers_[index]; }
   unsigned workers() const noexcept { return static_cast<unsigned>(workers_.size()); }
-  std::span<const load> loads(std::span<load> into) const noexcept;
   offload_pool& offload() noexcept { return offload_; }
   fd_users& descriptors() noexcept { return descriptors_; }
   stats snapshot() const;

@@ -197,6 +197,7 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
     if (!outside) return fail(outside.error());
     const worker_settings s{
         .index = i,
+        .workers = chosen.workers,
         .run_budget = chosen.run_budget,
         .mailbox_slots = chosen.mailbox_slots,
         .fds_max = core->descriptors_.size(),

@@ -188,11 +188,12 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
 }
 
 /// True when the record went to a neighbour.
-[[gnu::noinline]] bool deflect(runtime_core& core, worker& here, record& r) noexcept {
-  std::array<load, 256> seen;
-  const unsigned target =
-      deflect_target(here.index(), core.loads(seen), core.chosen.deflect_threshold);
-  if (target == here.index() || !mail_to(core, r, target)) return false;
+[[gnu::noinline]] bool send_elsewhere(runtime_core& core, worker& here, record& r) noexcept {
+  pusher from = here.as_pusher();
+  from.threshold = core.chosen.deflect_threshold;
+  const decision where =
+      deflect(from, {}, [&core](unsigned i) { return core.at(i).published_load(); });
+  if (where.count == 0 || !mail_to(core, r, where.target)) return false;
   ++here.counts().deflected_out;
   return true;
 }
@@ -230,7 +231,7 @@ namespace {
   }
   refusal why;
   if (ours && !options.worker) {
-    if (core.workers() == 1 || !deflect(core, *here, r)) keep_here(*here, r);
+    if (core.workers() == 1 || !send_elsewhere(core, *here, r)) keep_here(*here, r);
   } else if (ours && *options.worker == here->index()) {
     keep_here(*here, r);
   } else if (options.worker) {

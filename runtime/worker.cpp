@@ -28,7 +28,8 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
       stacks_(*shared.pool),
-      mail_(s.mailbox_slots) {
+      mail_(s.mailbox_slots),
+      around_(s.index, s.workers) {
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();
   };

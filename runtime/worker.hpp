@@ -47,6 +47,7 @@ struct worker_counters {
 /// What a worker must know of the options and of its neighbours.
 struct worker_settings {
   unsigned index = 0;
+  unsigned workers = 1;
   unsigned run_budget = 256;
   unsigned mailbox_slots = 1024;
   std::uint32_t fds_max = 1024;
@@ -146,6 +147,12 @@ class worker {
   void tell_of_joiner(unsigned stripe) noexcept;
   void ring() noexcept;  // after something else was published
   load published_load() const noexcept;
+  /// What the owner sees when it has something to place; the thresholds are the caller's.
+  pusher as_pusher() const noexcept {
+    return {.around = &around_,
+            .mine = published_load(),
+            .seed = static_cast<std::uint32_t>(spawned.load(std::memory_order_relaxed))};
+  }
   rest resting() const noexcept { return rest_.load(std::memory_order_seq_cst); }
   bool inbox_empty() const noexcept { return mail_.empty() && wakes_.empty(); }
   worker_stats stats() const noexcept;
@@ -289,6 +296,7 @@ class worker {
   bell bell_;
   joiner_news joiners_;
   errand joiners_errand_;  // it says: look for them
+  const neighbours around_;
 };
 
 inline void worker::enqueue(record& fiber) noexcept {

@@ -55,6 +55,7 @@ inline constexpr room runtime_rooms[] = {
     // one core
     {"commons", 6},
     {"offload", 6},
+    {"neighbours", 6},
     {"deflect", 6},
     {"worker", 6},
     {"hop", 6},

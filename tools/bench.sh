@@ -8,7 +8,7 @@
 #   - A busy machine is waited for a while, then measured all the same: the header of the run says
 #     how busy it was.
 #
-# Comes from: ./dev bench.   Goes to: build/bench/coir_bench, bench/plots.gp.
+# Comes from: ./dev bench.   Goes to: build/bench/coir_bench and mesh_sim, bench/*.gp.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -42,5 +42,7 @@ status=0
 "$bench" --tsv build/bench.tsv "${arguments[@]}" | tee build/bench.md || status=$?
 if [[ $write == yes ]]; then
   gnuplot -e "data='build/bench.tsv'; pages='$pages'" bench/plots.gp
+  "${bench%/*}/mesh_sim" --policy all --tsv build/mesh.tsv >build/mesh.md
+  gnuplot -e "data='build/mesh.tsv'; pages='$pages'" bench/mesh.gp
 fi
 exit "$status"
