@@ -346,13 +346,11 @@ std::byte* stack_cache::take_cold(unsigned klass) noexcept {
   shelf& into = shelves_[klass];
   const std::size_t wanted = warm_max_ == 0 ? 1 : batch;
   const bool last_try = warm() == 0;
-  const int kept = errno;  // that of the fiber which is about to leave
   std::size_t got = pool_.take(klass, into.slots, wanted, last_try);
   if (got == 0 && !last_try) {
     flush();  // what we keep of other classes may be what the bound lacks
     got = pool_.take(klass, into.slots, wanted, true);
   }
-  errno = kept;
   if (got == 0) return nullptr;
   into.count.store(static_cast<std::uint32_t>(got - 1), std::memory_order_relaxed);  // see take()
   return into.slots[got - 1];

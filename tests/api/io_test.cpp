@@ -216,16 +216,15 @@ TEST_CASE("io: a send goes at once while nobody else is ready, and not twice wit
     std::array<int, 2> ends{};
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
     const coir::io::unique_fd here(ends[0]), there(ends[1]);
-    const auto entries = [] { return coir::snapshot().total().sqes; };
-    const auto entries_of_a_send = [&] {
-      const std::uint64_t before = entries();
+    const auto parks_of_a_send = [&] {
+      const std::uint64_t before = coir::snapshot().total().parks;
       CHECK(coir::io::send(here.get(), bytes_of("abcd")).value() == 4);
-      return entries() - before;
+      return coir::snapshot().total().parks - before;
     };
     std::array<std::byte, 16> b{};
-    CHECK(entries_of_a_send() == 0);
-    CHECK(entries_of_a_send() == 1);  // nobody has parked since; this one parks
-    CHECK(entries_of_a_send() == 0);
+    CHECK(parks_of_a_send() == 0);
+    CHECK(parks_of_a_send() == 1);  // nobody has parked since; this one parks
+    CHECK(parks_of_a_send() == 0);
     CHECK(coir::io::recv(there.get(), b).value() == 12);
     CHECK(text_of(b).substr(0, 12) == "abcdabcdabcd");
     // Somebody is ready: its entries and ours are handed over together.
@@ -234,7 +233,7 @@ TEST_CASE("io: a send goes at once while nobody else is ready, and not twice wit
       while (!over) coir::this_fiber::yield();
     });
     test::settle();
-    CHECK(entries_of_a_send() == 1);
+    CHECK(parks_of_a_send() == 1);
     over = true;
     CHECK(other.join().has_value());
     CHECK(coir::io::recv(there.get(), b).value() == 4);
