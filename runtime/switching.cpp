@@ -120,8 +120,7 @@ bool worker::bind(record& fiber) noexcept {
     if (shared_.chosen.scrub_on_exit) [[unlikely]]
       shared_.pool->scrub(stacks_.at(klass, slot));
   } else {
-    const int kept =
-        *errno_;  // what the kernel says to a fresh stack is not the fiber's that leaves
+    const int kept = *errno_;  // the kernel may say something about a fresh stack
     slot = stacks_.take(klass).slot;
     *errno_ = kept;
     if (slot == nullptr) [[unlikely]]
