@@ -51,7 +51,6 @@ struct commons {
   atomic<std::uint32_t> starved{
       0};           // how often that happened; a worker serves each call once before it sleeps
   wait_queue room;  // where they wait
-  atomic<std::uint64_t> boxes{0};
   std::array<join_stripe, stripes_count> stripes = {};
 
   /// Called by a worker that has nothing to do while `settling` is set.

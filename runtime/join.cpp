@@ -134,12 +134,15 @@ fiber_id id_of(const task& t) noexcept {
 }
 
 void* allocate_box(std::size_t bytes, std::size_t alignment) {
-  if (runtime_core* const core = current_core())
-    core->boxes.fetch_add(1, std::memory_order_relaxed);
-  return ::operator new(bytes, std::align_val_t(alignment));
+  if (worker* const here = worker::current()) ++here->counts().boxes;
+  // Asked for an alignment, the C library goes a way that keeps nothing at hand: 20 ns more.
+  return alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
+             ? ::operator new(bytes)
+             : ::operator new(bytes, std::align_val_t(alignment));
 }
 
 void free_box(void* box, std::size_t, std::size_t alignment) noexcept {
+  if (alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator delete(box);
   ::operator delete(box, std::align_val_t(alignment));  // clang 14 has no sized form
 }
 

@@ -304,7 +304,7 @@ stats runtime_core::snapshot() const {
   for (const auto& w : workers_) all.workers.push_back(w->stats());
   if (!all.workers.empty())
     all.workers[0].spawned += foreign_spawned_.load(std::memory_order_relaxed);
-  all.boxes = boxes.load(std::memory_order_relaxed);
+  for (const auto& w : workers_) all.boxes += w->counts().boxes.get();
   all.records_touched = records.touched();
   all.stacks_made = pool->stats().slots;
   return all;

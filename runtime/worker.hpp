@@ -40,8 +40,8 @@ namespace coir::detail {
 
 struct worker_counters {
   counter unswitched;  // picks that were no switch, less switches that were no pick: modulo 2^64
-  counter parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken, bells_rung,
-      sleeps, turns, spins_won, spins_lost;
+  counter boxes, parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken,
+      bells_rung, sleeps, turns, spins_won, spins_lost;
 };
 
 /// What a worker must know of the options and of its neighbours.

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - This is the only place that excuses from COIR_TEST_OPTIONS a test that makes its runtime with
-//     tested(); the list has five places. The programs and C tests that set numbers of their own,
+//     tested(); the list has eight places. The programs and C tests that set numbers of their own,
 //     because these are what they are about, are named in house_names_test.cpp.
 //   - Each name is that of a test case or of a script of tests/programs; the house test looks.
 //
@@ -32,10 +32,16 @@ inline constexpr need needs[] = {
      2'000, "a tenth of the mean must be more than one fiber"},
     {"time: a million sleepers wake in the order of their deadlines", 1'000'016,
      "a million timers at once are the subject"},
+    {"order: where many wait they start side by side, and the ready ones have their turn", 1'300,
+     "where up to 256 wait the order is another one"},
+    {"spawn: records that a worker gave away before it ever used them are as good as others", 4'096,
+     "with less no worker keeps records in reserve"},
+    {"worker: among more than 1,024 fibers the loop stands on its own stack", 1'110,
+     "so many make the difference"},
     {"programs/million", 1'000'002, "a million fibers at once are the subject"},
 };
 
-inline constexpr std::size_t needs_max = 5;
+inline constexpr std::size_t needs_max = 8;
 static_assert(std::size(needs) <= needs_max, "a test must do with the small configuration");
 
 }  // namespace test

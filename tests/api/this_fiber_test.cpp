@@ -46,7 +46,7 @@ TEST_CASE("this_fiber: a yield with nobody else, with one and with many comes ba
   const auto done = coir::run(
       [] {
         const coir::fiber_id me = coir::this_fiber::id();
-        for (const int others : {0, 1, 2, 700}) {
+        for (const int others : {0, 1, 2, 40}) {
           int turns = 0;
           bool over = false;
           std::vector<coir::handle<void>> all;

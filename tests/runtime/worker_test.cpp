@@ -55,6 +55,13 @@ unsigned yields_during_a_nop(script& s, coir::options o) {
   return yields;
 }
 
+std::uint64_t switches_of_ten_nops() {
+  const worker& here = *worker::current();
+  const std::uint64_t before = here.switches();
+  for (int i = 0; i < 10; ++i) perform_nop();
+  return here.switches() - before;
+}
+
 }  // namespace
 
 TEST_CASE("worker: errno's value is the fiber's own across every park") {
@@ -159,12 +166,6 @@ TEST_CASE("worker: a turn runs whoever is first, however long the worker has sle
 }
 
 TEST_CASE("worker: who parks while nobody is ready waits without a switch, if nothing forbids it") {
-  const auto switches_of_ten_nops = [] {
-    const worker& here = *worker::current();
-    const std::uint64_t before = here.switches();
-    for (int i = 0; i < 10; ++i) perform_nop();
-    return here.switches() - before;
-  };
   const auto in_catch = [&] {
     try {
       throw 1;
@@ -173,7 +174,7 @@ TEST_CASE("worker: who parks while nobody is ready waits without a switch, if no
     }
   };
   struct {
-    std::uint64_t plain = 0, after = 0, small = 0, in_catch = 0, with_controls = 0, crowd = 0;
+    std::uint64_t plain = 0, after = 0, small = 0, in_catch = 0, with_controls = 0;
   } seen;
   script s;
   s.answer_all(0);
@@ -184,15 +185,6 @@ TEST_CASE("worker: who parks while nobody is ready waits without a switch, if no
     seen.in_catch = coir::spawn(in_catch).join().value();
     seen.with_controls =
         coir::spawn(switches_of_ten_nops, {.sw = coir::switcher::same_thread_float}).join().value();
-    coir::event over;
-    std::vector<coir::handle<void>> crowd;
-    for (int i = 0; i < 1'100; ++i)
-      crowd.push_back(coir::spawn([&] { CHECK(over.wait().has_value()); }));
-    perform_nop();
-    while (worker::current()->own_unstarted() != 0) coir::this_fiber::yield();
-    seen.crowd = switches_of_ten_nops();
-    over.set();
-    for (auto& h : crowd) CHECK(h.join().has_value());
     seen.after = switches_of_ten_nops();
   }));
   CHECK(seen.plain == 0);
@@ -201,7 +193,26 @@ TEST_CASE("worker: who parks while nobody is ready waits without a switch, if no
   CHECK(seen.small == 20);
   CHECK(seen.in_catch == 20);
   CHECK(seen.with_controls == 20);
-  CHECK(seen.crowd == 20);
+}
+
+TEST_CASE("worker: among more than 1,024 fibers the loop stands on its own stack") {
+  script s;
+  s.answer_all(0);
+  std::uint64_t among_many = 0, afterwards = 0;
+  CHECK_FALSE(scripted::run(s, [&] {
+    coir::event over;
+    std::vector<coir::handle<void>> crowd;
+    for (int i = 0; i < 1'100; ++i)
+      crowd.push_back(coir::spawn([&] { CHECK(over.wait().has_value()); }));
+    perform_nop();
+    while (worker::current()->own_unstarted() != 0) coir::this_fiber::yield();
+    among_many = switches_of_ten_nops();
+    over.set();
+    for (auto& h : crowd) CHECK(h.join().has_value());
+    afterwards = switches_of_ten_nops();
+  }));
+  CHECK(among_many == 20);
+  CHECK(afterwards == 0);
 }
 
 TEST_CASE("worker: a wake-up that comes while a worker goes to sleep keeps it awake") {

@@ -188,42 +188,43 @@ TEST_CASE("order: unstarted fibers among ready ones start one every 8th pick, in
   CHECK(names == "01234");
 }
 
-TEST_CASE("order: where many wait, 32 start side by side in every 256 picks") {
-  const std::string order = starts_among_ready(
-      600, 2, 3'000, [] { (void)coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)); });
-  std::size_t starts = 0;
-  for (std::size_t at = 0; starts < 320; ++starts, ++at) {
-    const std::size_t before = at;
-    while (order[at] == '.') ++at;
-    // The first one may come as early as where only few wait.
-    if (starts % 32 != 0) CHECK(at == before);
-    if (starts % 32 == 0 && starts != 0) CHECK(at - before == 256 - 32);
-    CHECK(order[at] == static_cast<char>('0' + starts % 10));
+TEST_CASE("order: where many wait they start side by side, and the ready ones have their turn") {
+  SUBCASE("where many wait, 32 start side by side in every 256 picks") {
+    const std::string order = starts_among_ready(
+        600, 2, 3'000, [] { (void)coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)); });
+    std::size_t starts = 0;
+    for (std::size_t at = 0; starts < 320; ++starts, ++at) {
+      const std::size_t before = at;
+      while (order[at] == '.') ++at;
+      // The first one may come as early as where only few wait.
+      if (starts % 32 != 0) CHECK(at == before);
+      if (starts % 32 == 0 && starts != 0) CHECK(at - before == 256 - 32);
+      CHECK(order[at] == static_cast<char>('0' + starts % 10));
+    }
   }
-}
-
-TEST_CASE("order: of a crowd that just ends no more than 9 begin before the ready ones go on") {
-  const std::string order = starts_among_ready(600, 2, 1'000, [] {});
-  std::size_t starts = 0, at = order.find('0');
-  while (starts < 600) {
-    std::size_t in_a_row = 0, between = 0;
-    for (; at < order.size() && order[at] != '.'; ++at) ++in_a_row;
-    for (; at < order.size() && order[at] == '.'; ++at) ++between;
-    starts += in_a_row;
-    CHECK(in_a_row <= 9);
-    CHECK(between >= 7);
-    if (starts < 600) CHECK(between <= 8);
+  SUBCASE("of a crowd that just ends no more than 9 begin before the ready ones go on") {
+    const std::string order = starts_among_ready(600, 2, 1'000, [] {});
+    std::size_t starts = 0, at = order.find('0');
+    while (starts < 600) {
+      std::size_t in_a_row = 0, between = 0;
+      for (; at < order.size() && order[at] != '.'; ++at) ++in_a_row;
+      for (; at < order.size() && order[at] == '.'; ++at) ++between;
+      starts += in_a_row;
+      CHECK(in_a_row <= 9);
+      CHECK(between >= 7);
+      if (starts < 600) CHECK(between <= 8);
+    }
   }
-}
-
-TEST_CASE("order: a join inside a run of starts ends no run, with a deadline or without") {
-  const auto order_with = [](bool deadline) {
-    return starts_among_ready(600, 2, 3'000, [&] {
-      auto victim = coir::spawn([] { (void)coir::this_fiber::sleep_for(std::chrono::seconds(1)); });
-      (void)victim.join(deadline ? coir::in(std::chrono::hours(1)) : coir::never);
-    });
-  };
-  CHECK(order_with(false) == order_with(true));
+  SUBCASE("a join inside a run of starts ends no run, with a deadline or without") {
+    const auto order_with = [](bool deadline) {
+      return starts_among_ready(600, 2, 3'000, [&] {
+        auto victim =
+            coir::spawn([] { (void)coir::this_fiber::sleep_for(std::chrono::seconds(1)); });
+        (void)victim.join(deadline ? coir::in(std::chrono::hours(1)) : coir::never);
+      });
+    };
+    CHECK(order_with(false) == order_with(true));
+  }
 }
 
 TEST_CASE("order: a fiber that ends hands its turn on to unstarted ones, 8 times in a row") {
