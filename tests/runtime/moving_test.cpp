@@ -192,6 +192,33 @@ TEST_CASE("moving: who waits for a fiber is told of its end, wherever either of 
   CHECK(wrong == 0);
 }
 
+TEST_CASE("moving: who began to wait just before a fiber left is told of its end elsewhere") {
+  constexpr std::uint64_t unknown = UINT64_MAX;
+  unsigned wrong = 0;
+  in_three([&] {
+    for (int i = 0; i < 20; ++i) {
+      std::atomic<std::uint64_t> parks{unknown};  // of worker 1, before it waits
+      auto runner = coir::spawn(
+          [&] {
+            // It keeps its worker, which so hears nothing of whoever waits until it has left.
+            while (parks == unknown) std::this_thread::yield();
+            while (coir::snapshot().workers[1].parks == parks) std::this_thread::yield();
+            return move_to(2).has_value();
+          },
+          on(0));
+      auto afar = coir::spawn(
+          [&, id = runner.id()] {
+            parks = coir::snapshot().workers[1].parks;
+            return coir::wait(id).has_value();
+          },
+          {.worker = 1});
+      wrong += afar.join() != true;
+      wrong += runner.join() != true;
+    }
+  });
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("moving: a cancel and a dropped handle reach a fiber that keeps moving") {
   std::atomic<unsigned> begun{0}, heard{0};
   constexpr unsigned crowd = 8;
