@@ -91,7 +91,7 @@ inline bool worker::nobody_waits() const noexcept { return ready_.empty() && uns
   restore_errno(place, kept);
 }
 
-/// `fiber` gets a stack, if the one left last fits or one lies warm; else the pool is asked.
+/// bind(), without a call where the stack that was left last fits.
 [[gnu::always_inline]] inline bool worker::bind_warm(record& fiber) noexcept {
   const unsigned klass = fiber.stack_class;
   std::byte* slot = dead_slot_;

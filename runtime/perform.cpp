@@ -191,10 +191,12 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
   return once(here, poll, until_ns, heed_cancel);
 }
 
-/// One that send(2) can do as well: to no address, with nothing that only a ring knows.
+/// One that send(2) can do as well: to no address, with nothing that only a ring knows, and not of
+/// all bytes or none, for which the ring goes on where we would have to come back.
 bool is_plain_send(const io_uring_sqe& entry) noexcept {
   return entry.opcode == IORING_OP_SEND && entry.flags == 0 && entry.ioprio == 0 &&
-         entry.addr2 == 0 && !COIR_MUTANT(sends_are_submitted);
+         entry.addr2 == 0 && (entry.msg_flags & MSG_WAITALL) == 0 &&
+         !COIR_MUTANT(sends_are_submitted);
 }
 
 [[gnu::always_inline]] inline std::int32_t perform(const io_uring_sqe& entry, std::int64_t until_ns,

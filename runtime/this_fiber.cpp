@@ -4,7 +4,7 @@
 // Always true:
 //   - On a plain thread each of these does what the thread's own would, or says not_in_fiber.
 //
-// Comes from: coir/fiber.hpp, coir/clock.hpp.   Goes to: hop.hpp, worker::park.
+// Comes from: coir/fiber.hpp, coir/clock.hpp.   Goes to: hop.hpp, worker::sleep.
 #include <thread>
 
 #include "runtime/hop.hpp"

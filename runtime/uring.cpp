@@ -90,10 +90,12 @@ bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
 std::int32_t uring::send_now(const io_uring_sqe& entry) noexcept {
   const int saved = errno;
   const auto sent = ::send(entry.fd, reinterpret_cast<const void*>(entry.addr), entry.len,
-                           static_cast<int>(entry.msg_flags) | MSG_DONTWAIT);
+                           // A ring never raises SIGPIPE, whatever the entry says.
+                           static_cast<int>(entry.msg_flags) | MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent >= 0) [[likely]]
     return static_cast<std::int32_t>(sent);
-  return -std::exchange(errno, saved);
+  const int why = std::exchange(errno, saved);
+  return why == EINTR ? -EAGAIN : -why;
 }
 
 bool uring::cancel(token target) noexcept {

@@ -6,6 +6,7 @@
 // Comes from: coir/io.hpp.   Goes to: runtime/io.cpp.
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -13,7 +14,9 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -208,6 +211,48 @@ TEST_CASE("io: a descriptor has one owner, who closes it once") {
     third.reset();
     CHECK_FALSE(is_open(a));
     CHECK(coir::io::close(a).error() == std::errc::bad_file_descriptor);
+  });
+}
+
+namespace {
+
+/// A send as a user may describe it, with flags of his own.
+struct own_send {
+  using value_type = std::size_t;
+  static constexpr std::string_view name = "test.own_send";
+  int fd;
+  std::span<const std::byte> from;
+  unsigned flags;
+  void fill(io_uring_sqe& e) const noexcept {
+    e.opcode = IORING_OP_SEND;
+    e.fd = fd;
+    e.addr = reinterpret_cast<std::uintptr_t>(from.data());
+    e.len = static_cast<std::uint32_t>(from.size());
+    e.msg_flags = flags;
+  }
+  std::size_t complete(std::int32_t res) const noexcept { return static_cast<std::size_t>(res); }
+};
+
+}  // namespace
+
+TEST_CASE("io: a send of a user's own with MSG_WAITALL sends everything, and its errors are told") {
+  on_fiber([] {
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    const coir::io::unique_fd here(ends[0]), there(ends[1]);
+    const std::vector<std::byte> large(std::size_t{4} << 20, std::byte{7});
+    std::size_t received = 0;
+    auto reader = coir::spawn([&] {
+      std::vector<std::byte> into(1 << 16);
+      while (const std::size_t n = coir::io::recv(there.get(), into).value()) received += n;
+    });
+    CHECK(coir::perform(own_send{here.get(), large, MSG_WAITALL}).value() == large.size());
+    CHECK(coir::io::shutdown(here.get(), SHUT_WR).has_value());
+    CHECK(reader.join().has_value());
+    CHECK(received == large.size());
+    for (int i = 0; i < 2; ++i)  // once at once, once by the ring
+      CHECK(coir::perform(own_send{here.get(), bytes_of("x"), 0}).error() ==
+            std::errc::broken_pipe);
   });
 }
 
