@@ -348,6 +348,9 @@ inline bool worker::holds_unstarted(const record& fiber) const noexcept {
 /// A fiber parks inside a no_park: stops the process and says so.
 [[noreturn]] void forbidden_park(const record& fiber) noexcept;
 
+/// The body forked, and in the child it came to its end: nobody is there who could go on.
+[[noreturn]] void returned_after_fork(const record& fiber) noexcept;
+
 /// The last user of a finished record gives its slot back. Any thread.
 void recycle(record& fiber) noexcept;
 

@@ -6,8 +6,9 @@
 //     thread.
 //   - shutdown frees nothing that is still in use: it names the survivors and keeps their stacks
 //     and rings.
-//   - A runtime inherited across fork answers with errc::foreign_runtime; the child may create its
-//     own.
+//   - A runtime inherited across fork answers with errc::foreign_runtime, and its snapshot is
+//     empty; the child may create its own. A fiber that forks is a plain thread in the child
+//     (errc::not_in_fiber), whose body must not return there: end the child by _exit or exec.
 //
 // Comes from: main().   Goes to: runtime/runtime.hpp, one worker per core.
 #pragma once
