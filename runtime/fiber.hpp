@@ -30,6 +30,7 @@
 #include "coir/fiber.hpp"
 #include "runtime/base.hpp"
 #include "runtime/list.hpp"
+#include "runtime/manner.hpp"
 #include "runtime/stacks.hpp"
 
 namespace coir::detail {
@@ -113,9 +114,10 @@ struct staged_task : task {
   stage at = stage::finished;
   std::uint8_t brings = 0;
   std::uint8_t stack_class = 0;
-  bool may_move = false;     // a cross_thread one
-  bool let_go = false;       // it has no handle any more, as far as the owner knows
-  bool far_joiners = false;  // some wait in the join stripe, as far as the owner knows
+  manner treat;
+  bool may_move : 1 = false;     // a cross_thread one
+  bool let_go : 1 = false;       // it has no handle any more, as far as the owner knows
+  bool far_joiners : 1 = false;  // some wait in the join stripe, as far as the owner knows
   woken slept_until = woken::by_deadline;  // what ended its last sleep
 };
 static_assert(sizeof(staged_task) == sizeof(task));

@@ -69,13 +69,20 @@ record* wait_for_record(runtime_core& core, deadline until, refusal& why) {
   return got;
 }
 
+/// Numbers from elsewhere may be anything.
+[[gnu::always_inline]] inline bool choices_exist(const spawn_options& o) noexcept {
+  return ((static_cast<unsigned>(o.sw) | static_cast<unsigned>(o.prio) |
+           static_cast<unsigned>(o.kind) | static_cast<unsigned>(o.where)) &
+          ~3u) == 0;
+}
+
 /// Refuses what cannot be; `klass` is the class of stacks that was asked for.
 refusal check(const runtime_core& core, const spawn_options& options, unsigned& klass) {
   if (core.inherited()) return errc::foreign_runtime;
   if (core.stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(work_after_stop))
     return errc::shutting_down;
   if (options.worker && *options.worker >= core.workers()) return std::errc::invalid_argument;
-  if (options.sw > switcher::cross_thread_float) return std::errc::invalid_argument;
+  if (!choices_exist(options)) return std::errc::invalid_argument;
   if (options.stack_bytes == 0) return {};
   const auto asked = core.pool->class_of(options.stack_bytes);
   if (!asked || options.stack_bytes < stack_smallest_bytes) return std::errc::invalid_argument;
@@ -96,6 +103,7 @@ namespace {
   const auto kind = static_cast<unsigned>(options.sw);
   r.brings = (kind & 1) != 0 ? brings_float : 0;
   r.may_move = (kind & 2) != 0;
+  r.treat = manner(options.prio, options.kind, options.where);
   r.stack_class = static_cast<std::uint8_t>(klass);
   r.file = where.file;
   r.line = where.line;
@@ -119,8 +127,8 @@ namespace {
   if (here == nullptr || here->self() == nullptr) return nullptr;
   auto& own = static_cast<runtime_core&>(here->shared());
   if (core != nullptr && core != &own) return nullptr;
-  if (options.stack_bytes != 0 || options.worker || options.sw > switcher::cross_thread_float ||
-      own.inherited() || own.stopping.load(std::memory_order_relaxed))
+  if (options.stack_bytes != 0 || options.worker || !choices_exist(options) || own.inherited() ||
+      own.stopping.load(std::memory_order_relaxed))
     return nullptr;
   void* const cell = own.records.take_warm(here->records());
   return cell == nullptr ? nullptr : record_in(own, cell);
