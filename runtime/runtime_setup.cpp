@@ -243,7 +243,12 @@ worker_stats stats::total() const noexcept {
                                      &worker_stats::overflows,
                                      &worker_stats::operations_open,
                                      &worker_stats::timers,
-                                     &worker_stats::stacks_warm};
+                                     &worker_stats::stacks_warm,
+                                     &worker_stats::ready,
+                                     &worker_stats::parked,
+                                     &worker_stats::mailbox_depth,
+                                     &worker_stats::stacks_bound};
+  static_assert(sizeof fields / sizeof *fields == sizeof(worker_stats) / sizeof(std::uint64_t));
   for (const worker_stats& w : workers)
     for (const field f : fields) sum.*f += w.*f;
   return sum;
@@ -263,6 +268,10 @@ result<> runtime::start() { return core_->start(); }
 void runtime::request_stop() noexcept { core_->request_stop(); }
 result<> runtime::shutdown(deadline until) { return core_->shutdown(detail::ns_of(until)); }
 stats runtime::snapshot() const { return core_->snapshot(); }
+result<std::uint64_t> runtime::stacks_resident_bytes() const {
+  if (core_->inherited()) return 0;
+  return core_->pool->resident_bytes();
+}
 unsigned runtime::workers() const noexcept { return core_->workers(); }
 runtime::~runtime() = default;
 
