@@ -103,7 +103,7 @@ record* worker::choose_of_all() noexcept {
 }
 
 /// What the run that ends now cost beside its pick. Of a fiber that does not only wait nobody knows
-/// how long it ran, so the clock is asked before the next one.
+/// how long it ran, so the clock is asked before the next pick.
 void worker::count_run(const record& fiber) noexcept {
   const unsigned price = fiber.treat.price();
   if (price == 1 || COIR_MUTANT(every_run_is_short)) return;
@@ -130,6 +130,7 @@ record* worker::take_any_unstarted() noexcept {
   const bool unstarted = wanted->at == stage::unstarted;
   if (unstarted) --unstarted_count_;
   if (!wanted->treat.usual_level()) {
+    think_at_ = 0;
     levels_.erase(*wanted, wanted->treat.prio(), unstarted);
   } else {
     unstarted ? unstarted_.erase(*wanted) : ready_.erase(*wanted);

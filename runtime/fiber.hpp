@@ -104,10 +104,12 @@ static_assert(sizeof(stack_head) <= stack_header_bytes);
 struct queue_node : list_node {};  // among the unstarted or the ready ones of a worker
 struct scope_node : list_node {};  // among the children of a scope
 
-// What a switch to a fiber has to bring: an exception state that is not empty, its own
-// floating-point controls.
+// What a switch from or to a fiber has to think of: an exception state that is not empty, its own
+// floating-point controls, a run that costs more than its pick.
 inline constexpr std::uint8_t brings_exceptions = 1;
 inline constexpr std::uint8_t brings_float = 2;
+inline constexpr std::uint8_t brings_price = 4;
+inline constexpr std::uint8_t brings_always = brings_float | brings_price;
 
 /// A task and where it stands. The members lie in what task leaves of its last 16 bytes.
 struct staged_task : task {

@@ -115,7 +115,7 @@ inline bool worker::nobody_waits() const noexcept {
 [[gnu::always_inline]] inline void worker::begin(record& fiber, std::byte* slot) noexcept {
   fiber.stack_slot = slot;
   fiber.at = stage::runnable;
-  fiber.brings &= brings_float;
+  fiber.brings &= brings_always;
   fiber.ignored = 0;
   ++started_;
 }
@@ -141,9 +141,9 @@ inline bool worker::nobody_waits() const noexcept {
   record& me = *current_;
   if (COIR_MUTANT(yield_goes_on)) return;
   const std::uint64_t pick = picks_.get();
-  if (!arch::switch_is_inlined || parks_are_checked || pick >= think_at_ || ready_.empty() ||
-      !me.treat.usual_run()) [[unlikely]] {
-    count_run(me);
+  // Who runs and is not of normal priority has set think_at_ to 0.
+  if (!arch::switch_is_inlined || parks_are_checked || pick >= think_at_ || ready_.empty())
+      [[unlikely]] {
     me.treat.usual_level() ? ready_.push_back(me) : queue_apart(me);
     return hop(me);
   }

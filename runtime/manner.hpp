@@ -33,10 +33,9 @@ class manner {
     if (hops() < 3) bits_ = static_cast<std::uint8_t>(bits_ + 64u);
   }
 
+  constexpr bool usual() const noexcept { return bits_ == 0; }
   /// Normal priority: it waits where nearly everybody does.
   constexpr bool usual_level() const noexcept { return (bits_ & 3u) == 0; }
-  /// And a run of it costs one.
-  constexpr bool usual_run() const noexcept { return (bits_ & 15u) == 0; }
   /// Of the budget of a turn, in picks; a run of unknown length is paid for by a look at the clock.
   constexpr unsigned price() const noexcept {
     constexpr std::uint8_t prices[] = {32, 1, 4, 8};  // compute, io, memory, system
@@ -56,6 +55,6 @@ class manner {
 
   std::uint8_t bits_ = 0;
 };
-static_assert(manner(priority::normal, workload::io, affinity::any).usual_run());
+static_assert(manner(priority::normal, workload::io, affinity::any).usual());
 
 }  // namespace coir::detail

@@ -80,7 +80,8 @@ void worker::fail_oldest_unstarted() noexcept {
   arch::exception_state& restore = to != nullptr ? to->head().exceptions : nobody[1];
   arch::swap_exception_state(*live_exceptions_, save, restore);
   if (from != nullptr && save.any() != 0) from->brings |= brings_exceptions;
-  if (to != nullptr) to->brings &= brings_float;
+  if (to != nullptr) to->brings &= brings_always;
+  if (from != nullptr) count_run(*from);
 }
 
 /// Whether the loop's turns may be served on the stack of `from`, which has parked and found nobody
@@ -103,6 +104,8 @@ inline bool worker::may_serve_on(const record& from) const noexcept {
   record* next = nobody_waits() ? nullptr : choose_bound();
   if (next == nullptr && may_serve_on(from)) next = serve_in_place(from);
   if (next == &from) {
+    if ((from.brings & brings_price) != 0) [[unlikely]]
+      count_run(from);
     current_ = next;
     ++counts_.unswitched;
     return;
@@ -133,8 +136,6 @@ COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
 }
 
 [[gnu::always_inline]] inline void worker::begin_park(record& me, park_site* site) noexcept {
-  if (!me.treat.usual_run()) [[unlikely]]
-    count_run(me);
   me.parked_at = site;
   me.at = stage::parked;
   ++counts_.parks;
@@ -302,10 +303,10 @@ void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
     if (fiber.scope != nullptr) fiber.scope->answered(*fiber.scope, fiber);
     fiber.ops->drop(fiber);
   }
-  if (is_float(&fiber)) [[unlikely]]
-    arch::reset_float_control();
-  if (!fiber.treat.usual_run()) [[unlikely]]
+  if ((fiber.brings & brings_always) != 0) [[unlikely]] {
+    if (is_float(&fiber)) arch::reset_float_control();
     count_run(fiber);
+  }
   std::byte* const slot = std::exchange(fiber.stack_slot, nullptr);
   const unsigned klass = fiber.stack_class;
   tell_end(fiber);

@@ -170,9 +170,9 @@ TEST_CASE("worker: runs that may be long are dearer: a turn of them is over soon
   };
   // 1,024 runs, and 256 picks to a turn.
   CHECK(turns_of(coir::workload::io) <= 1024 / 256 + 2);
-  CHECK(turns_of(coir::workload::memory) >= 1024 * 4 / 256);
-  CHECK(turns_of(coir::workload::system) >= 1024 * 8 / 256);
-  CHECK(turns_of(coir::workload::compute) >= 1024 * 32 / 256);
+  CHECK(turns_of(coir::workload::memory) >= 1024 * 4 / 256 * 7 / 8);
+  CHECK(turns_of(coir::workload::system) >= 1024 * 8 / 256 * 7 / 8);
+  CHECK(turns_of(coir::workload::compute) >= 1024 * 32 / 256 * 7 / 8);
 }
 
 TEST_CASE("worker: after each run of a compute fiber the clock is asked whether the turn is over") {
