@@ -364,6 +364,7 @@ void worker::send_errand(errand& what) noexcept {
 
 void worker::ring() noexcept {
   if (!bell_.must_ring()) return;
+  if (COIR_MUTANT(threads_never_ring) && current() == nullptr) return;
   if (worker* const me = current()) ++me->counts_.bells_rung;
   outside_->wake();
 }

@@ -95,7 +95,6 @@ TEST_CASE("snapshot: priorities other than the normal one are counted like it") 
   const auto done = coir::run(
       [] {
         bool enough = false;
-        coir::event go;
         coir::scope all;
         const auto spin = [&enough] {
           while (!enough) coir::this_fiber::yield();
