@@ -19,6 +19,7 @@
 #include <string>
 
 #include "arch/refusal.hpp"
+#include "runtime/options_parse.hpp"
 #include "runtime/overflow.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/runtime.hpp"
@@ -65,33 +66,13 @@ unsigned usable_processors() noexcept {
   return std::min(count, 256u);
 }
 
-struct range {
-  const char* name;
-  std::uint64_t value, least, most;
-};
-
 result<> check(const options& o) {
-  const range ranges[] = {
-      {"workers", o.workers, 0, 256},
-      {"fibers_max", o.fibers_max, 1, 1u << 24},
-      {"stack_bytes", o.stack_bytes, 16 << 10, 8 << 20},
-      {"ring_entries", o.ring_entries, 1, 32768},
-      {"mailbox_slots", o.mailbox_slots, 1, 65536},
-      {"run_budget", o.run_budget, 1, 65536},
-      {"deflect_threshold", o.deflect_threshold, 1, UINT32_MAX},
-      {"offload_threads", o.offload_threads, 1, 1024},
-      {"offload_queue", o.offload_queue, 1, 1u << 24},
-      {"stall_after", static_cast<std::uint64_t>(o.stall_after.count()), 0, 3'600'000},
-      {"idle_spin", static_cast<std::uint64_t>(o.idle_spin.count()), 0, 1'000'000},
-  };
-  for (const range& r : ranges) {
-    if ((r.value >= r.least && r.value <= r.most) || COIR_MUTANT(options_unchecked)) continue;
-    o.log({log_record::level::error,
-           "options::" + std::string(r.name) + " is " + std::to_string(r.value) +
-               ": it goes from " + std::to_string(r.least) + " to " + std::to_string(r.most)});
-    return fail(std::errc::invalid_argument);
-  }
-  return {};
+  const option_row* const r = COIR_MUTANT(options_unchecked) ? nullptr : out_of_range(o);
+  if (r == nullptr) return {};
+  o.log({log_record::level::error,
+         "options::" + std::string(r->name) + " is " + std::to_string(r->get(o)) +
+             ": it goes from " + std::to_string(r->least) + " to " + std::to_string(r->most)});
+  return fail(std::errc::invalid_argument);
 }
 
 /// One for every live fiber, and what the workers keep besides: the bound on fibers is that of the
@@ -247,7 +228,12 @@ worker_stats stats::total() const noexcept {
                                      &worker_stats::overflows,
                                      &worker_stats::operations_open,
                                      &worker_stats::timers,
-                                     &worker_stats::stacks_warm};
+                                     &worker_stats::stacks_warm,
+                                     &worker_stats::ready,
+                                     &worker_stats::parked,
+                                     &worker_stats::mailbox_depth,
+                                     &worker_stats::stacks_bound};
+  static_assert(sizeof fields / sizeof *fields == sizeof(worker_stats) / sizeof(std::uint64_t));
   for (const worker_stats& w : workers)
     for (const field f : fields) sum.*f += w.*f;
   return sum;
@@ -272,6 +258,10 @@ result<> runtime::set_deflection_threshold(unsigned worker, unsigned tasks) noex
   if (worker >= core_->workers()) return fail(std::errc::invalid_argument);
   if (!COIR_MUTANT(threshold_unheard)) core_->at(worker).pin_threshold(tasks);
   return {};
+}
+result<std::uint64_t> runtime::stacks_resident_bytes() const {
+  if (core_->inherited()) return 0;
+  return core_->pool->resident_bytes();
 }
 unsigned runtime::workers() const noexcept { return core_->workers(); }
 runtime::~runtime() = default;

@@ -235,6 +235,7 @@ inline bool worker::anything_to_do() const noexcept {
 
 void worker::sleep_or_poll() noexcept {
   ++counts_.turns;
+  if (!COIR_MUTANT(ready_untold)) counts_.ready.set(ready_now());
   if (anything_to_do() || outside_->ready()) {
     if (outside_->pending() && !COIR_MUTANT(submits_when_idle)) outside_->wait(no_wait_ns);
     return;
@@ -399,6 +400,7 @@ void worker::send_errand(errand& what) noexcept {
 
 void worker::ring() noexcept {
   if (!bell_.must_ring()) return;
+  if (COIR_MUTANT(threads_never_ring) && current() == nullptr) return;
   if (worker* const me = current()) ++me->counts_.bells_rung;
   outside_->wake();
 }
@@ -417,8 +419,15 @@ worker_stats worker::stats() const noexcept {
   s.finished = finished.load(std::memory_order_relaxed);
   s.switches = switches();
   s.parks = counts_.parks.get();
+  const bool here = current() == this;
   s.live = static_cast<std::uint32_t>(live_.get());
   s.unstarted = own_unstarted();
+  s.ready = here ? ready_now() : counts_.ready.get();
+  // What is left. Numbers of a worker that runs meanwhile may not fit together.
+  const std::uint64_t others = s.unstarted + s.ready + (here && current_ != nullptr ? 1 : 0);
+  s.parked = s.live > others ? s.live - others : 0;
+  s.stacks_bound = s.live > s.unstarted ? s.live - s.unstarted : 0;
+  s.mailbox_depth = mail_.depth();
   s.deflected_out = counts_.deflected_out.get();
   s.deflected_in = counts_.deflected_in.get();
   s.mailbox_refused = counts_.mailbox_refused.get();

@@ -26,6 +26,7 @@ inline constexpr room runtime_rooms[] = {
     {"futex", 0},
     {"ready", 0},
     {"errors", 0},
+    {"options_parse", 0},
     // things
     {"arena", 2},
     {"guards", 2},

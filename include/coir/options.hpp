@@ -12,7 +12,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
+
+#include "coir/result.hpp"
 
 namespace coir {
 
@@ -53,6 +56,23 @@ struct options {
   std::chrono::milliseconds stall_after{0};
   /// Gets every line of the log; empty: one line to stderr. Called from any thread, must not park.
   std::function<void(const log_record&)> log = {};
+
+  /// Options from a file, the environment or a command line: "workers=4,stack=256K,capacity=1024".
+  /// A comma or a new line separates, # begins a comment that goes to the end of the line, blanks
+  /// around names and values do not count. A name is that of a field here; `stack` is stack_bytes,
+  /// `capacity` is fibers_max. A number may end in K, M or G (1,024 of them, and so on); a duration
+  /// has a unit, us, ms, s or min; a flag is on, off, true, false, 1 or 0; guards and backend are
+  /// written as their enumerators. What the text does not name is as in `base`, else the default;
+  /// a name that comes twice is refused. Ranges are those above.
+  /// Errors: invalid_argument. What was refused, where, and what to write instead is put into
+  /// `*why` unless null, else it is one line of base.log. Any thread, with or without a runtime.
+  [[nodiscard]] COIR_API static result<options> parse(std::string_view text,
+                                                      std::string* why = nullptr);
+  [[nodiscard]] COIR_API static result<options> parse(std::string_view text, const options& base,
+                                                      std::string* why = nullptr);
+  /// All but the log, by their names, for a log or a file; parse() reads it. Values out of range
+  /// are written as they are.
+  COIR_API std::string to_text() const;
 };
 
 }  // namespace coir
