@@ -83,7 +83,7 @@ bool worker::turn_ended(std::uint64_t picked) noexcept {
   --starts_left_;
   think_at_ = starts_left_ != 0 ? pick : std::min(pause_at, unstarted_turn_);
   ++picks_;
-  return take_unstarted();
+  return start_next();
 }
 
 /// Somebody of another priority waits, too.
@@ -107,9 +107,18 @@ record* worker::choose_of_all() noexcept {
 void worker::count_run(const record& fiber) noexcept {
   const unsigned price = fiber.treat.price();
   if (price == 1 || COIR_MUTANT(every_run_is_short)) return;
+  if (fiber.treat.kind() == workload::system) no_spin_at_ = picks_.get();
   turn_spent_ += price - 1;
   pause_at_ = picks_.get();
   think_at_ = 0;
+}
+
+/// The oldest of the unstarted; of the others a hungry worker gets some.
+record* worker::start_next() noexcept {
+  record* const next = take_unstarted();
+  if (own_unstarted() > asks_from_ && shared_.hungry.any(settings_.workers)) [[unlikely]]
+    feed();
+  return next;
 }
 
 record* worker::take_unstarted() noexcept {

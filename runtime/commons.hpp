@@ -22,10 +22,13 @@
 #include "coir/detail/atomic.hpp"
 #include "coir/options.hpp"
 #include "runtime/arena.hpp"
+#include "runtime/hungry.hpp"
 #include "runtime/stacks.hpp"
 #include "runtime/waits.hpp"
 
 namespace coir::detail {
+
+class worker;
 
 /// Somebody who waits for a fiber of another worker. On the waiter's stack.
 struct joiner : waiter {
@@ -44,7 +47,9 @@ struct commons {
   std::uint32_t serial = 0;  // of the runtime, in fiber ids
   arena records;
   std::unique_ptr<stacks> pool;
-  std::uint8_t stack_class = 0;  // of options::stack_bytes
+  std::uint8_t stack_class = 0;      // of options::stack_bytes
+  std::unique_ptr<worker*[]> peers;  // every worker, from the beginning to the end
+  hungry_board hungry;
   atomic<bool> stopping{false};
   atomic<bool> settling{false};       // somebody waits until every fiber has ended
   atomic<std::uint32_t> starving{0};  // how many wait for a record or a place in a mailbox

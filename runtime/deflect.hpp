@@ -58,13 +58,15 @@ class adaptive_threshold {
   static constexpr std::uint32_t enough_for_hungry = 2;
 
   explicit adaptive_threshold(std::uint32_t start) noexcept
-      : tasks_(std::clamp(start, least, most)) {}
+      : tasks_(std::min(start, most)), least_(std::min(start, least)) {}
 
   /// From now on it is `tasks`, also towards the hungry.
   void pin(std::uint32_t tasks) noexcept {
     tasks_ = tasks;
     pinned_ = true;
   }
+  void unpin() noexcept { pinned_ = false; }
+  bool pinned() const noexcept { return pinned_; }
   std::uint32_t tasks() const noexcept { return std::max(tasks_, spare()); }
   /// What a hungry worker is fed from. Whoever feeds many in a row is the one they all wait for,
   /// and its mails shall be larger; but what waits here for that is a part of what went before it.
@@ -83,7 +85,7 @@ class adaptive_threshold {
       grow(tasks_ / 8);
     }
     if (o == outcome::fed && !COIR_MUTANT(threshold_stays_high))
-      tasks_ = std::max(least, tasks_ - tasks_ / 8 - 1);
+      tasks_ = std::max(least_, tasks_ - tasks_ / 8 - 1);
   }
 
  private:
@@ -96,6 +98,7 @@ class adaptive_threshold {
   }
 
   std::uint32_t tasks_;
+  std::uint32_t least_;
   std::uint32_t in_vain_ = 0;  // pushes in a row that looked and found nobody
   std::uint32_t fed_ = 0;      // mails to hungry workers, nearly in a row
   bool pinned_ = false;

@@ -127,7 +127,10 @@ static_assert(sizeof(staged_task) == sizeof(task));
 /// Together with the tail of a task one cache line: all that a park, its end and a switch touch.
 struct left_off {
   arch::context context;  // where the fiber goes on
-  park_site* parked_at = nullptr;
+  union {
+    park_site* parked_at = nullptr;
+    record* mailed_behind;  // while it is in a mailbox: who comes in the same mail
+  };
   atomic<std::uint64_t> wake{0};
 };
 

@@ -5,7 +5,7 @@
 //   - Slot i may be written when its turn == position, and read when its turn == position + 1.
 //   - A full mailbox refuses; it never grows, never drops and never waits. The sender decides what
 //     to do next.
-//   - A mailed record belongs to nobody between send and take.
+//   - A mailed record belongs to nobody between send and take. It may bring others in its mail.
 //
 // The scheme of turns per slot is Dmitry Vyukov's bounded queue.
 //
@@ -37,8 +37,9 @@ class mailbox {
   }
   /// accepted() is called when the record has its place and nobody can take it out yet; not when
   /// the mailbox is full.
+  /// `fibers`: how many come in this mail, `fiber` is the first of them.
   template <class Accepted>
-  bool send(record& fiber, Accepted accepted) noexcept {
+  bool send(record& fiber, Accepted accepted, std::uint32_t fibers = 1) noexcept {
     std::uint64_t tail = tail_.load(std::memory_order_relaxed);
     for (;;) {
       // acquire: pairs with the release in take(): the reader has moved on, so the count below is
@@ -57,6 +58,8 @@ class mailbox {
         // relaxed: the CAS only hands out the slot; `turn` publishes what is put into it.
         if (!tail_.compare_exchange_weak(tail, tail + 1, std::memory_order_relaxed)) continue;
         accepted();
+        // relaxed: a number that others look at.
+        if (fibers > 1) more_sent_.fetch_add(fibers - 1, std::memory_order_relaxed);
         s.what = &fiber;
         // release: pairs with the acquire in take().
         s.turn.store(tail + 1, std::memory_order_release);
@@ -79,7 +82,20 @@ class mailbox {
     return fiber;
   }
 
-  /// How many are on their way; exact only for the reader when nobody sends.
+  /// The reader has taken `fibers` out of one mail, and tells so, once for each.
+  void unpacked(std::uint32_t fibers) noexcept {
+    if (fibers > 1)
+      more_taken_.store(more_taken_.load(std::memory_order_relaxed) + fibers - 1,
+                        std::memory_order_relaxed);
+  }
+
+  /// How many fibers are on their way; about right.
+  std::uint32_t fibers() const noexcept {
+    const std::uint32_t more =
+        more_sent_.load(std::memory_order_relaxed) - more_taken_.load(std::memory_order_relaxed);
+    return depth() + (static_cast<std::int32_t>(more) > 0 ? more : 0);
+  }
+  /// How many mails are on their way; exact only for the reader when nobody sends.
   std::uint32_t depth() const noexcept {
     const std::uint64_t head = head_.load(std::memory_order_relaxed);
     const std::uint64_t tail = tail_.load(std::memory_order_relaxed);
@@ -102,8 +118,10 @@ class mailbox {
   const std::uint64_t mask_;
   std::unique_ptr<slot[]> slots_;
   alignas(cache_line_bytes) atomic<std::uint64_t> tail_{0};
-  alignas(cache_line_bytes) atomic<std::uint64_t> head_{
-      0};  // written by the reader, read by senders
+  atomic<std::uint32_t> more_sent_{0};  // fibers beyond the first of each mail
+  // Written by the reader, read by senders.
+  alignas(cache_line_bytes) atomic<std::uint64_t> head_{0};
+  atomic<std::uint32_t> more_taken_{0};
 };
 
 }  // namespace coir::detail

@@ -35,6 +35,9 @@ class manner {
   }
 
   constexpr bool usual() const noexcept { return bits_ == 0; }
+  /// It was sent to one worker by name, and goes nowhere else.
+  constexpr void stay() noexcept { bits_ |= 3u << 6u; }
+
   /// Normal priority: it waits where nearly everybody does.
   constexpr bool usual_level() const noexcept { return (bits_ & 3u) == 0; }
   /// Of the budget of a turn, in picks; a run of unknown length is paid for by a look at the clock.

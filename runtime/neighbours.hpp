@@ -82,6 +82,12 @@ class neighbours {
   constexpr unsigned before(distance d) const noexcept {
     return d == distance::sibling ? 0 : within_[index(d) - 1];
   }
+  /// Of another one than oneself.
+  constexpr distance to(unsigned i) const noexcept {
+    for (unsigned d = 0; d + 1 < distances; ++d)
+      if (reach_[d].contains(i)) return static_cast<distance>(d);
+    return distance::any;
+  }
   /// The others, nearest first.
   constexpr unsigned at(unsigned position) const noexcept { return nearest_[position]; }
 

@@ -172,6 +172,7 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   const auto usual = core->pool->class_of(chosen.stack_bytes);
   if (!usual) return fail(usual.error());
   core->stack_class = static_cast<std::uint8_t>(*usual);
+  core->peers = std::make_unique<worker*[]>(chosen.workers);
   core->stop_errands_ = std::make_unique<errand[]>(chosen.workers);
   for (unsigned i = 0; i < chosen.workers; ++i) {
     auto outside = make(i, chosen);
@@ -183,8 +184,11 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
         .mailbox_slots = chosen.mailbox_slots,
         .fds_max = core->descriptors_.size(),
         .idle_spin_ns = chosen.workers > 1 ? chosen.idle_spin.count() * 1000 : 0,
-        .starts_in_place = !COIR_TSAN && !chosen.scrub_on_exit};
+        .starts_in_place = !COIR_TSAN && !chosen.scrub_on_exit,
+        .deflect_threshold = chosen.deflect_threshold,
+        .around = {i, chosen.workers}};
     core->workers_.push_back(std::make_unique<worker>(*core, std::move(*outside), s));
+    core->peers[i] = core->workers_.back().get();
   }
   install_overflow_report(&describe_running);
   register_core(*core);
@@ -249,6 +253,12 @@ result<> runtime::start() { return core_->start(); }
 void runtime::request_stop() noexcept { core_->request_stop(); }
 result<> runtime::shutdown(deadline until) { return core_->shutdown(detail::ns_of(until)); }
 stats runtime::snapshot() const { return core_->snapshot(); }
+result<> runtime::set_deflection_threshold(unsigned worker, unsigned tasks) noexcept {
+  if (core_->inherited()) return fail(errc::foreign_runtime);
+  if (worker >= core_->workers()) return fail(std::errc::invalid_argument);
+  if (!COIR_MUTANT(threshold_unheard)) core_->at(worker).pin_threshold(tasks);
+  return {};
+}
 result<std::uint64_t> runtime::stacks_resident_bytes() const {
   if (core_->inherited()) return 0;
   return core_->pool->resident_bytes();

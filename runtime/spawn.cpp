@@ -210,17 +210,6 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
   return {};
 }
 
-/// True when the record went to a neighbour.
-[[gnu::noinline]] bool send_elsewhere(runtime_core& core, worker& here, record& r) noexcept {
-  pusher from = here.as_pusher();
-  from.threshold = core.chosen.deflect_threshold;
-  const decision where =
-      deflect(from, {}, [&core](unsigned i) { return core.at(i).published_load(); });
-  if (where.count == 0 || !mail_to(core, r, where.target)) return false;
-  ++here.counts().deflected_out;
-  return true;
-}
-
 [[gnu::always_inline]] inline void keep_here(worker& here, record& r) noexcept {
   r.home.store(here.index(), std::memory_order_release);
   here.enqueue(r);
@@ -233,8 +222,19 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
   here.spawned.store(count, std::memory_order_release);
 }
 
+/// The one who has nothing to do, whoever's turn it is among several.
+unsigned hungry_or_next(runtime_core& core) noexcept {
+  const unsigned next = core.next_worker();
+  if (core.workers() == 1 || !core.hungry.any(core.workers())) return next;
+  const worker_set hungry = core.hungry.look();
+  const unsigned size = hungry.size();
+  if (size == 0) return next;
+  const unsigned i = hungry.at(next % size);
+  return core.hungry.take_away(i) ? i : next;
+}
+
 refusal launch_from_outside(runtime_core& core, record& r, deadline until, bool wait) noexcept {
-  const unsigned first = core.next_worker();
+  const unsigned first = hungry_or_next(core);
   for (unsigned step = 0; step < core.workers(); ++step)
     if (mail_to(core, r, (first + step) % core.workers())) return {};
   return launch_at(core, r, first, until, wait);
@@ -253,8 +253,9 @@ namespace {
     return errc::shutting_down;
   }
   refusal why;
+  if (options.worker && !COIR_MUTANT(named_worker_is_advice)) r.treat.stay();
   if (ours && !options.worker) {
-    if (core.workers() == 1 || !send_elsewhere(core, *here, r)) keep_here(*here, r);
+    here->settle(r);
   } else if (ours && *options.worker == here->index()) {
     keep_here(*here, r);
   } else if (options.worker) {
@@ -279,7 +280,7 @@ refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
   worker* const here = worker::current();
   const bool ours = here != nullptr && &here->shared() == &core;
   if (ours) count_spawned(*here, 1);
-  if (!ours || options.worker || here->own_unstarted() >= core.chosen.deflect_threshold)
+  if (!ours || options.worker || here->may_be_too_many())
     return launch_with_care(core, r, options, wait);
   keep_here(*here, r);
   return {};

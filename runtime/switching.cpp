@@ -283,7 +283,7 @@ void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
       picks_.get() < pause_at_ && !levels_.any()) {
     ++handed_on_;
     ++picks_;
-    return take_unstarted();
+    return start_next();
   }
   if (std::exchange(handed_on_, 0) != 0) {  // now those who wait for their turn
     const std::uint64_t not_used = std::exchange(starts_left_, 0) * unstarted_every;

@@ -28,8 +28,9 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
       stacks_(*shared.pool),
-      mail_(s.mailbox_slots),
-      around_(s.index, s.workers) {
+      threshold_(s.deflect_threshold),
+      mail_(s.mailbox_slots) {
+  set_threshold(0);
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();
   };
@@ -66,6 +67,8 @@ void worker::begin_turn() noexcept {
   turn_began_ = picks_.get();
   pause_at_ = turn_began_ + (COIR_MUTANT(first_pick_timed) ? 0 : first_pause_);
   turn_spent_ = 0;
+  if (const auto told = told_threshold_.load(std::memory_order_relaxed); told != heard_threshold_)
+    set_threshold(told);
   think_at_ = unstarted_.empty() && !levels_.any() ? pause_at_ : turn_began_;
   // Once in a turn everybody comes before the one that was asked for: two who yield to each other
   // would run for ever.
@@ -114,7 +117,7 @@ void worker::quit() noexcept {
 }
 
 void worker::refuse_unstarted(std::error_code why) noexcept {
-  while (record* const fiber = mail_.take()) enqueue(*fiber);
+  while (unpack(mail_.take(), [this](record& fiber) { enqueue(fiber); }) != 0) continue;
   wake_some(mail_room, UINT32_MAX);  // they try again, and are refused
   while (own_unstarted() != 0) {
     record* const fiber = take_any_unstarted();
@@ -130,16 +133,28 @@ void worker::run_left_errands() noexcept { take_wakes(); }
 
 // -- what comes in
 
+/// Each fiber of a mail to `each`, who may send it on; how many there were.
+template <class Each>
+unsigned worker::unpack(record* first, Each each) noexcept {
+  unsigned fibers = 0;
+  for (record* fiber = first; fiber != nullptr; ++fibers) {
+    record* const behind = std::exchange(fiber->mailed_behind, nullptr);
+    each(*fiber);
+    fiber = behind;
+  }
+  mail_.unpacked(fibers);
+  return fibers;
+}
+
 void worker::take_what_came() noexcept {
   // One mailbox full and no more: senders that refill it at once must not hold up everybody else.
   unsigned taken = 0;
   for (; taken < settings_.mailbox_slots; ++taken) {
-    record* const fiber = mail_.take();
-    if (fiber == nullptr) break;
-    enqueue(*fiber);
+    const unsigned fibers = unpack(mail_.take(), [this](record& fiber) { settle(fiber); });
+    if (fibers == 0) break;
+    counts_.deflected_in += fibers;
   }
   if (taken != 0) {
-    counts_.deflected_in += taken;
     // seq_cst: orders the places that became free before the look; partner: launch_at(), which
     // raises `starving` and then tries to send. One of the two sees the other.
     fence(std::memory_order_seq_cst);
@@ -236,7 +251,16 @@ void worker::sleep_or_poll() noexcept {
   }
   if (records_are_wanted()) [[unlikely]]
     serve_starving();
-  if (spin_ns_ != 0 && spin()) return;
+  const bool may_be_fed = settings_.workers > 1 && !no_stack_ && !COIR_MUTANT(hungry_unannounced);
+  if (may_be_fed) shared_.hungry.announce(settings_.index);
+  rest_a_while(quiet, hungry);
+  if (may_be_fed) shared_.hungry.withdraw(settings_.index);
+}
+
+/// There is nothing to do: spins, then sleeps until something comes. `quiet`: only others could
+/// bring something. `hungry`: for a stack.
+void worker::rest_a_while(bool quiet, bool hungry) noexcept {
+  if (spin_ns_ != 0 && no_spin_at_ != picks_.get() && spin()) return;
   // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
   // this worker and by the one that goes to rest last.
   rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_relaxed);
@@ -352,6 +376,18 @@ bool worker::send(record& fiber) noexcept {
   return true;
 }
 
+bool worker::send_batch(record& first, unsigned count) noexcept {
+  const auto at_home = [&] {
+    for (record* each = &first; each != nullptr; each = each->mailed_behind) {
+      each->treat.count_hop();
+      each->home.store(settings_.index, std::memory_order_release);
+    }
+  };
+  if (!mail_.send(first, at_home, count)) return false;
+  ring();
+  return true;
+}
+
 void worker::send_wake(record& fiber) noexcept {
   wakes_.push(fiber);
   ring();
@@ -372,7 +408,7 @@ void worker::ring() noexcept {
 // -- what others may know
 
 load worker::published_load() const noexcept {
-  const std::uint32_t mailed = mail_.depth();
+  const std::uint32_t mailed = mail_.fibers();
   return {own_unstarted() + mailed, static_cast<std::uint32_t>(live_.get()) + mailed};
 }
 

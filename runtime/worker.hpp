@@ -56,6 +56,8 @@ struct worker_settings {
   std::uint32_t fds_max = 1024;
   std::int64_t idle_spin_ns = 0;
   bool starts_in_place = true;
+  std::uint32_t deflect_threshold = 64;
+  neighbours around{0, 1};
 };
 
 /// Whether a park inside a no_park stops the process.
@@ -126,6 +128,12 @@ class worker {
   void make_ready(record& fiber) noexcept;
   /// A new fiber of this worker waits for its first run.
   void enqueue(record& fiber) noexcept;
+  /// A new fiber that is in no queue: it waits here, or goes on to a neighbour. See placing.cpp.
+  void settle(record& fiber) noexcept;
+  /// Whether there may be more here than settle() keeps: a hint.
+  bool may_be_too_many() const noexcept {
+    return own_unstarted() >= asks_from_ || live_.get() >= asks_live_from_;
+  }
   /// True when this worker could run `fiber` now. Its home is here.
   bool could_run(const record& fiber) const noexcept {
     return fiber.at == stage::runnable || holds_unstarted(fiber);
@@ -143,7 +151,14 @@ class worker {
   void give_back(std::uint32_t slot) noexcept;
 
   // -- for any thread
-  bool send(record& fiber) noexcept;       // false: the mailbox is full
+  bool send(record& fiber) noexcept;  // false: the mailbox is full
+  /// The same for `count` in one mail, each linked to the next; nobody named this worker to them.
+  bool send_batch(record& first, unsigned count) noexcept;
+  /// From how many unstarted fibers on some go elsewhere; 0: as it learns.
+  void pin_threshold(std::uint32_t tasks) noexcept {
+    // relaxed: a number, heard in the next turn.
+    told_threshold_.store(tasks, std::memory_order_relaxed);
+  }
   void send_wake(record& fiber) noexcept;  // the caller won the claim or latched the cancel
   void send_errand(errand& what) noexcept;
   /// Somebody who waits for a fiber of this worker stands in that stripe from now on.
@@ -151,10 +166,8 @@ class worker {
   void ring() noexcept;  // after something else was published
   load published_load() const noexcept;
   /// What the owner sees when it has something to place; the thresholds are the caller's.
-  pusher as_pusher() const noexcept {
-    return {.around = &around_,
-            .mine = published_load(),
-            .seed = static_cast<std::uint32_t>(spawned.load(std::memory_order_relaxed))};
+  pusher as_pusher() noexcept {
+    return {.around = &settings_.around, .mine = published_load(), .seed = ++seed_};
   }
   rest resting() const noexcept { return rest_.load(std::memory_order_seq_cst); }
   bool inbox_empty() const noexcept { return mail_.empty() && wakes_.empty(); }
@@ -211,6 +224,16 @@ class worker {
   void count_run(const record& fiber) noexcept;
   void ask_for(record& fiber) noexcept;
   record* take_unstarted() noexcept;
+  record* start_next() noexcept;
+  load load_of(unsigned i) const noexcept;
+  void set_threshold(std::uint32_t told) noexcept;
+  void learn(outcome o) noexcept;
+  bool send_elsewhere(record& fresh) noexcept;
+  void feed() noexcept;
+  bool may_travel(const record& waiting) const noexcept;
+  void leave_home(record& waiting) noexcept;
+  void return_home(record& waiting) noexcept;
+  bool post(const decision& d, record& last) noexcept;
   record* take_any_unstarted() noexcept;
   void fetch_ahead() noexcept;
   record* choose_bound() noexcept;
@@ -237,10 +260,13 @@ class worker {
   void bring_belongings(record* from, record* to) noexcept;
   void take_wakes() noexcept;
   void take_what_came() noexcept;
+  template <class Each>
+  unsigned unpack(record* first, Each each) noexcept;
   void serve_starving() noexcept;
   bool records_are_wanted() const noexcept;
   void fire_timers() noexcept;
   void sleep_or_poll() noexcept;
+  void rest_a_while(bool quiet, bool hungry) noexcept;
   bool anything_to_do() const noexcept;
   bool spin() noexcept;
   void fail_oldest_unstarted() noexcept;
@@ -292,6 +318,13 @@ class worker {
   std::uint64_t hungry_switches_ = 0;
   std::uint32_t given_seen_ = 0;  // of stacks::given(), before this turn asked for any
   std::int64_t spin_ns_ = 0;
+  std::uint64_t no_spin_at_ = UINT64_MAX;  // the pick of a fiber after which it does not pay
+  adaptive_threshold threshold_;
+  std::uint32_t heard_threshold_ = 0;
+  std::uint32_t asks_from_ = UINT32_MAX;  // unstarted ones; never with one worker
+  std::uint32_t asks_live_from_ = UINT32_MAX;
+  unsigned looks_to_spare_ = 0;
+  std::uint32_t seed_ = 0;
   std::uint64_t spoke_at_ = UINT64_MAX;
   bool rung_ = false;         // a neighbour ended the last sleep
   bool none_due_ = false;     // of the timers, in the turn that begins
@@ -303,12 +336,12 @@ class worker {
   counter live_;  // fibers whose home is here and that have not ended
   atomic<rest> rest_{rest::awake};
   atomic<bool> quit_{false};
+  atomic<std::uint32_t> told_threshold_{0};
   mailbox mail_;
   wake_inbox wakes_;
   bell bell_;
   joiner_news joiners_;
   errand joiners_errand_;  // it says: look for them
-  const neighbours around_;
 };
 
 inline void worker::enqueue(record& fiber) noexcept {

@@ -41,9 +41,11 @@ struct options {
   bool scrub_on_exit = false;   ///< a stack is cleared before another fiber gets it
   backend_kind backend = backend_kind::automatic;
   unsigned ring_entries = 1024;     ///< submission queue of each worker, 1 to 32768
-  unsigned mailbox_slots = 1024;    ///< unstarted fibers on their way to one worker, 1 to 65536
+  unsigned mailbox_slots = 1024;    ///< mails on their way to one worker, 1 to 65536: a fiber each,
+                                    ///< or up to 64 that are given away together
   unsigned run_budget = 256;        ///< switches before a worker visits its loop, 1 to 65536
-  unsigned deflect_threshold = 64;  ///< unstarted fibers above which some are given away, from 1
+  unsigned deflect_threshold = 64;  ///< unstarted fibers from which on a worker gives some away,
+                                    ///< from 1; adapts from there (set_deflection_threshold)
   unsigned offload_threads = 16;    ///< threads of blocking() at most, 1 to 1024
   unsigned offload_queue = 4096;    ///< calls of blocking() that may wait for a thread, from 1
   std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps

@@ -27,8 +27,10 @@ enum class priority : std::uint8_t { low, normal, high, critical };
 ///            lives does not spin before it sleeps.
 enum class workload : std::uint8_t { compute, io, memory, system };
 
-/// How far from the spawning worker an unstarted fiber may be moved: not at all, among workers that
-/// share a last-level cache, on one NUMA node, anywhere.
+/// How far from the worker that has it an unstarted fiber may be moved: to a worker on the same
+/// core (another hardware thread of it), to one that shares the last-level cache, to one on the
+/// same NUMA node, to any. Without options::pin_workers a worker may run on any processor of the
+/// process, so every other one counts as far away as the farthest two of these are.
 enum class affinity : std::uint8_t { same_core, same_cluster, same_numa, any };
 
 }  // namespace coir

@@ -121,6 +121,11 @@ class COIR_API runtime {
     return detail::spawn_at_once(core_.get(), std::forward<F>(callable), options, where);
   }
 
+  /// From `tasks` unstarted fibers on this worker looks for somebody to give some to; heard in its
+  /// next turn. 0: it adapts again, as it does from options::deflect_threshold on. Any thread.
+  /// Errors: invalid_argument when there is no such worker, errc::foreign_runtime.
+  [[nodiscard]] result<> set_deflection_threshold(unsigned worker, unsigned tasks) noexcept;
+
   /// What each worker counted so far. Any thread; takes a lock and allocates, and disturbs no
   /// worker.
   stats snapshot() const;

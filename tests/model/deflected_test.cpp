@@ -20,7 +20,8 @@ namespace {
 struct journey {
   bool moves = false;    ///< it has started, and whoever joins knows it from the beginning
   bool itself = false;   ///< who sent it joins it, a fiber of the worker that it comes from
-  bool forgets = false;  ///< the broken twin of a move: its end does not look for far joiners
+  bool again = false;    ///< unstarted, and it waits at home before it is mailed on
+  bool forgets = false;  ///< the broken twin of these two: its end does not look for far joiners
 };
 
 constexpr unsigned stripe_number = 3;
@@ -87,8 +88,9 @@ struct sent_on_world : world {
       const claim passed = claim_from_afar(fiber, epoch);
       require(passed != claim::lost, "nobody else ends the passage");
       if (passed == claim::won_and_push) send_home(fiber);
-    } else {  // mail_to() in spawn.cpp; mailbox_test.cpp has the real one
+    } else {  // mail_to() in spawn.cpp, post() in placing.cpp; mailbox_test.cpp has the real one
       fiber.at = stage::unstarted;
+      if (wanted.again) fiber.far_joiners = !wanted.forgets;
       fiber.home.store(1, std::memory_order_release);
       letter.store(&fiber, std::memory_order_release);
       second.ring.open();
@@ -133,7 +135,7 @@ struct sent_on_world : world {
 
   // -- by the handle: join(), and wait_in() for a fiber and for a plain thread
   void join() {
-    if (!wanted.moves && !wanted.itself) handle.pass();
+    if (!wanted.moves && !wanted.again && !wanted.itself) handle.pass();
     do join_from_afar();
     while (!is_done(fiber));
     require(fiber.body == 5, "the answer is there");
@@ -217,10 +219,16 @@ TEST_CASE("deflected: a cancel and a join find a fiber that moves meanwhile") {
   must_hold("join x move x cancel, old stores", 4, of({.moves = true}), one_old);
 }
 
+TEST_CASE("deflected: a cancel and a join find a fiber that waits at home and is mailed on") {
+  must_hold("join x mail on x cancel", 4, of({.again = true}), two_newest);
+  must_hold("join x mail on x cancel, old stores", 4, of({.again = true}), one_old);
+}
+
 TEST_CASE("deflected: its broken twins are noticed") {
   const char* const stuck = "nobody can go on";
   must_fail("a move that forgets far joiners", 4, of({.moves = true, .forgets = true}), stuck,
             one_old);
+  must_fail("a mail on that forgets them", 4, of({.again = true, .forgets = true}), stuck, one_old);
   {
     const mutant broken("link_kept");
     must_fail("a cancel's link that is not forwarded", 4, of({}),

@@ -1,0 +1,153 @@
+// placing.cpp: where a new fiber goes, as the worker that has it sees it: it stays, or it goes with
+// others to a neighbour.
+//
+//   a spawn, a fiber that came with the mail:  settle() -> deflect() -> post(), or enqueue()
+//   a pick of an unstarted one:                feed() -> feed_hungry() -> post()
+//
+// Always true:
+//   - Only a closure that waits for its first run travels, and nobody of its worker waits in its
+//     record.
+//   - A fiber that has a home already may be known there to somebody far who waits for it. So its
+//     end looks into the join stripe in any case; a link that is under way follows it (hear()).
+//   - What the mailbox refuses stays where it was, in its order.
+//   - Whoever mails to a hungry worker has taken its name from the board.
+//
+// Comes from: spawn, take_mail, choosing.cpp.   Goes to: deflect.hpp, a neighbour's mailbox.
+#include "runtime/hop.hpp"
+
+namespace coir::detail {
+
+namespace {
+constexpr unsigned batch_max = 64;  // fibers in one mail
+// A long-lived fiber that found no emptier worker: so many of the next do not look either.
+constexpr unsigned looks_spared = 15;
+}  // namespace
+
+inline load worker::load_of(unsigned i) const noexcept {
+  return shared_.peers[i]->published_load();
+}
+
+/// Somebody has set another threshold, or wants it to adapt again; or it has learnt.
+void worker::set_threshold(std::uint32_t told) noexcept {
+  if (std::exchange(heard_threshold_, told) != told)
+    told != 0 ? threshold_.pin(told) : threshold_.unpin();
+  if (settings_.workers == 1) return;
+  asks_from_ = threshold_.pinned() ? threshold_.tasks() : adaptive_threshold::enough_for_hungry;
+  asks_live_from_ = threshold_.tasks();
+}
+
+void worker::learn(outcome o) noexcept {
+  threshold_.learn(o);
+  set_threshold(heard_threshold_);
+}
+
+/// True: it was mailed to somebody. Its closure is in it; `fresh` is in no queue.
+[[gnu::noinline]] bool worker::send_elsewhere(record& fresh) noexcept {
+  const cargo what{fresh.treat.where(), fresh.treat.kind(), fresh.treat.hops()};
+  const bool lives_long = what.kind == workload::io;
+  if (shared_.stopping.load(std::memory_order_relaxed)) return false;
+  // Long work is placed once, when it is spawned: it pays its mail back, but not for ever.
+  if (lives_long && what.hops != 0) return false;
+  const bool somebody_hungry =
+      own_unstarted() >= threshold_.spare() && shared_.hungry.any(settings_.workers);
+  const bool many = weight({own_unstarted(), static_cast<std::uint32_t>(live_.get())}, what.kind) >=
+                    threshold_.tasks();
+  if (!somebody_hungry && !many) return false;
+  if (!somebody_hungry && lives_long && own_unstarted() < threshold_.tasks()) {
+    if (looks_to_spare_ != 0) return --looks_to_spare_, false;
+    looks_to_spare_ = looks_spared;
+  }
+  const worker_set hungry = somebody_hungry ? shared_.hungry.look() : worker_set();
+  pusher from = as_pusher();
+  from.threshold = threshold_.tasks();
+  from.spare = threshold_.spare();
+  from.batch_max = batch_max;
+  from.hungry = somebody_hungry ? &hungry : nullptr;
+  const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
+  if (d.count == 0) {
+    learn(d.why);
+    return false;
+  }
+  looks_to_spare_ = 0;
+  if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
+  const bool gone = post(d, fresh);
+  learn(gone ? d.why : outcome::refused);
+  return gone;
+}
+
+/// A hungry worker gets a half of what waits here, if that is enough.
+[[gnu::noinline]] void worker::feed() noexcept {
+  if (shared_.stopping.load(std::memory_order_relaxed)) return;
+  record& oldest = *unstarted_.front();
+  if (!may_travel(oldest)) return;
+  const worker_set hungry = shared_.hungry.look();
+  pusher from = as_pusher();
+  from.mine = {own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
+  from.spare = asks_from_;
+  from.batch_max = batch_max;
+  from.hungry = &hungry;
+  const cargo what{oldest.treat.where(), oldest.treat.kind(), oldest.treat.hops()};
+  const decision d = feed_hungry(from, what, [this](unsigned i) { return load_of(i); });
+  if (d.count == 0 || !shared_.hungry.take_away(d.target)) return;
+  leave_home(oldest);
+  if (!post(d, oldest)) return_home(oldest);
+}
+
+inline bool worker::may_travel(const record& waiting) const noexcept {
+  return waiting.held == holds::closure && waiting.local_joiners == nullptr && &waiting != first_;
+}
+
+/// From the line of the unstarted into nobody's hands; and back to its front.
+inline void worker::leave_home(record& waiting) noexcept {
+  unstarted_.erase(waiting);
+  --unstarted_count_;
+  --live_;
+}
+inline void worker::return_home(record& waiting) noexcept {
+  unstarted_.push_front(waiting);
+  ++unstarted_count_;
+  ++live_;
+}
+
+/// `last`, and of those that wait here the oldest that may go so far, in one mail. False: there was
+/// no room, and nothing has changed.
+bool worker::post(const decision& d, record& last) noexcept {
+  const distance far = settings_.around.to(d.target);
+  record* chain[batch_max];
+  unsigned count = 0;
+  while (count + 1 < d.count) {
+    record* const oldest = unstarted_.front();
+    if (oldest == nullptr || !may_travel(*oldest) ||
+        !may_go({oldest->treat.where(), oldest->treat.kind(), oldest->treat.hops()}, far))
+      break;
+    leave_home(*oldest);
+    chain[count++] = oldest;
+  }
+  chain[count++] = &last;
+  for (unsigned i = 0; i < count; ++i) {
+    record& each = *chain[i];
+    each.mailed_behind = i + 1 < count ? chain[i + 1] : nullptr;
+    if (each.home.load(std::memory_order_relaxed) != no_home && !COIR_MUTANT(mailed_on_unmarked))
+      each.far_joiners = true;
+  }
+  if (shared_.peers[d.target]->send_batch(*chain[0], count)) {
+    counts_.deflected_out += count;
+    return true;
+  }
+  ++counts_.mailbox_refused;
+  for (unsigned i = count; i-- != 0;) {
+    chain[i]->mailed_behind = nullptr;
+    if (chain[i] != &last) return_home(*chain[i]);
+  }
+  return false;
+}
+
+/// A fiber that is new here: it goes on, or it waits here for its first run.
+void worker::settle(record& fiber) noexcept {
+  if (may_be_too_many() && may_travel(fiber) && send_elsewhere(fiber)) return;
+  // release: pairs with the acquire of whoever asks whether it is the owner.
+  fiber.home.store(settings_.index, std::memory_order_release);
+  enqueue(fiber);
+}
+
+}  // namespace coir::detail

@@ -1,0 +1,246 @@
+// placing_test.cpp: where new fibers go on two workers: to who has nothing to do, to who has less,
+// in one mail with others; and who stays.
+//
+// Always true:
+//   - Worker 0 is held by the root, which does not park; so what runs meanwhile runs on worker 1.
+//     A worker that shall have no time for others is held by a fiber that was sent there by name.
+//   - Who waits for something that a broken build never does waits for ever: that is noticed too.
+//
+// Comes from: ctest.   Goes to: runtime/placing.cpp.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "coir/coir.hpp"
+#include "runtime/worker.hpp"
+#include "tests/test_options.hpp"
+
+using coir::detail::worker;
+using test::tested;
+
+namespace {
+
+using count = std::atomic<unsigned>;
+
+void wait_for(const auto& what) {
+  while (!what()) std::this_thread::yield();  // the thread's: the fiber stays where it is
+}
+
+/// Fibers that note on which worker they ran.
+struct crowd {
+  std::array<count, 2> on{};
+  std::vector<coir::handle<void>> all;
+
+  void spawn(unsigned fibers, const coir::spawn_options& o = {}) {
+    for (unsigned i = 0; i < fibers; ++i)
+      all.push_back(coir::spawn([this] { ++on[coir::this_fiber::worker()]; }, o));
+  }
+  void join() {
+    for (auto& each : all) CHECK(each.join().has_value());
+    CHECK(on[0] + on[1] == all.size());
+  }
+};
+
+/// Has worker 1 for itself from its beginning to `release`.
+class held_worker {
+ public:
+  held_worker()
+      : holder_(coir::spawn(
+            [this] {
+              held_ = true;
+              wait_for([this] { return free_.load(); });
+            },
+            {.worker = 1})) {
+    wait_for([this] { return held_.load(); });
+  }
+  ~held_worker() { release(); }
+  held_worker(const held_worker&) = delete;
+  held_worker& operator=(const held_worker&) = delete;
+  void release() {
+    free_ = true;
+    CHECK((!holder_ || holder_.join().has_value()));
+  }
+
+ private:
+  std::atomic<bool> held_{false}, free_{false};
+  coir::handle<void> holder_;
+};
+
+/// `root` on worker 0 of two.
+template <class Root>
+void on_two_workers(coir::options o, Root root) {
+  o.workers = 2;
+  auto made = coir::runtime::create(tested(std::move(o)));
+  REQUIRE(made.has_value());
+  const auto ended = (*made)->run([&] {
+    coir::runtime& all = **made;
+    return coir::spawn([&] { root(all); }, {.worker = 0}).join();
+  });
+  CHECK(ended.has_value());
+}
+
+void a_turn_passes() {
+  CHECK(coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)).has_value());
+}
+
+std::uint64_t given_away() { return coir::snapshot().workers[0].deflected_out; }
+
+}  // namespace
+
+TEST_CASE("placing: a worker with nothing to do is fed from a few, far below the threshold") {
+  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
+    crowd c;
+    wait_for([&] {
+      c.spawn(3);
+      return c.on[1] != 0 || c.all.size() > 30'000;
+    });
+    CHECK(c.on[1] != 0);
+    c.join();
+  });
+}
+
+TEST_CASE("placing: who was sent to a worker by name stays there") {
+  on_two_workers({}, [](coir::runtime&) {
+    crowd c;
+    c.spawn(200, {.worker = 0});
+    // Room for everybody, and somebody who looks for work.
+    crowd free;
+    wait_for([&] {
+      free.spawn(3);
+      return free.on[1] != 0;
+    });
+    c.join();
+    CHECK(c.on[1] == 0);
+    free.join();
+  });
+}
+
+TEST_CASE("placing: what is left when a root has ended its pushes is fed at the picks") {
+  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
+    held_worker other;
+    count elsewhere{0};
+    std::vector<coir::handle<void>> all;
+    for (int i = 0; i < 40; ++i)
+      all.push_back(coir::spawn([&] {
+        if (coir::this_fiber::worker() == 1) ++elsewhere;
+        wait_for([&] { return elsewhere != 0 || worker::current()->shared().hungry.any(2); });
+        while (elsewhere == 0) coir::this_fiber::yield();
+      }));
+    CHECK(given_away() == 0);  // nobody was hungry, and they are too few
+    other.release();
+    for (auto& each : all) CHECK(each.join().has_value());
+    CHECK(given_away() != 0);
+  });
+}
+
+TEST_CASE("placing: a pinned threshold is kept, one of 0 adapts again") {
+  on_two_workers({}, [](coir::runtime& all) {
+    held_worker other;
+    const auto gave_of = [&](unsigned threshold, unsigned fibers) {
+      CHECK(all.set_deflection_threshold(0, threshold).has_value());
+      a_turn_passes();  // a turn
+      const std::uint64_t before = given_away();
+      crowd c;
+      c.spawn(fibers, {.kind = coir::workload::compute});
+      const std::uint64_t gave = given_away() - before;
+      other.release();
+      c.join();
+      return gave;
+    };
+    CHECK(gave_of(50'000, 40) == 0);
+    CHECK(all.set_deflection_threshold(2, 1).error() == std::errc::invalid_argument);
+  });
+  on_two_workers({}, [](coir::runtime& all) {
+    held_worker other;
+    CHECK(all.set_deflection_threshold(0, 8).has_value());
+    a_turn_passes();
+    crowd c;
+    c.spawn(40, {.kind = coir::workload::compute});
+    CHECK(given_away() > 8);
+    other.release();
+    c.join();
+  });
+}
+
+TEST_CASE("placing: io goes to who has fewer live fibers, compute only where many wait to start") {
+  for (const coir::workload kind : {coir::workload::io, coir::workload::compute}) {
+    on_two_workers({.deflect_threshold = 8}, [kind](coir::runtime&) {
+      coir::event gate;
+      std::array<count, 2> on{};
+      std::vector<coir::handle<void>> all;
+      const unsigned fibers = 40;
+      for (unsigned i = 0; i < fibers; ++i) {
+        all.push_back(coir::spawn(
+            [&] {
+              ++on[coir::this_fiber::worker()];
+              CHECK(gate.wait().has_value());
+            },
+            {.kind = kind}));
+        // It lives before the next one is placed.
+        while (on[0] + on[1] != i + 1) coir::this_fiber::yield();
+      }
+      if (kind == coir::workload::io) {
+        CHECK(on[1] >= 8);
+      } else {
+        CHECK(on[1] == 0);
+      }
+      gate.set();
+      for (auto& each : all) CHECK(each.join().has_value());
+    });
+  }
+}
+
+TEST_CASE("placing: a mailbox that is full costs nobody, and who stays keeps the order") {
+  on_two_workers({.mailbox_slots = 1, .deflect_threshold = 4}, [](coir::runtime&) {
+    held_worker other;  // it takes no mail
+    crowd c;
+    std::vector<unsigned> order;
+    for (unsigned i = 0; i < 50; ++i)
+      c.all.push_back(coir::spawn(
+          [&c, &order, i] {
+            ++c.on[coir::this_fiber::worker()];
+            if (coir::this_fiber::worker() == 0) order.push_back(i);
+          },
+          {.kind = coir::workload::compute}));
+    CHECK(coir::snapshot().workers[0].mailbox_refused != 0);
+    a_turn_passes();
+    while (worker::current()->own_unstarted() != 0) coir::this_fiber::yield();
+    other.release();
+    c.join();
+    CHECK(std::is_sorted(order.begin(), order.end()));
+    CHECK(order.size() < 50);  // the one mail that found room
+  });
+}
+
+TEST_CASE("placing: threads that wait for a fiber hear of its end wherever it went") {
+  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
+    for (int round = 0; round < 20; ++round) {
+      held_worker other;
+      count elsewhere{0};
+      std::vector<coir::handle<void>> all;
+      for (int i = 0; i < 8; ++i)
+        all.push_back(coir::spawn([&] {
+          if (coir::this_fiber::worker() == 1) ++elsewhere;
+          wait_for([&] { return elsewhere != 0 || worker::current()->shared().hungry.any(2); });
+          while (elsewhere == 0) coir::this_fiber::yield();
+        }));
+      count began{0};
+      std::vector<std::thread> threads;
+      for (auto& each : all)
+        threads.emplace_back([&began, id = each.id()] {
+          ++began;
+          const auto ended = coir::wait(id);
+          CHECK((ended || ended.error() == coir::errc::stale_handle));
+        });
+      // They have told worker 0, which has not heard it: it has not had a turn since.
+      wait_for([&] { return began == threads.size() && !worker::current()->inbox_empty(); });
+      other.release();
+      for (auto& each : all) CHECK(each.join().has_value());
+      for (std::thread& t : threads) t.join();
+      CHECK(elsewhere != 0);
+    }
+  });
+}
