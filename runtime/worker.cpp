@@ -322,7 +322,9 @@ bool worker::spin() noexcept {
   const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
   do {
     for (unsigned i = 0; i < 32; ++i) {
-      if (anything_to_do() || outside_->ready()) {
+      if ((anything_to_do() && !(COIR_MUTANT(spin_ignores_mail) && !mail_.empty()) &&
+           !(COIR_MUTANT(spin_ignores_wakes) && !wakes_.empty())) ||
+          (outside_->ready() && !COIR_MUTANT(spin_ignores_ring))) {
         ++counts_.spins_won;
         return true;
       }
@@ -340,12 +342,16 @@ bool worker::send(record& fiber) noexcept {
   // release: the worker that gets the record's link before its mail asks `home` first, with
   // acquire.
   const auto at_home = [&] { fiber.home.store(settings_.index, std::memory_order_release); };
+  if (COIR_MUTANT(home_before_place)) at_home();
+  if (COIR_MUTANT(rung_before_mail)) ring();
   if (!mail_.send(fiber, at_home)) return COIR_MUTANT(full_mailbox_drops);
   ring();
   return true;
 }
 
 void worker::send_wake(record& fiber) noexcept {
+  if (COIR_MUTANT(rung_before_wake)) ring();
+  if (COIR_MUTANT(wake_needs_room) && mail_.depth() == settings_.mailbox_slots) return;
   wakes_.push(fiber);
   ring();
 }
