@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "coir/placing.hpp"
 #include "runtime/neighbours.hpp"
 
 namespace coir::detail {
@@ -27,12 +28,11 @@ struct load {
   std::uint32_t live = 0;       // fibers that have not ended, those in its mailbox included
 };
 
-/// How far a fiber may go; the same order as `distance`.
-enum class affinity : std::uint8_t { same_core, same_cluster, same_numa, any };
-
-/// io lives long and is placed by live fibers, everything else is short and placed by unstarted
-/// ones; memory leaves its NUMA node only to where half as many wait, not for hunger alone.
-enum class workload : std::uint8_t { compute, io, memory, system };
+// How far a fiber may go, in the order of `distance`; and what it does: io lives long and is placed
+// by live fibers, everything else is short and placed by unstarted ones; memory leaves its NUMA
+// node only to where half as many wait, not for hunger alone.
+using coir::affinity;
+using coir::workload;
 
 inline constexpr unsigned hops_max = 2;   // mailings of one fiber that nobody asked for by name
 inline constexpr unsigned looks_max = 2;  // loads read per distance; 3 were no better (mesh_sim)

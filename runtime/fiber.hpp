@@ -30,6 +30,7 @@
 #include "coir/fiber.hpp"
 #include "runtime/base.hpp"
 #include "runtime/list.hpp"
+#include "runtime/manner.hpp"
 #include "runtime/stacks.hpp"
 
 namespace coir::detail {
@@ -103,19 +104,22 @@ static_assert(sizeof(stack_head) <= stack_header_bytes);
 struct queue_node : list_node {};  // among the unstarted or the ready ones of a worker
 struct scope_node : list_node {};  // among the children of a scope
 
-// What a switch to a fiber has to bring: an exception state that is not empty, its own
-// floating-point controls.
+// What a switch from or to a fiber has to think of: an exception state that is not empty, its own
+// floating-point controls, a run that costs more than its pick.
 inline constexpr std::uint8_t brings_exceptions = 1;
 inline constexpr std::uint8_t brings_float = 2;
+inline constexpr std::uint8_t brings_price = 4;
+inline constexpr std::uint8_t brings_always = brings_float | brings_price;
 
 /// A task and where it stands. The members lie in what task leaves of its last 16 bytes.
 struct staged_task : task {
   stage at = stage::finished;
   std::uint8_t brings = 0;
   std::uint8_t stack_class = 0;
-  bool may_move = false;     // a cross_thread one
-  bool let_go = false;       // it has no handle any more, as far as the owner knows
-  bool far_joiners = false;  // some wait in the join stripe, as far as the owner knows
+  manner treat;
+  bool may_move : 1 = false;     // a cross_thread one
+  bool let_go : 1 = false;       // it has no handle any more, as far as the owner knows
+  bool far_joiners : 1 = false;  // some wait in the join stripe, as far as the owner knows
   woken slept_until = woken::by_deadline;  // what ended its last sleep
 };
 static_assert(sizeof(staged_task) == sizeof(task));

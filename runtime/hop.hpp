@@ -37,7 +37,9 @@ namespace coir::detail {
 }
 
 /// Nobody is ready, nobody waits for a first run.
-inline bool worker::nobody_waits() const noexcept { return ready_.empty() && unstarted_.empty(); }
+inline bool worker::nobody_waits() const noexcept {
+  return ready_.empty() && unstarted_.empty() && !levels_.any();
+}
 
 /// Null: nobody may run now, and the loop is to be visited.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::choose() noexcept {
@@ -113,7 +115,7 @@ inline bool worker::nobody_waits() const noexcept { return ready_.empty() && uns
 [[gnu::always_inline]] inline void worker::begin(record& fiber, std::byte* slot) noexcept {
   fiber.stack_slot = slot;
   fiber.at = stage::runnable;
-  fiber.brings &= brings_float;
+  fiber.brings &= brings_always;
   fiber.ignored = 0;
   ++started_;
 }
@@ -122,7 +124,9 @@ inline bool worker::nobody_waits() const noexcept { return ready_.empty() && uns
 /// the turn is over, or there is no stack.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline bool worker::go_and_start(
     record& from, record& fresh) noexcept {
-  if (!arch::switch_is_inlined || parks_are_checked || picks_.get() >= pause_at_) return false;
+  if (!arch::switch_is_inlined || parks_are_checked || picks_.get() >= pause_at_ ||
+      !fresh.treat.usual_level())
+    return false;
   if (!bind_warm(fresh)) [[unlikely]]
     return false;
   unstarted_.erase(fresh);
@@ -137,9 +141,10 @@ inline bool worker::nobody_waits() const noexcept { return ready_.empty() && uns
   record& me = *current_;
   if (COIR_MUTANT(yield_goes_on)) return;
   const std::uint64_t pick = picks_.get();
+  // Who runs and is not of normal priority has set think_at_ to 0.
   if (!arch::switch_is_inlined || parks_are_checked || pick >= think_at_ || ready_.empty())
       [[unlikely]] {
-    ready_.push_back(me);
+    me.treat.usual_level() ? ready_.push_back(me) : queue_apart(me);
     return hop(me);
   }
   picks_.set(pick + 1);

@@ -69,13 +69,20 @@ record* wait_for_record(runtime_core& core, deadline until, refusal& why) {
   return got;
 }
 
+/// Numbers from elsewhere may be anything.
+inline bool choices_exist(const spawn_options& o) noexcept {
+  return ((static_cast<unsigned>(o.sw) | static_cast<unsigned>(o.prio) |
+           static_cast<unsigned>(o.kind) | static_cast<unsigned>(o.where)) &
+          ~3u) == 0;
+}
+
 /// Refuses what cannot be; `klass` is the class of stacks that was asked for.
 refusal check(const runtime_core& core, const spawn_options& options, unsigned& klass) {
   if (core.inherited()) return errc::foreign_runtime;
   if (core.stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(work_after_stop))
     return errc::shutting_down;
   if (options.worker && *options.worker >= core.workers()) return std::errc::invalid_argument;
-  if (options.sw > switcher::cross_thread_float) return std::errc::invalid_argument;
+  if (!choices_exist(options)) return std::errc::invalid_argument;
   if (options.stack_bytes == 0) return {};
   const auto asked = core.pool->class_of(options.stack_bytes);
   if (!asked || options.stack_bytes < stack_smallest_bytes) return std::errc::invalid_argument;
@@ -87,15 +94,25 @@ refusal check(const runtime_core& core, const spawn_options& options, unsigned& 
 
 namespace {
 
-/// What a record is filled with before its closure.
+/// Nothing that its record would have to remember was asked for.
+[[gnu::always_inline]] inline bool usual(const spawn_options& o) noexcept {
+  constexpr spawn_options unsaid;
+  const auto differs = [](auto a, auto b) {
+    return static_cast<unsigned>(a) ^ static_cast<unsigned>(b);
+  };
+  return (differs(o.sw, unsaid.sw) | differs(o.prio, unsaid.prio) | differs(o.kind, unsaid.kind) |
+          differs(o.where, unsaid.where)) == 0;
+}
+
+/// What a record is filled with before its closure, for the usual choices.
 [[gnu::always_inline]] inline record* fill(record& r, const spawn_options& options,
                                            const site& where, unsigned klass) noexcept {
   r.at = stage::unstarted;
   r.let_go = false;
   r.far_joiners = false;
-  const auto kind = static_cast<unsigned>(options.sw);
-  r.brings = (kind & 1) != 0 ? brings_float : 0;
-  r.may_move = (kind & 2) != 0;
+  r.brings = 0;
+  r.may_move = false;
+  r.treat = {};
   r.stack_class = static_cast<std::uint8_t>(klass);
   r.file = where.file;
   r.line = where.line;
@@ -119,8 +136,8 @@ namespace {
   if (here == nullptr || here->self() == nullptr) return nullptr;
   auto& own = static_cast<runtime_core&>(here->shared());
   if (core != nullptr && core != &own) return nullptr;
-  if (options.stack_bytes != 0 || options.worker || options.sw > switcher::cross_thread_float ||
-      own.inherited() || own.stopping.load(std::memory_order_relaxed))
+  if (options.stack_bytes != 0 || options.worker || !usual(options) || own.inherited() ||
+      own.stopping.load(std::memory_order_relaxed))
     return nullptr;
   void* const cell = own.records.take_warm(here->records());
   return cell == nullptr ? nullptr : record_in(own, cell);
@@ -145,7 +162,13 @@ namespace {
     if (!wait) why = errc::arena_full;
     if (r == nullptr) return nullptr;
   }
-  return fill(*r, options, where, klass);
+  fill(*r, options, where, klass);
+  const auto sw = static_cast<unsigned>(options.sw);
+  r->treat = manner(options.prio, options.kind, options.where);
+  r->brings = static_cast<std::uint8_t>(((sw & 1) != 0 ? brings_float : 0) |
+                                        (r->treat.price() != 1 ? brings_price : 0));
+  r->may_move = (sw & 2) != 0;
+  return r;
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
-// switching.cpp: how a worker runs fibers: choose with care, bind a stack, park, end.
+// switching.cpp: how a worker runs fibers: switch to them, park them, end them.
 //
 // Always true:
 //   - finish() is the one place where a fiber leaves its stack for good.
-//   - A turn runs somebody if anybody can run, whatever the clock says.
 //   - A record is not touched after its join word said done, unless it was detached and so belongs
 //     to nobody else.
 //
@@ -15,12 +14,6 @@
 namespace coir::detail {
 
 namespace {
-constexpr std::int64_t turn_ns = 200'000;
-// One pick in eight starts somebody although others are ready. Where many wait they start side by
-// side, so that those who do the same follow each other: the processor guesses where they return to
-// by where the one before did.
-constexpr unsigned many_unstarted = 256;
-constexpr unsigned starts_in_a_row = 32;
 constexpr unsigned hands_in_a_row = 8;
 constexpr std::uint16_t ignored_reported = 1'000;
 
@@ -32,84 +25,7 @@ bool is_float(const record* fiber) noexcept {
 }
 }  // namespace
 
-// -- choosing
-
-/// Asked where the budget or the clock may end the turn. The time counts from the last look that
-/// ended a turn, so at worst a turn ends too early; its first picks run whatever the clock says, so
-/// each turn gets on.
-bool worker::turn_ended(std::uint64_t picked) noexcept {
-  const std::uint64_t budget = settings_.run_budget;
-  if (picked >= budget && !COIR_MUTANT(budget_ignored)) return true;
-  const std::int64_t now = outside_->now_ns();
-  if (now >= turn_ends_ns_) {
-    turn_ends_ns_ = now + turn_ns;
-    if (!COIR_MUTANT(turn_never_ends)) {
-      turn_began_ = picks_.get() - budget;  // asked again, the answer is the same
-      return true;
-    }
-  }
-  pause_at_ = turn_began_ + std::min(budget, (picked / picks_per_clock + 1) * picks_per_clock);
-  return false;
-}
-
-/// The budget or the clock may end the turn, somebody was asked for by name, unstarted ones have
-/// their turn, or nobody is ready.
-[[gnu::noinline]] record* worker::choose_with_care() noexcept {
-  const std::uint64_t pick = picks_.get();
-  if (pick >= pause_at_ && turn_ended(pick - turn_began_)) return nullptr;
-  const bool new_ones = !unstarted_.empty() && !no_stack_;
-  const std::uint64_t pause_at = COIR_MUTANT(unstarted_overtake) ? 0 : pause_at_;
-  // Of a crowd that has been served few may be left: these wait as few do.
-  if (new_ones && unstarted_count_.get() <= many_unstarted)
-    unstarted_turn_ = std::min(unstarted_turn_, pick + unstarted_every - 1);
-  think_at_ = !new_ones ? pause_at : starts_left_ != 0 ? pick : std::min(pause_at, unstarted_turn_);
-  if (first_ != nullptr) [[unlikely]] {
-    ++picks_;
-    return take_first();
-  }
-  const bool their_turn =
-      new_ones && (starts_left_ != 0 || pick >= unstarted_turn_) && !COIR_MUTANT(unstarted_starved);
-  const bool they_first = COIR_MUTANT(unstarted_overtake) && new_ones;
-  if (!ready_.empty() && !their_turn && !they_first) {
-    ++picks_;
-    record* const next = ready_.pop_front();
-    fetch_ahead();
-    return next;
-  }
-  if (!new_ones) return nullptr;
-  if (starts_left_ == 0) {
-    starts_left_ = unstarted_count_.get() > many_unstarted ? starts_in_a_row : 1;
-    unstarted_turn_ = pick + starts_left_ * unstarted_every;
-  }
-  --starts_left_;
-  think_at_ = starts_left_ != 0 ? pick : std::min(pause_at, unstarted_turn_);
-  ++picks_;
-  return take_unstarted();
-}
-
-record* worker::take_unstarted() noexcept {
-  --unstarted_count_;
-  return unstarted_.pop_front();
-}
-
-/// Somebody was asked for by name.
-[[gnu::noinline]] record* worker::take_first() noexcept {
-  record* const wanted = std::exchange(first_, nullptr);
-  if (wanted->at == stage::unstarted) {
-    unstarted_.erase(*wanted);
-    --unstarted_count_;
-  } else {
-    ready_.erase(*wanted);
-  }
-  return wanted;
-}
-
-/// No stack: it goes back to where it was, and others go on.
-void worker::put_back_unstarted(record& fiber) noexcept {
-  unstarted_.push_front(fiber);
-  ++unstarted_count_;
-  no_stack_ = true;
-}
+// -- stacks
 
 bool worker::bind(record& fiber) noexcept {
   const unsigned klass = fiber.stack_class;
@@ -142,7 +58,7 @@ void worker::retire_dead() noexcept {
 void worker::fail_oldest_unstarted() noexcept {
   // No fiber here has a stack, so none will ever be given back here: the oldest ends with an error
   // instead of waiting for ever.
-  record* const oldest = take_unstarted();
+  record* const oldest = take_any_unstarted();
   if (oldest == first_) first_ = nullptr;
   stack_may_be_had();
   oldest->ops->drop(*oldest);
@@ -164,7 +80,8 @@ void worker::fail_oldest_unstarted() noexcept {
   arch::exception_state& restore = to != nullptr ? to->head().exceptions : nobody[1];
   arch::swap_exception_state(*live_exceptions_, save, restore);
   if (from != nullptr && save.any() != 0) from->brings |= brings_exceptions;
-  if (to != nullptr) to->brings &= brings_float;
+  if (to != nullptr) to->brings &= brings_always;
+  if (from != nullptr) count_run(*from);
 }
 
 /// Whether the loop's turns may be served on the stack of `from`, which has parked and found nobody
@@ -187,6 +104,8 @@ inline bool worker::may_serve_on(const record& from) const noexcept {
   record* next = nobody_waits() ? nullptr : choose_bound();
   if (next == nullptr && may_serve_on(from)) next = serve_in_place(from);
   if (next == &from) {
+    if ((from.brings & brings_price) != 0) [[unlikely]]
+      count_run(from);
     current_ = next;
     ++counts_.unswitched;
     return;
@@ -203,7 +122,7 @@ inline bool worker::may_serve_on(const record& from) const noexcept {
 }
 
 COIR_UNINSTRUMENTED void worker::run_ready() noexcept {
-  if (ready_.empty() && unstarted_.empty()) return;
+  if (nobody_waits()) return;
   record* const next = choose_bound();
   if (next == nullptr) return;
   exchange_belongings(nullptr, next);
@@ -361,7 +280,7 @@ void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
 /// ever.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::hand_on() noexcept {
   if (!unstarted_.empty() && !no_stack_ && handed_on_ < hands_in_a_row && first_ == nullptr &&
-      picks_.get() < pause_at_ && !COIR_MUTANT(unstarted_starved)) {
+      picks_.get() < pause_at_ && !levels_.any()) {
     ++handed_on_;
     ++picks_;
     return take_unstarted();
@@ -384,8 +303,10 @@ void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
     if (fiber.scope != nullptr) fiber.scope->answered(*fiber.scope, fiber);
     fiber.ops->drop(fiber);
   }
-  if (is_float(&fiber)) [[unlikely]]
-    arch::reset_float_control();
+  if ((fiber.brings & brings_always) != 0) [[unlikely]] {
+    if (is_float(&fiber)) arch::reset_float_control();
+    count_run(fiber);
+  }
   std::byte* const slot = std::exchange(fiber.stack_slot, nullptr);
   const unsigned klass = fiber.stack_class;
   tell_end(fiber);

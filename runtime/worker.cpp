@@ -65,7 +65,8 @@ void worker::begin_turn() noexcept {
   if (!std::exchange(none_due_, false)) fire_timers();
   turn_began_ = picks_.get();
   pause_at_ = turn_began_ + (COIR_MUTANT(first_pick_timed) ? 0 : first_pause_);
-  think_at_ = unstarted_.empty() ? pause_at_ : turn_began_;
+  turn_spent_ = 0;
+  think_at_ = unstarted_.empty() && !levels_.any() ? pause_at_ : turn_began_;
   // Once in a turn everybody comes before the one that was asked for: two who yield to each other
   // would run for ever.
   if (first_ != nullptr && first_->at == stage::runnable && !COIR_MUTANT(two_run_for_ever))
@@ -115,8 +116,8 @@ void worker::quit() noexcept {
 void worker::refuse_unstarted(std::error_code why) noexcept {
   while (record* const fiber = mail_.take()) enqueue(*fiber);
   wake_some(mail_room, UINT32_MAX);  // they try again, and are refused
-  while (!unstarted_.empty()) {
-    record* const fiber = take_unstarted();
+  while (own_unstarted() != 0) {
+    record* const fiber = take_any_unstarted();
     if (fiber == first_) first_ = nullptr;
     fiber->ops->drop(*fiber);
     fiber->fail_with(why);
@@ -210,7 +211,7 @@ void worker::fire_timers() noexcept {
 // -- waiting
 
 inline bool worker::anything_to_do() const noexcept {
-  return !ready_.empty() || (!unstarted_.empty() && !no_stack_) ||
+  return !ready_.empty() || levels_.any_ready() || (own_unstarted() != 0 && !no_stack_) ||
          (!mail_.empty() && !COIR_MUTANT(mail_not_rechecked)) ||
          (!wakes_.empty() && !COIR_MUTANT(wakes_not_rechecked)) ||
          (quit_.load(std::memory_order_relaxed) && !COIR_MUTANT(stop_not_rechecked)) ||
@@ -226,7 +227,7 @@ void worker::sleep_or_poll() noexcept {
   if (shared_.pool->starved()) [[unlikely]]
     give_stacks_back();
   const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
-  const bool hungry = no_stack_ && !unstarted_.empty();
+  const bool hungry = no_stack_ && own_unstarted() != 0;
   if (hungry) {
     if (end_unwanted_unstarted()) return;
     if (!stacks_have_moved() && (no_stack_can_come_back() || nothing_else_moves(quiet)))
@@ -288,19 +289,24 @@ bool worker::end_unwanted_unstarted() noexcept {
   if (COIR_MUTANT(cancelled_wait_for_stacks)) return false;
   const bool all = shared_.stopping.load(std::memory_order_relaxed);
   bool ended = false;
+  const auto unwanted = [all](const record& fiber) { return all || is_cancelled(fiber); };
+  const auto end = [&](record& fiber) {
+    --unstarted_count_;
+    if (&fiber == first_) first_ = nullptr;
+    fiber.ops->drop(fiber);
+    fiber.fail_with(std::make_error_code(std::errc::operation_canceled));
+    end_of(fiber);
+    ended = true;
+  };
   for (record* fiber = unstarted_.front(); fiber != nullptr;) {
     record* const after = unstarted_.after(*fiber);
-    if (all || is_cancelled(*fiber)) {
+    if (unwanted(*fiber)) {
       unstarted_.erase(*fiber);
-      --unstarted_count_;
-      if (fiber == first_) first_ = nullptr;
-      fiber->ops->drop(*fiber);
-      fiber->fail_with(std::make_error_code(std::errc::operation_canceled));
-      end_of(*fiber);
-      ended = true;
+      end(*fiber);
     }
     fiber = after;
   }
+  while (record* const fiber = levels_.take_unstarted(unwanted)) end(*fiber);
   return ended;
 }
 

@@ -2,7 +2,8 @@
 // loop that serves them.
 //
 // Order (deterministic): ready fibers first in, first out; unstarted ones, first in, first out,
-// when none is ready, and at least every 8th pick (where many wait, 32 in every 256 picks); a fiber
+// when none is ready, and at least every 8th pick (where many wait, 32 in every 256 picks); those
+// of another priority than the normal one before or after all of these (levels.hpp); a fiber
 // that ends hands its turn, and its stack, on to an unstarted one, up to 8 times in a row; join of
 // an unstarted fiber of this worker starts it at once; a park hops to exactly what the loop would
 // have run.
@@ -31,6 +32,7 @@
 #include "runtime/deflect.hpp"
 #include "runtime/ending.hpp"
 #include "runtime/flight.hpp"
+#include "runtime/levels.hpp"
 #include "runtime/mailbox.hpp"
 #include "runtime/ready.hpp"
 #include "runtime/timers.hpp"
@@ -111,7 +113,7 @@ class worker {
     if constexpr (parks_are_checked)
       if (current_->head().forbids != nullptr) return false;
     const std::uint64_t parks = counts_.parks.get();
-    return ready_.empty() &&
+    return ready_.empty() && !levels_.any() &&
            (std::exchange(spoke_at_, parks) != parks || COIR_MUTANT(speaks_without_end));
   }
   /// A cancelled fiber asked for something again and is refused. After 1,000 times one log line
@@ -199,9 +201,14 @@ class worker {
   record* choose() noexcept;
   bool go_and_start(record& from, record& fresh) noexcept;
   record* choose_with_care() noexcept;
+  record* choose_of_all() noexcept;
+  record* choose_of_normal(std::uint64_t pick) noexcept;
   record* take_first() noexcept;
+  void queue_apart(record& fiber) noexcept;
+  void count_run(const record& fiber) noexcept;
   void ask_for(record& fiber) noexcept;
   record* take_unstarted() noexcept;
+  record* take_any_unstarted() noexcept;
   void fetch_ahead() noexcept;
   record* choose_bound() noexcept;
   record* hand_on() noexcept;
@@ -251,6 +258,7 @@ class worker {
   std::uint64_t pause_at_ = 0;        // at this pick the budget or the clock is looked at
   const unsigned first_pause_;        // of a turn
   std::uint64_t turn_began_ = 0;      // the pick
+  std::uint64_t turn_spent_ = 0;      // of its budget, beside its picks
   std::uint64_t unstarted_turn_ = 0;  // from this pick on an unstarted one goes before the ready
   unsigned starts_left_ = 0;          // before the ready ones have their turn
   unsigned handed_on_ = 0;            // ends in a row after which an unstarted one came
@@ -259,7 +267,8 @@ class worker {
   std::byte* dead_slot_ = nullptr;  // left by a fiber that ended; free once we stand on another one
   record* first_ = nullptr;         // the next to run, though it is in its queue like the others
   list<record, queue_node> unstarted_;
-  std::uint32_t started_ = 0;  // fibers with a stack
+  levels<record, queue_node> levels_;  // who is not of normal priority, ready or unstarted
+  std::uint32_t started_ = 0;          // fibers with a stack
   arch::context loop_;
 
   commons& shared_;
@@ -301,14 +310,16 @@ class worker {
 
 inline void worker::enqueue(record& fiber) noexcept {
   fiber.at = stage::unstarted;
+  ++live_;
+  ++unstarted_count_;
+  if (!fiber.treat.usual_level()) [[unlikely]]
+    return queue_apart(fiber);
   if (unstarted_.empty()) {
     starts_left_ = 0;
     unstarted_turn_ = picks_.get() + unstarted_every - 1;
     think_at_ = std::min(think_at_, unstarted_turn_);
   }
   COIR_MUTANT(newest_starts_first) ? unstarted_.push_front(fiber) : unstarted_.push_back(fiber);
-  ++live_;
-  ++unstarted_count_;
 }
 
 /// The next to run, if the turn is not over.
@@ -338,6 +349,8 @@ inline bool worker::records_are_wanted() const noexcept {
 inline void worker::make_ready(record& fiber) noexcept {
   COIR_ASSERT(fiber.at == stage::parked);
   fiber.at = stage::runnable;
+  if (!fiber.treat.usual_level()) [[unlikely]]
+    return queue_apart(fiber);
   ready_.push_back(fiber);
 }
 

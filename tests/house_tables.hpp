@@ -33,9 +33,11 @@ inline constexpr room runtime_rooms[] = {
     {"overflow", 2},
     {"token", 2},
     // the one who runs
+    {"manner", 3},
     {"fiber", 3},
     // ways to be woken
     {"waits", 4},
+    {"levels", 4},
     {"timers", 4},
     {"mailbox", 4},
     {"bell", 4},
@@ -59,6 +61,7 @@ inline constexpr room runtime_rooms[] = {
     {"deflect", 6},
     {"worker", 6},
     {"hop", 6},
+    {"choosing", 6},
     {"switching", 6},
     {"ending", 6},
     {"settling", 6},
@@ -100,6 +103,7 @@ struct tested_elsewhere {
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/counter", "tests/runtime/runtime_test.cpp", "snapshot() reads while others count"},
     {"runtime/hop", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
+    {"runtime/choosing", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
@@ -117,8 +121,9 @@ inline constexpr int separate_level = 4;
 
 /// include/coir/: values that any room may use. Every other public header is on the public level.
 inline constexpr room public_values[] = {
-    {"result", 0}, {"options", 0}, {"clock", 0},   {"task", 0}, {"wait_queue", 0},
-    {"atomic", 0}, {"backend", 5}, {"runtime", 6},  // the counters of a worker are declared there
+    {"result", 0},  {"options", 0}, {"clock", 0},   {"task", 0},    {"wait_queue", 0},
+    {"placing", 0}, {"atomic", 0},  {"backend", 5}, {"runtime", 6},  // the counters of a worker are
+                                                                     // declared there
 };
 inline constexpr int public_level = 8;
 

@@ -16,6 +16,7 @@
 
 #include "coir/clock.hpp"
 #include "coir/detail/task.hpp"
+#include "coir/placing.hpp"
 #include "coir/result.hpp"
 
 namespace coir {
@@ -34,6 +35,9 @@ enum class switcher : std::uint8_t {
 struct spawn_options {
   std::string_view name = {};  ///< copied, the first 23 bytes
   switcher sw = switcher::same_thread_no_float;
+  priority prio = priority::normal;
+  workload kind = workload::io;
+  affinity where = affinity::any;
   std::size_t stack_bytes = 0;  ///< 16 KiB to 8 MiB; 0: options::stack_bytes of the runtime
   std::optional<unsigned> worker =
       {};                  ///< exactly there; empty: here, or a neighbour when here is busy

@@ -148,6 +148,62 @@ TEST_CASE("worker: after 200 us the loop is visited, whatever the budget") {
   CHECK(yields_during_a_nop(s, {.run_budget = 65'536}) <= 20 * 32);
 }
 
+TEST_CASE("worker: runs that may be long are dearer: a turn of them is over sooner") {
+  const auto turns_of = [](coir::workload kind) {
+    script s;
+    std::uint64_t turns = 0;
+    CHECK_FALSE(scripted::run(s, [&] {
+      const auto& count = worker::current()->counts().turns;
+      const std::uint64_t before = count.get();
+      const coir::spawn_options o{.kind = kind};
+      std::vector<coir::handle<void>> all;
+      for (int i = 0; i < 4; ++i)
+        all.push_back(coir::spawn(
+            [] {
+              for (int k = 0; k < 255; ++k) coir::this_fiber::yield();
+            },
+            o));
+      for (auto& h : all) CHECK(h.join().has_value());
+      turns = count.get() - before;
+    }));
+    return turns;
+  };
+  // 1,024 runs, and 256 picks to a turn.
+  CHECK(turns_of(coir::workload::io) <= 1024 / 256 + 2);
+  CHECK(turns_of(coir::workload::memory) >= 1024 * 4 / 256 * 7 / 8);
+  CHECK(turns_of(coir::workload::system) >= 1024 * 8 / 256 * 7 / 8);
+  CHECK(turns_of(coir::workload::compute) >= 1024 * 32 / 256 * 7 / 8);
+}
+
+TEST_CASE("worker: after each run of a compute fiber the clock is asked whether the turn is over") {
+  const auto yields_while = [](coir::workload kind) {
+    script s;
+    s.tick_ns = 50'000;
+    s.answer_all(0);
+    unsigned yields = 0;
+    CHECK_FALSE(scripted::run(s, [&] {
+      bool done = false;
+      auto asks = coir::spawn([&] {
+        for (int i = 0; i < 4; ++i) perform_nop();
+        done = true;
+      });
+      auto busy = coir::spawn(
+          [&] {
+            while (!done && yields < 10'000) {
+              ++yields;
+              coir::this_fiber::yield();
+            }
+          },
+          {.kind = kind});
+      CHECK(asks.join().has_value());
+      CHECK(busy.join().has_value());
+    }));
+    return yields;
+  };
+  CHECK(yields_while(coir::workload::compute) <= 4 * 6);
+  CHECK(yields_while(coir::workload::io) > 4 * 32);
+}
+
 TEST_CASE("worker: a turn runs whoever is first, however long the worker has slept") {
   script s;
   s.answer_all(0);
