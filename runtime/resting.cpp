@@ -144,7 +144,9 @@ bool worker::spin() noexcept {
   const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
   do {
     for (unsigned i = 0; i < 32; ++i) {
-      if (anything_to_do() || outside_->ready()) {
+      if ((anything_to_do() && !(COIR_MUTANT(spin_ignores_mail) && !mail_.empty()) &&
+           !(COIR_MUTANT(spin_ignores_wakes) && !wakes_.empty())) ||
+          (outside_->ready() && !COIR_MUTANT(spin_ignores_ring))) {
         ++counts_.spins_won;
         return true;
       }

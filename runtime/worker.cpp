@@ -225,6 +225,8 @@ bool worker::send(record& fiber) noexcept {
   // release: the worker that gets the record's link before its mail asks `home` first, with
   // acquire.
   const auto at_home = [&] { fiber.home.store(settings_.index, std::memory_order_release); };
+  if (COIR_MUTANT(home_before_place)) at_home();
+  if (COIR_MUTANT(rung_before_mail)) ring();
   if (!mail_.send(fiber, at_home)) return COIR_MUTANT(full_mailbox_drops);
   ring();
   return true;
@@ -243,6 +245,8 @@ bool worker::send_batch(record& first, unsigned count) noexcept {
 }
 
 void worker::send_wake(record& fiber) noexcept {
+  if (COIR_MUTANT(rung_before_wake)) ring();
+  if (COIR_MUTANT(wake_needs_room) && mail_.depth() == settings_.mailbox_slots) return;
   wakes_.push(fiber);
   ring();
 }
