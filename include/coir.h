@@ -48,6 +48,10 @@ typedef struct coir_config {
   size_t stack_bytes;     /* 16 KiB to 8 MiB; default 256 KiB */
   unsigned ring_entries;  /* 1 to 32768; default 1024 */
   unsigned mailbox_slots; /* 1 to 65536; default 1024 */
+  const char* options;    /* any option as text, from a file or getenv(3); may be null:
+                             "stack=64K, idle_spin=0, guards=grouped # why". See docs/c.md.
+                             The fields above win over it. What is refused is EINVAL and one
+                             line of the log, which says what to write instead. */
 } coir_config;
 
 /* `float`: the floating-point controls (rounding, traps) are the fiber's own. `cross_thread`: it

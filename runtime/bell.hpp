@@ -32,8 +32,8 @@ class bell {
   /// After publishing: true when the caller has to wake the worker.
   bool must_ring() noexcept {
     // seq_cst: orders the publication before the look; partner: announce().
-    fence(std::memory_order_seq_cst);
-    if (asleep_.load(std::memory_order_relaxed) == 0) return false;
+    if (!COIR_MUTANT(drop_sender_fence)) fence(std::memory_order_seq_cst);
+    if (asleep_.load(std::memory_order_relaxed) == 0 || COIR_MUTANT(sleeper_unrung)) return false;
     return COIR_MUTANT(everybody_rings) || asleep_.exchange(0, std::memory_order_relaxed) != 0;
   }
 

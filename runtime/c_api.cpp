@@ -163,10 +163,15 @@ bool take_struct(const T* from, T& out) noexcept {
                      [](unsigned char b) { return b == 0; });
 }
 
-bool take_config(const coir_config* from, options& out) noexcept {
+bool take_config(const coir_config* from, options& out) {
   coir_config c;
   if (!take_struct(from, c)) return false;
-  out.workers = c.workers;
+  if (c.options != nullptr) {
+    auto read = options::parse(c.options);
+    if (!read) return false;
+    out = std::move(*read);
+  }
+  if (c.workers != 0) out.workers = c.workers;
   if (c.fibers_max != 0) out.fibers_max = c.fibers_max;
   if (c.stack_bytes != 0) out.stack_bytes = c.stack_bytes;
   if (c.ring_entries != 0) out.ring_entries = c.ring_entries;

@@ -6,6 +6,12 @@
 //   - The record is recycled once, by the last of: its end, its handle, its wake link.
 //
 // Comes from: worker::finish, release of a handle.   Goes to: joiners, arena.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
 #include "runtime/worker.hpp"
 
 namespace coir::detail {
@@ -30,6 +36,18 @@ void worker::drop_unheld(record& fiber) noexcept {
   fiber.let_go = true;
   spawned.store(spawned.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   enqueue(fiber);
+}
+
+void returned_after_fork(const record& fiber) noexcept {
+  char text[320];
+  const int n = std::snprintf(
+      text, sizeof text,
+      "coir: fiber %u '%s' (%s:%d) returned in the child of a fork, where its worker does not "
+      "exist: end the child by _exit or exec\n",
+      fiber.slot, fiber.name, fiber.file, fiber.line);
+  const auto bytes = std::min(static_cast<std::size_t>(n < 0 ? 0 : n), sizeof text - 1);
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, bytes);
+  std::abort();
 }
 
 void worker::tell_of_joiner(unsigned stripe) noexcept {

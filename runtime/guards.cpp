@@ -107,6 +107,7 @@ result<guard_way> choose_way(const guard_wish& wish, const probe& by_effect, con
   } else {
     for (const guard_way way : {guard_way::madvise, guard_way::mprotect}) {
       if (by_effect.guards(way)) return way;
+      if (COIR_MUTANT(guards_only_by_advice)) break;
     }
   }
   say(log,

@@ -98,6 +98,8 @@ bool done(const task& t) noexcept { return is_done(static_cast<const record&>(t)
 void cancel(task& t) noexcept {
   auto& r = static_cast<record&>(t);
   worker* const here = worker::current();
+  if (here == nullptr && static_cast<runtime_core&>(*r.shared).inherited())
+    return;  // the fiber is the parent's
   if (here != nullptr && &here->shared() == r.shared &&
       r.home.load(std::memory_order_acquire) == here->index()) {
     r.wake.fetch_or(wake_cancelled, std::memory_order_relaxed);

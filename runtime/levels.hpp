@@ -27,6 +27,7 @@ class levels {
 
   bool any() const noexcept { return (ready_ | unstarted_) != 0; }
   bool any_ready() const noexcept { return ready_ != 0; }
+  std::uint32_t ready() const noexcept { return ready_; }
 
   void push_ready(T& one, priority p, std::uint64_t pick) noexcept {
     arrive(pick);

@@ -17,7 +17,8 @@ class manner {
  public:
   constexpr manner() noexcept = default;
   constexpr manner(priority p, workload k, affinity w) noexcept
-      : bits_(static_cast<std::uint8_t>(turned(p) | turned(k) << 2 |
+      : bits_(static_cast<std::uint8_t>(turned(static_cast<unsigned>(p)) |
+                                        turned(static_cast<unsigned>(k)) << 2 |
                                         (farthest - static_cast<unsigned>(w)) << 4)) {}
 
   constexpr priority prio() const noexcept { return static_cast<priority>(turned_back(bits_)); }
@@ -50,10 +51,7 @@ class manner {
   // The defaults are 1 in their enumerations.
   static_assert(static_cast<unsigned>(priority::normal) == 1);
   static_assert(static_cast<unsigned>(workload::io) == 1);
-  template <class E>
-  static constexpr unsigned turned(E e) noexcept {
-    return (static_cast<unsigned>(e) + 3u) & 3u;
-  }
+  static constexpr unsigned turned(unsigned e) noexcept { return (e + 3u) & 3u; }
   static constexpr unsigned turned_back(unsigned bits) noexcept { return (bits + 1u) & 3u; }
 
   std::uint8_t bits_ = 0;

@@ -3,6 +3,8 @@
 // Always true:
 //   - In the child of a fork the list's mutex is made anew: a thread that held it in the parent
 //     does not exist here.
+//   - The child's one thread is a plain one, also where it was forked off by a fiber: its worker is
+//     the parent's, and so is the ring.
 //   - The list is in the order of the serials. Nothing is allocated but by register_core.
 //
 // Comes from: registry.hpp.   Goes to: runtime.
@@ -15,6 +17,7 @@
 #include <new>
 #include <vector>
 
+#include "arch/thread_word.hpp"
 #include "runtime/runtime.hpp"
 
 namespace coir::detail {
@@ -38,6 +41,7 @@ book& the_book() {
 void after_fork_in_child() {
   forks_seen.fetch_add(1, std::memory_order_relaxed);
   ::new (&the_book().mutex) std::mutex;
+  if (!COIR_MUTANT(forked_fiber_stays)) arch::set_thread_word(nullptr);
 }
 
 }  // namespace

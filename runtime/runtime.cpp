@@ -72,17 +72,35 @@ void runtime_core::work(unsigned index) noexcept {
     while (gate_.load(std::memory_order_acquire) == 0) futex_wait(gate_, 0, INT64_MAX);
     return error >= 0 && gate_.load(std::memory_order_acquire) == 1;
   };
-  if (!signals_here) {
-    (void)meet(-signals_here.error().value());
+  const int refused = signals_here ? take_place(index) : signals_here.error().value();
+  if (refused != 0) {
+    (void)meet(-refused);
     return;
   }
   (void)at(index).run(meet);
 }
 
+/// On the processor, and with the memory, that the options ask for. 0 or an errno.
+int runtime_core::take_place(unsigned index) noexcept {
+  if (!chosen.pin_workers || place_.empty() || COIR_MUTANT(workers_unpinned)) return 0;
+  const processor& mine = place_.of(index);
+  int why = pin_to(mine);
+  if (why == 0 && chosen.numa_placement && !COIR_MUTANT(memory_anywhere)) why = prefer_own_node();
+  if (why == 0) return 0;
+  char text[160];
+  std::snprintf(text, sizeof text,
+                "worker %u cannot be kept on processor %u: %s: set options::pin_workers to false",
+                index, mine.number, std::generic_category().message(why).c_str());
+  chosen.log({log_record::level::error, text});
+  return why;
+}
+
 result<> runtime_core::start() {
-  const std::lock_guard held(life_);
+  // First: in the child of a fork nobody lets go of a lock that another thread of the parent held.
   if (inherited()) return fail(errc::foreign_runtime);
-  if (stopping.load(std::memory_order_relaxed)) return fail(errc::shutting_down);
+  const std::lock_guard held(life_);
+  if (stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(started_after_stop))
+    return fail(errc::shutting_down);
   state expected = state::created;
   if (!state_.compare_exchange_strong(expected, state::started))
     return COIR_MUTANT(started_twice) ? result<>() : fail(errc::already_started);
@@ -118,6 +136,7 @@ result<> runtime_core::start() {
 }
 
 void runtime_core::request_stop() noexcept {
+  if (inherited()) return;
   stopping.store(true, std::memory_order_seq_cst);
   {
     const word_lock held(stop_lock_);
@@ -286,7 +305,8 @@ std::string runtime_core::describe_survivors() const noexcept try {
     text += (text.empty() ? "" : ", ") + std::to_string(r.slot) + " '" + r.name + "' (" + r.file +
             ":" + std::to_string(r.line) + ")";
   }
-  if (more != 0) text += " and " + std::to_string(more) + " more";
+  if (more != 0 && !COIR_MUTANT(survivors_uncounted))
+    text += " and " + std::to_string(more) + " more";
   return text;
 } catch (const std::bad_alloc&) {
   return {};
@@ -301,6 +321,7 @@ void runtime_core::log_survivors(std::string_view what) const noexcept try {
 
 stats runtime_core::snapshot() const {
   stats all;
+  if (inherited()) return all;
   for (const auto& w : workers_) all.workers.push_back(w->stats());
   if (!all.workers.empty())
     all.workers[0].spawned += foreign_spawned_.load(std::memory_order_relaxed);
@@ -312,6 +333,8 @@ stats runtime_core::snapshot() const {
 
 void runtime_core::send_wake_home(commons& self, record& fiber) noexcept {
   auto& core = static_cast<runtime_core&>(self);
+  if (core.inherited()) [[unlikely]]
+    return;  // its worker is the parent's, and so is the bell
   // acquire: pairs with the mailer's release; a deflected record's link goes to where it is now.
   const std::uint32_t home = fiber.home.load(std::memory_order_acquire);
   COIR_ASSERT(home != no_home);

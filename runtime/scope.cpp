@@ -24,6 +24,10 @@ struct scope_room : scope_state {
   std::error_code error;
   std::exception_ptr thrown;
   int unwinding = 0;  // exceptions under way when the scope began
+  unsigned forks = fork_generation();
+
+  /// In the child of a fork: nobody here ends the children, which are the parent's.
+  bool inherited() const noexcept { return forks != fork_generation(); }
 
   static scope_room& of(scope_state& s) noexcept { return static_cast<scope_room&>(s); }
 };
@@ -104,6 +108,7 @@ scope::scope() : state_(new scope_room) {
 
 scope::~scope() {
   auto& room = scope_room::of(*state_);
+  if (room.inherited()) return;
   if (std::uncaught_exceptions() > room.unwinding) cancel();
   waiter me;
   (void)wait_in(room.empty, me, never_ns, false, [&] { return room.live != 0; });
@@ -113,6 +118,7 @@ scope::~scope() {
 
 void scope::cancel() noexcept {
   auto& room = scope_room::of(*state_);
+  if (room.inherited()) return;
   const word_lock held(room.empty.lock);
   room.cancelled = true;
   for (record* child = room.children.front(); child != nullptr;
@@ -124,6 +130,7 @@ void scope::cancel() noexcept {
 
 result<> scope::join(deadline until) {
   auto& room = scope_room::of(*state_);
+  if (room.inherited()) return fail(errc::foreign_runtime);
   waiter me;
   const woken why = wait_in(room.empty, me, ns_of(until), true, [&] { return room.live != 0; });
   if (const std::error_code failed = error_of(why)) return fail(failed);

@@ -193,7 +193,8 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
                   bool wait) noexcept {
   while (!mail_to(core, r, target)) {
     if (COIR_MUTANT(worker_waits_for_mailbox)) continue;
-    if (!wait) return errc::mailbox_full;
+    if (COIR_MUTANT(place_not_waited_for) || (!wait && !COIR_MUTANT(try_waits_for_place)))
+      return errc::mailbox_full;
     core.starving.fetch_add(1, std::memory_order_seq_cst);
     // seq_cst: orders the announcement before the last try; partner: worker::take_mail().
     fence(std::memory_order_seq_cst);

@@ -299,6 +299,36 @@ void stacks::report(refusal why, int error) const noexcept {
   say(settings_, log_record::level::warning, text);
 }
 
+result<std::uint64_t> stacks::resident_bytes() const try {
+  // Regions stay for as long as the pool does, so the kernel is asked without the lock.
+  std::vector<region> used;
+  {
+    const std::lock_guard hold(mutex_);
+    used = regions_;
+    for (region& each : used)
+      for (const shelf& s : shelves_)  // of the last region of a class only a part has been cut
+        if (s.begin == each.base) each.bytes = static_cast<std::size_t>(s.next - s.begin);
+  }
+  const std::size_t page = real_page_bytes();
+  constexpr std::size_t pages_at_once = 16'384;
+  std::vector<unsigned char> told(pages_at_once);
+  std::uint64_t pages = 0;
+  for (const region& each : used) {
+    for (std::size_t at = 0; at < each.bytes;) {
+      const std::size_t bytes = std::min(each.bytes - at, pages_at_once * page);
+      if (mincore(each.base + at, bytes, told.data()) != 0)
+        return fail(std::errc::not_enough_memory);
+      pages += static_cast<std::uint64_t>(
+          std::count_if(told.begin(), told.begin() + static_cast<std::ptrdiff_t>(bytes / page),
+                        [](unsigned char c) { return (c & 1) != 0; }));
+      at += bytes;
+    }
+  }
+  return pages * page;
+} catch (const std::bad_alloc&) {
+  return fail(std::errc::not_enough_memory);
+}
+
 void stacks::scrub(const stack& s) const noexcept {
   const std::size_t page = real_page_bytes();
   const std::size_t room = static_cast<std::size_t>(s.slot + stack_slot_bytes(s.klass) - s.bottom);

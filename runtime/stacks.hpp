@@ -167,6 +167,8 @@ class stacks {
 
   guard_way way() const noexcept;
   stack_stats stats() const;
+  /// Of all slots, as the kernel sees it now. ENOMEM.
+  result<std::uint64_t> resident_bytes() const;
   result<unsigned> class_of(std::size_t bytes) const { return shapes_.class_of(bytes); }
   const stack_shape& shape(unsigned klass) const noexcept { return shapes_.of[klass]; }
 

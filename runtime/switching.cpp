@@ -347,7 +347,10 @@ COIR_UNINSTRUMENTED void worker::fiber_main(void* first) noexcept {
         fiber->fail_with({});
       }
     }
-    fiber = current()->finish(*fiber);
+    worker* const home = current();
+    if (home == nullptr) [[unlikely]]
+      returned_after_fork(*fiber);
+    fiber = home->finish(*fiber);
   }
 }
 

@@ -39,7 +39,7 @@ uring::uring(const io_uring& ring, int bell_fd) noexcept
 
 uring::~uring() {
   io_uring_queue_exit(&ring_);
-  ::close(bell_fd_);
+  if (!COIR_MUTANT(bell_left_open)) ::close(bell_fd_);
 }
 
 int uring::attach() noexcept {

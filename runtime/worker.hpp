@@ -42,6 +42,7 @@ namespace coir::detail {
 
 struct worker_counters {
   counter unswitched;  // picks that were no switch, less switches that were no pick: modulo 2^64
+  counter ready;       // at the end of the last turn
   counter boxes, parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken,
       bells_rung, sleeps, turns, spins_won, spins_lost;
 };
@@ -181,6 +182,8 @@ class worker {
   commons& shared() noexcept { return shared_; }
   unsigned index() const noexcept { return settings_.index; }
   worker_counters& counts() noexcept { return counts_; }
+  /// Who is ready to run here, told on this worker's own thread.
+  std::uint32_t ready_now() const noexcept { return ready_.size() + levels_.ready(); }
   /// Exact for the worker itself; for others about right, and never below zero.
   std::uint64_t switches() const noexcept {
     const std::uint64_t less = counts_.unswitched.get();
@@ -393,6 +396,9 @@ inline bool worker::holds_unstarted(const record& fiber) const noexcept {
 
 /// A fiber parks inside a no_park: stops the process and says so.
 [[noreturn]] void forbidden_park(const record& fiber) noexcept;
+
+/// The body forked, and in the child it came to its end: nobody is there who could go on.
+[[noreturn]] void returned_after_fork(const record& fiber) noexcept;
 
 /// The last user of a finished record gives its slot back. Any thread.
 void recycle(record& fiber) noexcept;

@@ -12,7 +12,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
+
+#include "coir/result.hpp"
 
 namespace coir {
 
@@ -22,6 +25,10 @@ enum class backend_kind { automatic, uring };
 
 /// What lies under the stacks: nothing, one guard under each group of 16, or one under every stack.
 enum class guard { none, grouped, every };
+
+/// How far workers are from each other. `mesh`: as the machine says, and work goes to the nearest
+/// that has less. `global`: all are equally far, and a fiber with an affinity stays where it is.
+enum class topology { mesh, global };
 
 /// One line for the person who runs the program. `text` is valid during the call only.
 struct log_record {
@@ -35,6 +42,11 @@ struct options {
   std::uint32_t fibers_max = 1u << 20;  ///< live fibers, 1 to 2^24
   std::size_t stack_bytes = 256 << 10;  ///< of a stack slot with its guard, 16 KiB to 8 MiB
   guard guards = guard::every;  ///< COIR_GUARD=madvise|mprotect|none forces the way it is made
+  topology topo = topology::mesh;
+  bool pin_workers = false;  ///< worker i runs on the i-th processor of the process and no other;
+                             ///< where the kernel refuses that, start() answers with its errno
+  bool numa_placement = false;  ///< rings, queues, records and stacks of a worker lie on its NUMA
+                                ///< node; needs pin_workers
   bool scrub_on_exit = false;   ///< a stack is cleared before another fiber gets it
   backend_kind backend = backend_kind::automatic;
   unsigned ring_entries = 1024;     ///< submission queue of each worker, 1 to 32768
@@ -53,6 +65,23 @@ struct options {
   std::chrono::milliseconds stall_after{0};
   /// Gets every line of the log; empty: one line to stderr. Called from any thread, must not park.
   std::function<void(const log_record&)> log = {};
+
+  /// Options from a file, the environment or a command line: "workers=4,stack=256K,capacity=1024".
+  /// A comma or a new line separates, # begins a comment that goes to the end of the line, blanks
+  /// around names and values do not count. A name is that of a field here; `stack` is stack_bytes,
+  /// `capacity` is fibers_max. A number may end in K, M or G (1,024 of them, and so on); a duration
+  /// has a unit, us, ms, s or min; a flag is on, off, true, false, 1 or 0; guards and backend are
+  /// written as their enumerators. What the text does not name is as in `base`, else the default;
+  /// a name that comes twice is refused. Ranges are those above.
+  /// Errors: invalid_argument. What was refused, where, and what to write instead is put into
+  /// `*why` unless null, else it is one line of base.log. Any thread, with or without a runtime.
+  [[nodiscard]] COIR_API static result<options> parse(std::string_view text,
+                                                      std::string* why = nullptr);
+  [[nodiscard]] COIR_API static result<options> parse(std::string_view text, const options& base,
+                                                      std::string* why = nullptr);
+  /// All but the log, by their names, for a log or a file; parse() reads it. Values out of range
+  /// are written as they are.
+  COIR_API std::string to_text() const;
 };
 
 }  // namespace coir

@@ -6,8 +6,9 @@
 //     thread.
 //   - shutdown frees nothing that is still in use: it names the survivors and keeps their stacks
 //     and rings.
-//   - A runtime inherited across fork answers with errc::foreign_runtime; the child may create its
-//     own.
+//   - A runtime inherited across fork answers with errc::foreign_runtime, and its snapshot is
+//     empty; the child may create its own. A fiber that forks is a plain thread in the child
+//     (errc::not_in_fiber), whose body must not return there: end the child by _exit or exec.
 //
 // Comes from: main().   Goes to: runtime/runtime.hpp, one worker per core.
 #pragma once
@@ -22,23 +23,53 @@
 
 namespace coir {
 
-/// What one worker did since it started; read while it runs, so sums of fields are approximate.
+/// What one worker did since it started, and what it has now. Read while it runs: each field is a
+/// recent value that its worker wrote, never a torn one, but fields read one after the other may
+/// not fit together. Once a worker rests, or has ended, they do. Counts never go back; what says
+/// "now" does.
 struct worker_stats {
-  std::uint64_t spawned = 0, finished = 0, switches = 0, parks = 0;
-  std::uint64_t live = 0, unstarted = 0;
-  std::uint64_t deflected_out = 0, deflected_in = 0, mailbox_refused = 0;
-  std::uint64_t wakes_sent = 0, wakes_taken = 0, bells_rung = 0, sleeps = 0, turns = 0;
-  std::uint64_t spins_won = 0, spins_lost = 0;
-  std::uint64_t sqes = 0, cqes = 0, enters = 0, stale_tokens = 0, cancels = 0, overflows = 0;
-  std::uint64_t operations_open = 0, timers = 0, stacks_warm = 0;
+  // -- fibers, now. live = unstarted + ready + parked, and one that runs
+  std::uint64_t live = 0;       ///< home is here, not ended
+  std::uint64_t unstarted = 0;  ///< of these, without a stack yet
+  std::uint64_t ready = 0;   ///< wait for their turn. Of another worker: when its last turn ended
+  std::uint64_t parked = 0;  ///< the rest. Of another worker the one that runs is among them
+  // -- fibers, counted. Sums over all workers: a fiber may be spawned here and end there
+  std::uint64_t spawned = 0;   ///< by this worker; those of plain threads are added to worker 0
+  std::uint64_t finished = 0;  ///< here
+  std::uint64_t switches = 0;  ///< onto another stack, of a fiber or of the loop
+  std::uint64_t parks = 0;     ///< waits that began: operations, sleeps, joins, locks; no yields
+  // -- between workers
+  std::uint64_t deflected_out = 0;    ///< spawned here without a wish, mailed to a neighbour
+  std::uint64_t deflected_in = 0;     ///< taken out of the mailbox, also what was spawned for here
+  std::uint64_t mailbox_refused = 0;  ///< mails of this worker that found the target's box full
+  std::uint64_t mailbox_depth = 0;    ///< now: unstarted fibers in this worker's mailbox
+  std::uint64_t wakes_sent = 0;       ///< to other workers: the end of a wait, a cancel, a detach
+  std::uint64_t wakes_taken = 0;      ///< from anybody, with errands of the runtime's own
+  std::uint64_t bells_rung = 0;       ///< by this worker for one that slept: one system call each
+  // -- the loop
+  std::uint64_t turns = 0;       ///< looks at everything that may have come
+  std::uint64_t sleeps = 0;      ///< in the kernel
+  std::uint64_t spins_won = 0;   ///< looks for work before a sleep that found some
+  std::uint64_t spins_lost = 0;  ///< and that found none
+  // -- the ring
+  std::uint64_t sqes = 0, cqes = 0;   ///< entries handed over, completions taken; the bell's too
+  std::uint64_t enters = 0;           ///< system calls for the two
+  std::uint64_t stale_tokens = 0;     ///< completions that nobody waited for, disposed of
+  std::uint64_t cancels = 0;          ///< operations whose end was asked for
+  std::uint64_t overflows = 0;        ///< enters that found more completions than the queue holds
+  std::uint64_t operations_open = 0;  ///< now: with the kernel, or in line for an entry
+  std::uint64_t timers = 0;           ///< now: deadlines that somebody waits for
+  // -- stacks, now
+  std::uint64_t stacks_bound = 0;  ///< under fibers that have started and not ended
+  std::uint64_t stacks_warm = 0;   ///< kept for the next ones
 };
 
 struct stats {
-  std::vector<worker_stats> workers;
+  std::vector<worker_stats> workers;  ///< by index; empty for a runtime inherited by fork
   std::uint64_t boxes = 0;  ///< allocations for closures and answers that do not fit into a record
   std::uint64_t records_touched =
       0;  ///< the most records that were ever in use, rounded up to a magazine
-  std::uint64_t stacks_made = 0;
+  std::uint64_t stacks_made = 0;  ///< slots that were ever cut, in use or free
   worker_stats total() const noexcept;
 };
 
@@ -95,8 +126,13 @@ class COIR_API runtime {
   /// Errors: invalid_argument when there is no such worker, errc::foreign_runtime.
   [[nodiscard]] result<> set_deflection_threshold(unsigned worker, unsigned tasks) noexcept;
 
-  /// What each worker counted so far. Any thread.
+  /// What each worker counted so far. Any thread; takes a lock and allocates, and disturbs no
+  /// worker.
   stats snapshot() const;
+  /// Bytes of stacks, bound, warm and free, that lie in memory now. Not in snapshot(), because the
+  /// kernel is asked (mincore) about every page of every stack that was made. Any thread. 0 for a
+  /// runtime inherited by fork. Errors: not_enough_memory.
+  [[nodiscard]] result<std::uint64_t> stacks_resident_bytes() const;
   unsigned workers() const noexcept;
 
   ~runtime();  ///< shutdown(in 5 s); survivors keep their memory

@@ -185,10 +185,14 @@ TEST_CASE("B9: a spawn that waits for a place in a mailbox costs no turns, and i
       {.worker = 1});
   while (!busy) std::this_thread::yield();
   auto first = rt.spawn([] { return 1; }, {.worker = 1});
-  CHECK(rt.try_spawn([] {}, {.worker = 1}).error() == coir::errc::mailbox_full);
+  const auto late = [] { return coir::spawn_options{.worker = 1, .until = coir::in(3ms)}; };
+  CHECK(rt.try_spawn([] {}, late()).error() == coir::errc::mailbox_full);
+  CHECK(rt.spawn([] {}, late()).join().error() == std::errc::timed_out);
+  std::thread thread([&] { CHECK(rt.spawn([] { return 4; }, {.worker = 1}).join().value() == 4); });
   auto sender = rt.spawn(
       [&] {
-        CHECK(coir::try_spawn([] {}, {.worker = 1}).error() == coir::errc::mailbox_full);
+        CHECK(coir::try_spawn([] {}, late()).error() == coir::errc::mailbox_full);
+        CHECK(coir::spawn([] {}, late()).join().error() == std::errc::timed_out);
         waiting = true;
         return coir::spawn([] { return 2; }, {.worker = 1}).join();
       },
@@ -201,5 +205,6 @@ TEST_CASE("B9: a spawn that waits for a place in a mailbox costs no turns, and i
   CHECK(hog.join().has_value());
   CHECK(first.join().value() == 1);
   CHECK(sender.join().value() == 2);
+  thread.join();
   CHECK(rt.shutdown().has_value());
 }

@@ -1,13 +1,16 @@
-// process_facts.hpp: what a process holds: descriptors and threads, for "as many as before".
+// process_facts.hpp: what a process holds: descriptors, threads and mappings, for "as many as
+// before".
 //
 // Always true:
 //   - A count is exact for the caller's own doings; threads that have been joined may linger in
 //     /proc for a moment, so threads are waited for.
 //
-// Comes from: tests of the catalogue.   Goes to: /proc/self.
+// Comes from: tests of the catalogue and of the life of a runtime.   Goes to: /proc/self.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <thread>
 
@@ -22,6 +25,13 @@ inline std::size_t entries_of(const char* folder) {
 inline std::size_t open_fds() { return entries_of("/proc/self/fd"); }
 
 inline std::size_t live_threads() { return entries_of("/proc/self/task"); }
+
+/// Mappings: the lines of /proc/self/maps.
+inline std::size_t mappings() {
+  std::ifstream maps("/proc/self/maps");
+  return static_cast<std::size_t>(
+      std::count(std::istreambuf_iterator<char>(maps), std::istreambuf_iterator<char>(), '\n'));
+}
 
 /// Rings and joined threads end a moment after they were given up. True when `count` says `wanted`
 /// within many looks.

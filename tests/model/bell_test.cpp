@@ -15,13 +15,17 @@ namespace {
 
 enum class way : std::uint8_t { mail, wake, quit };
 
+/// What a sender does about its bell: `rings_first` and `never_rings` are broken twins.
+enum class order : std::uint8_t { rings_last, rings_first, never_rings };
+
 /// Thread 0 is a worker until all that the others send has come; each of them sends once.
 struct asleep_world : world {
-  asleep_world(std::vector<way> sent_by, bool looks, bool rings_it)
+  asleep_world(std::vector<way> sent_by, bool looks, order rings_it)
       : ways(std::move(sent_by)), looks_again(looks), rings_bell(rings_it) {}
 
   void run(unsigned thread) override {
     if (thread == 0) return serve();
+    if (rings_bell == order::rings_first) look_and_ring();
     switch (ways[thread - 1]) {
       case way::mail:
         require(mail.send(letters[thread]), "there is room");
@@ -33,10 +37,12 @@ struct asleep_world : world {
         quit.store(true, std::memory_order_release);
         break;
     }
-    if (rings_bell && sleep.must_ring()) {
-      ++rings;
-      ring.open();
-    }
+    if (rings_bell == order::rings_last) look_and_ring();
+  }
+  void look_and_ring() {
+    if (!sleep.must_ring()) return;
+    ++rings;
+    ring.open();
   }
   void serve() {
     while (!all_here()) {
@@ -65,7 +71,8 @@ struct asleep_world : world {
   void judge() override { require(rings <= announcements, "one ring for one announcement"); }
 
   std::vector<way> ways;
-  bool looks_again, rings_bell;
+  bool looks_again;
+  order rings_bell;
   std::array<record, 4> letters;
   mailbox mail{4};
   wake_inbox wakes;
@@ -77,7 +84,7 @@ struct asleep_world : world {
   unsigned rings = 0, announcements = 0;
 };
 
-maker of(std::vector<way> ways, bool looks = true, bool rings = true) {
+maker of(std::vector<way> ways, bool looks = true, order rings = order::rings_last) {
   return make_of<asleep_world>(ways, looks, rings);
 }
 
@@ -98,8 +105,11 @@ TEST_CASE("bell: its broken twins sleep on work for ever") {
     must_fail("no fence after the announcement", 2, of({way::wake}), "nobody can go on");
   }
   must_fail("no second look", 2, of({way::mail}, false), "nobody can go on");
-  must_fail("a sender that never rings", 2, of({way::wake}, true, false), "nobody can go on");
   for (const auto& what : {way::mail, way::wake, way::quit}) {
+    must_fail("a sender that never rings", 2, of({what}, true, order::never_rings),
+              "nobody can go on");
+    must_fail("a sender that looks before it publishes", 2, of({what}, true, order::rings_first),
+              "nobody can go on");
     must_need("bell.hpp must_ring: fence seq_cst", std::memory_order_acq_rel, 2, of({what}));
     must_need("bell.hpp announce: fence seq_cst", std::memory_order_acq_rel, 2, of({what}));
   }

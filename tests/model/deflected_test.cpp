@@ -1,245 +1,38 @@
-// deflected_test.cpp: a fiber that goes to another worker against who cancels it and who joins it,
-// under the checker: unstarted in a mailbox, or started by move_to.
+// deflected_test.cpp: a fiber that waits in the mailbox of another worker for its first run,
+// against who cancels it and who joins it, under the checker.
 //
-// Always true:
-//   - The fiber waits until it is cancelled, so a cancel that got lost on the way is a fiber that
-//     never ends, and so is a joiner that nobody wakes.
-//   - What its worker finds in the record is plain data, so who believes to be its worker and is
-//     not is a race.
-//
-// Comes from: runtime/waits.hpp, runtime/ending.hpp.   Goes to: ctest.
-#include "runtime/ending.hpp"
-#include "tests/model/protocol.hpp"
-#include "tests/model/small_worker.hpp"
+// Comes from: tests/model/sent_on.hpp.   Goes to: ctest.
+#include "tests/model/sent_on.hpp"
 
 using namespace coir::check;
-using namespace coir::detail;
-
-namespace {
-
-struct journey {
-  bool moves = false;    ///< it has started, and whoever joins knows it from the beginning
-  bool itself = false;   ///< who sent it joins it, a fiber of the worker that it comes from
-  bool again = false;    ///< unstarted, and it waits at home before it is mailed on
-  bool forgets = false;  ///< the broken twin of these two: its end does not look for far joiners
-};
-
-constexpr unsigned stripe_number = 3;
-
-/// Thread 0 is the worker that the fiber comes from, 1 the one that it goes to, 2 cancels, and 3,
-/// if there is one, is a plain thread that joins.
-struct sent_on_world : world {
-  explicit sent_on_world(journey j) : wanted(j) {
-    for (watched_record* r : {&fiber, &caller}) {
-      r->generation.store(1, std::memory_order_relaxed);
-      r->home.store(0, std::memory_order_relaxed);
-      r->wake.store(wake_epoch, std::memory_order_relaxed);
-    }
-    first.in = second.in = this;
-    first.forward = [this](watched_record& r) { send_home(r); };
-  }
-
-  struct owner_worker : small_worker {
-    explicit owner_worker(std::uint32_t number) : small_worker(number) {
-      told.run = [](errand&, void* self) noexcept { static_cast<owner_worker*>(self)->look(); };
-    }
-    void look() {
-      news.look([this](unsigned stripe) {
-        require(stripe == stripe_number, "the stripe that was told of");
-        meet_joiners(in->stripe, index, [this](waiter& w) { in->wake(w); });
-      });
-    }
-    joiner_news news;
-    errand told;
-    sent_on_world* in = nullptr;
-  };
-
-  void run(unsigned thread) override {
-    if (thread == 0) return send_on();
-    if (thread == 1) return serve();
-    if (thread == 3) return join();
-    if (latch_cancel(fiber)) send_home(fiber);
-  }
-
-  /// As send_wake_home() in runtime.cpp.
-  void send_home(watched_record& r) {
-    owner_worker& owner = at(r.home.load(std::memory_order_acquire));
-    judging ? owner.wakes.push(r) : owner.send_wake(r);
-  }
-  owner_worker& at(std::uint32_t home) {
-    require(home <= 1, "a live record has a home");
-    return home == 0 ? first : second;
-  }
-  /// As wake_waiter(), by who does not own the fiber that waits.
-  void wake(waiter& w) {
-    if (w.fiber == nullptr) return (void)wake_thread(w);
-    if (claim_from_afar(*w.fiber, w.epoch) == claim::won_and_push) first.send_wake(caller);
-  }
-
-  // -- where it comes from
-  void send_on() {
-    fiber.body = 1;
-    if (wanted.moves) {  // carry_to() and send_off() in moving.cpp
-      fiber.parked_at = &passage;
-      fiber.at = stage::parked;
-      fiber.far_joiners = !wanted.forgets;
-      const std::uint64_t epoch = current_epoch(fiber);
-      fiber.home.store(1, std::memory_order_release);
-      const claim passed = claim_from_afar(fiber, epoch);
-      require(passed != claim::lost, "nobody else ends the passage");
-      if (passed == claim::won_and_push) send_home(fiber);
-    } else {  // mail_to() in spawn.cpp, post() in placing.cpp; mailbox_test.cpp has the real one
-      fiber.at = stage::unstarted;
-      if (wanted.again) fiber.far_joiners = !wanted.forgets;
-      fiber.home.store(1, std::memory_order_release);
-      letter.store(&fiber, std::memory_order_release);
-      second.ring.open();
-      handle.open();  // spawn() returns
-    }
-    if (wanted.itself) return join();
-    while (!ended) first.sleep();
-  }
-
-  // -- where it goes to
-  void serve() {
-    while (!ended || !joined) {
-      second.sleep();
-      if (!ended && has_arrived()) run_fiber();
-    }
-  }
-  bool has_arrived() {
-    if (wanted.moves) return fiber.at == stage::runnable;
-    return letter.load(std::memory_order_acquire) != nullptr;
-  }
-  struct site : park_site {
-    sent_on_world* in = nullptr;
-  };
-  static void end_early(park_site& self, record& fiber, woken) noexcept {
-    require(coir::check::self() == 1, "only its own worker ends a fiber's park");
-    static_cast<site&>(self).in->second.make_ready(fiber);
-  }
-  void run_fiber() {
-    fiber.at = stage::runnable;
-    site waits;
-    waits.in = this;
-    waits.stop = &end_early;
-    second.park(fiber, waits);
-    while (fiber.at != stage::runnable) second.sleep();
-    fiber.body = 5;
-    fiber.at = stage::finished;
-    ended = true;
-    if (publish_end(fiber, second.news))
-      wake_joiners(stripe, fiber, 1, [this](waiter& w) { wake(w); });
-    first.ring.open();
-  }
-
-  // -- by the handle: join(), and wait_in() for a fiber and for a plain thread
-  void join() {
-    if (!wanted.moves && !wanted.again && !wanted.itself) handle.pass();
-    do join_from_afar();
-    while (!is_done(fiber));
-    require(fiber.body == 5, "the answer is there");
-    fiber.handle = 2;
-    small_worker::reuse(fiber);
-    joined = true;
-    second.ring.open();
-  }
-  void join_from_afar() {
-    joiner me;
-    park_site site;
-    me.target = &fiber;
-    me.generation = 1;
-    if (wanted.itself) {
-      me.fiber = &caller;
-      me.epoch = current_epoch(caller);
-    }
-    {
-      const word_lock held(stripe.queue.lock);
-      if (has_ended(fiber, 1)) return;
-      enqueue(stripe.queue, me);
-    }
-    const bool standing = stands(fiber, 1, [this](std::uint32_t home) {
-      owner_worker& owner = at(home);
-      if (owner.news.tell(stripe_number)) owner.send_errand(owner.told);
-    });
-    if (!standing && leave(stripe.queue, me)) return;
-    if (wanted.itself) {
-      caller.at = stage::parked;
-      caller.parked_at = &site;
-      while (caller.at != stage::runnable) first.sleep();
-      caller.at = stage::runnable;
-    } else {
-      (void)sleep_as_thread(me, INT64_MAX);
-    }
-    (void)leave(stripe.queue, me);
-  }
-
-  void judge() override {
-    judging = true;  // what came after the end
-    first.take_wakes();
-    second.take_wakes();
-    require(first.wakes.empty() && second.wakes.empty(), "a link is forwarded to where it belongs");
-    require(first.passed <= 1 && second.passed == 0, "a link is forwarded once");
-    require(!fiber.link_under_way && !caller.link_under_way, "no link is lost");
-    require(fiber.recycled == 1, "the record is recycled");
-    require(stripe.queue.head == nullptr, "nobody is left in the stripe");
-  }
-
-  journey wanted;
-  watched_record fiber;
-  watched_record caller;  // who joins, if it is a fiber
-  park_site passage;
-  join_stripe stripe;
-  atomic<record*> letter{nullptr};
-  owner_worker first{0}, second{1};
-  gate handle;
-  bool ended = false, joined = false, judging = false;
-};
-
-maker of(journey j) { return make_of<sent_on_world>(j); }
-
-// What a search of a few seconds exhausts: three preemptions where there are three threads and each
-// load finds the newest store; two where there are four; one less where each thread also finds an
-// old store of a word once.
-constexpr bounds three_newest{.preemptions = 3, .stale = 0};
-constexpr bounds two_newest{.preemptions = 2, .stale = 0};
-constexpr bounds two_old{.preemptions = 2, .stale = 1};
-constexpr bounds one_old{.preemptions = 1, .stale = 1};
-
-}  // namespace
 
 TEST_CASE("deflected: a cancel and a join find a fiber that is in a mailbox meanwhile") {
-  must_hold("who deflects joins x cancel", 3, of({.itself = true}), three_newest);
-  must_hold("who deflects joins x cancel, old stores", 3, of({.itself = true}), two_old);
-  must_hold("join x deflect x cancel", 4, of({}), two_newest);
-}
-
-TEST_CASE("deflected: a cancel and a join find a fiber that moves meanwhile") {
-  must_hold("join x move x cancel", 4, of({.moves = true}), two_newest);
-  must_hold("join x move x cancel, old stores", 4, of({.moves = true}), one_old);
+  must_hold("deflect x cancel", 3, sent_on({.who = cast::canceller}));
+  must_hold("join x deflect", 3, sent_on({.who = cast::joiner}));
+  must_hold("who deflects joins x cancel", 3, sent_on({.itself = true, .who = cast::unheld}));
+  must_hold("who deflects joins and recycles x cancel", 3, sent_on({.itself = true}), two_old);
+  must_hold("join x deflect x cancel", 4, sent_on({}), two_newest);
 }
 
 TEST_CASE("deflected: a cancel and a join find a fiber that waits at home and is mailed on") {
-  must_hold("join x mail on x cancel", 4, of({.again = true}), two_newest);
-  must_hold("join x mail on x cancel, old stores", 4, of({.again = true}), one_old);
+  must_hold("mail on x cancel", 3, sent_on({.again = true, .who = cast::canceller}));
+  must_hold("join x mail on", 3, sent_on({.again = true, .who = cast::joiner}));
+  must_hold("join x mail on x cancel", 4, sent_on({.again = true}), two_newest);
 }
 
 TEST_CASE("deflected: its broken twins are noticed") {
-  const char* const stuck = "nobody can go on";
-  must_fail("a move that forgets far joiners", 4, of({.moves = true, .forgets = true}), stuck,
-            one_old);
-  must_fail("a mail on that forgets them", 4, of({.again = true, .forgets = true}), stuck, one_old);
   {
     const mutant broken("link_kept");
-    must_fail("a cancel's link that is not forwarded", 4, of({}),
-              "only its own worker ends a fiber's park", one_old);
-    must_fail("a moving fiber's link that is not forwarded", 4, of({.moves = true}),
-              "a write races", one_old);
+    const char* const not_its_own = "only its own worker ends a fiber's park";
+    must_fail("a cancel's link that is not forwarded", 4, sent_on({}), not_its_own, one_old);
+    must_fail("the same, and nobody joins", 3, sent_on({.who = cast::canceller}), not_its_own);
+    must_fail("the same, and its sender joins", 3, sent_on({.itself = true, .who = cast::unheld}),
+              not_its_own);
   }
-  {
-    const mutant broken("joiner_untold");
-    must_fail("a joiner that tells nobody", 4, of({}), stuck, one_old);
-  }
-  must_need("waits.hpp latch_cancel: change acq_rel", std::memory_order_relaxed, 4,
-            of({.moves = true}), one_old);
+  const char* const stuck = "nobody can go on";
+  must_fail("a mail on that forgets far joiners", 3,
+            sent_on({.again = true, .forgets = true, .who = cast::joiner}), stuck);
+  const mutant broken("joiner_untold");
+  must_fail("a joiner that tells nobody", 4, sent_on({}), stuck, one_old);
+  must_fail("the same, and nobody cancels", 3, sent_on({.who = cast::joiner}), stuck);
 }

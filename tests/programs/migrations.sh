@@ -50,7 +50,7 @@ has "${archiver:-llvm-ar}" llvm
 
 mkdir -p "${BUILD_DIR:?}"
 programs=${SOURCE_DIR:?}/tests/programs
-g++ -std=c++20 -O1 "$programs/tls_across.cpp" -o "$BUILD_DIR/tls_across" || exit 1
+g++ -std=c++20 -O1 -I"$SOURCE_DIR" "$programs/tls_across.cpp" -o "$BUILD_DIR/tls_across" || exit 1
 passed=0 failed=0
 one() { if try "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
 one g++ gcc gcc_O2 "-O2"

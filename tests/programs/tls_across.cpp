@@ -11,127 +11,29 @@
 //     (it may lead to the body of a fiber), or a call of any function that comes to one of these.
 //   - Code that no instruction names (a table of jumps or an exception leads there) is read as if
 //     nothing had been asked before it. To merge all that might lead there names dead registers.
+//   - Nothing goes on behind a call that never comes back, whatever a compiler put there.
 //   - Whoever runs on a stack that no other thread goes on with, a signal handler or the loop of a
 //     worker, switches without harm: one list has them by name.
 //
-// Comes from: tls_across.sh.   Goes to: nothing.
-#include <array>
-#include <cctype>
-#include <cstdint>
+// Comes from: tls_across.sh, migrations.sh.   Goes to: disassembly.hpp.
 #include <iostream>
 #include <map>
 #include <set>
 #include <sstream>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "tests/programs/disassembly.hpp"
 
 namespace {
 
-using address = std::uint64_t;
+using namespace disassembly;
+
 // Of this thread; kept over a switch; the address of a function that answers such an address.
 enum : unsigned { fresh = 1, stale = 2, giver = 4 };
 
-struct instruction {
-  std::string name;
-  std::vector<std::string> operands;
-  std::string target;  // <symbol> of a jump or call, or of what it reads, without its @version
-  address to = 0;      // where a jump goes
-  std::string text;
-};
-
 using state = std::map<std::string, unsigned>;  // register or stack slot -> fresh | stale
 
-std::map<address, instruction> code;
-std::map<address, std::string> functions;
-bool arm = false;
-
-bool starts(std::string_view text, std::string_view with) {
-  return text.substr(0, with.size()) == with;
-}
-bool has(std::string_view text, std::string_view what) { return text.find(what) != text.npos; }
-
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts(1);
-  int depth = 0;
-  for (const char c : text) {
-    depth += (c == '(' || c == '[' || c == '{') - (c == ')' || c == ']' || c == '}');
-    if (c == ',' && depth == 0) {
-      parts.emplace_back();
-    } else if (c != ' ' || !parts.back().empty()) {
-      parts.back() += c;
-    }
-  }
-  if (parts.back().empty()) parts.pop_back();
-  return parts;
-}
-
-void read_line(const std::string& line) {
-  if (has(line, "aarch64")) arm = true;
-  if (line.empty() || !std::isxdigit(static_cast<unsigned char>(
-                          line[line[0] == ' ' ? line.find_first_not_of(' ') : 0])))
-    return;
-  const std::size_t colon = line.find(':');
-  if (colon == line.npos) return;
-  const address at = std::strtoull(line.c_str(), nullptr, 16);
-  if (line.find(" <") < colon) {  // 0000000000001234 <name>:
-    const std::size_t from = line.find('<');
-    functions[at] = line.substr(from + 1, line.rfind('>') - from - 1);
-    return;
-  }
-  std::string rest = line.substr(colon + 1);
-  instruction i;
-  if (const std::size_t note = rest.find('#'); note != rest.npos && !arm) {
-    // A place that the loader fills with the address of another library's function.
-    const std::size_t symbol = rest.find('<', note), version = rest.find('@', note);
-    if (symbol < version && version != rest.npos)
-      i.target = rest.substr(symbol + 1, version - symbol - 1);
-    rest.resize(note);
-  }
-  std::istringstream words(rest);
-  i.text = rest;
-  words >> i.name;
-  while (i.name == "bnd" || i.name == "notrack" || i.name == "rep" || i.name == "lock" ||
-         i.name == "data16" || starts(i.name, "rex"))
-    words >> i.name;
-  std::string operands;
-  std::getline(words, operands);
-  if (const std::size_t symbol = operands.find('<'); symbol != operands.npos) {
-    i.target = operands.substr(symbol + 1, operands.find_first_of("@>", symbol) - symbol - 1);
-    operands.resize(symbol);
-    std::istringstream last(
-        operands.substr(operands.find_last_of(", \t", operands.find_last_not_of(" \t")) + 1));
-    last >> std::hex >> i.to;
-  }
-  if (const std::size_t note = operands.find("//"); note != operands.npos) operands.resize(note);
-  while (!operands.empty() && std::isspace(static_cast<unsigned char>(operands.back())))
-    operands.pop_back();
-  operands.erase(0, operands.find_first_not_of(" \t"));
-  i.operands = split(operands);
-  if (!i.name.empty()) code[at] = std::move(i);
-}
-
-// -- registers and places
-std::string canonical(std::string r) {
-  if (arm) {
-    if (r.size() > 1 && r[0] == 'w' && std::isdigit(static_cast<unsigned char>(r[1]))) r[0] = 'x';
-    return r;
-  }
-  if (r.empty() || r[0] != '%') return r;
-  static const std::map<std::string, std::string> narrow = {
-      {"%eax", "%rax"}, {"%ebx", "%rbx"}, {"%ecx", "%rcx"}, {"%edx", "%rdx"},
-      {"%esi", "%rsi"}, {"%edi", "%rdi"}, {"%ebp", "%rbp"}, {"%esp", "%rsp"}};
-  const auto wide = narrow.find(r);
-  if (wide != narrow.end()) return wide->second;
-  if (starts(r, "%r") && (r.back() == 'd' || r.back() == 'w' || r.back() == 'b') &&
-      std::isdigit(static_cast<unsigned char>(r[2])))
-    r.pop_back();
-  return r;
-}
-bool is_memory(const std::string& o) { return has(o, "(") || has(o, "[") || has(o, ":"); }
-bool on_stack(const std::string& o) {
-  return arm ? starts(o, "[sp") || starts(o, "[x29") : has(o, "(%rsp)") || has(o, "(%rbp)");
-}
 bool survives_call(const std::string& place) {
   static const std::set<std::string> kept = {"%rbx", "%rbp", "%r12", "%r13", "%r14", "%r15",
                                              "x19",  "x20",  "x21",  "x22",  "x23",  "x24",
@@ -154,30 +56,6 @@ void set(state& s, const std::string& place, unsigned to) {
   }
 }
 
-// -- what kind of instruction
-bool is_call(const instruction& i) {
-  return i.name == "call" || i.name == "callq" || i.name == "bl" || i.name == "blr";
-}
-bool is_jump(const instruction& i) {
-  return i.name == "jmp" || i.name == "jmpq" || i.name == "b" || i.name == "br";
-}
-bool is_branch(const instruction& i) {
-  return arm ? starts(i.name, "b.") || starts(i.name, "cb") || starts(i.name, "tb")
-             : i.name[0] == 'j' && !is_jump(i);
-}
-bool ends(const instruction& i) {
-  return starts(i.name, "ret") || i.name == "ud2" || i.name == "int3" || i.name == "hlt" ||
-         i.name == "brk" || i.name == "udf";
-}
-/// Through a pointer. A place that the loader fills is none: it names who is called.
-bool is_indirect(const instruction& i) {
-  return (is_call(i) || is_jump(i)) && i.to == 0 && i.target.empty();
-}
-/// Between functions and before loops.
-bool pads(const instruction& i) {
-  return has(i.name, "nop") || i.name == "int3" || i.name == "udf" ||
-         (i.name == "xchg" && i.operands.size() == 2 && i.operands[0] == i.operands[1]);
-}
 bool gives_address(const std::string& target) {
   for (const char* const each :
        {"__tls_get_addr", "__errno_location", "__cxa_get_globals", "pthread_self"})
@@ -213,14 +91,6 @@ void find_inlined() {
       continue;
     if (++next != code.end()) inlined[changes] = next->first;
   }
-}
-
-std::string function_of(address at) {
-  auto f = functions.upper_bound(at);
-  if (f == functions.begin()) return {};
-  std::string name = std::prev(f)->second;
-  if (const std::size_t cold = name.find(".cold"); cold != name.npos) name.resize(cold);
-  return name;
 }
 
 /// Whoever is let off: it begins and ends on one thread, whatever it calls. A signal handler, the
@@ -288,104 +158,84 @@ void cross(state& s, bool (*survives)(const std::string&)) {
   s = after;
 }
 
-/// Registers named inside an operand.
-std::vector<std::string> registers_in(const std::string& operand) {
-  std::vector<std::string> all;
-  std::string word;
-  for (const char c : operand + " ") {
-    if (std::isalnum(static_cast<unsigned char>(c)) || c == '%') {
-      word += c;
-    } else {
-      if (!word.empty()) all.push_back(canonical(word));
-      word.clear();
-    }
+/// As a source, or as the base of a place in memory.
+void report_stale(address at, const state& s, const std::string& operand) {
+  for (const auto& r : registers_in(operand))
+    if ((look(s, r) & stale) != 0) report(at, r);
+}
+
+void step_call(address at, const instruction& i, state& s) {
+  for (const auto& o : i.operands) report_stale(at, s, o);
+  if (asks_descriptor(at, i)) return set(s, "x0", 0);
+  // Weak functions of other libraries are called through a register.
+  const bool by_register = i.operands.size() == 1 && starts(i.operands[0], "*%");
+  const bool gives =
+      gives_address(i.target) || (by_register && (look(s, i.operands[0].substr(1)) & giver) != 0);
+  if (!gives && calls_a_switch(at, i)) return cross(s, survives_call);
+  std::erase_if(s, [](const auto& each) { return !survives_call(each.first); });
+  if (gives) s[arm ? "x0" : "%rax"] = fresh;
+}
+
+/// The operands that are read and those that are written.
+struct roles {
+  std::vector<std::string> read, written;
+};
+
+roles roles_of(const instruction& i) {
+  const bool compares = starts(i.name, "cmp") || starts(i.name, "test") || starts(i.name, "tst") ||
+                        starts(i.name, "ccmp");
+  const std::size_t values = i.name == "ldp" || i.name == "stp" ? 2 : 1;
+  roles all;
+  for (std::size_t n = 0; n < i.operands.size(); ++n) {
+    const bool target =
+        arm ? (starts(i.name, "st") ? is_memory(i.operands[n]) : n < values && !compares)
+            : n + 1 == i.operands.size() && !compares && !starts(i.name, "push");
+    (target ? all.written : all.read).push_back(i.operands[n]);
   }
   return all;
 }
 
+/// What is written is such an address when it is made of one; what is loaded through an address is
+/// a value, and values may be kept.
+unsigned answer_of(const instruction& i, unsigned sources, bool from_memory) {
+  if (arm ? i.name == "mrs" && has(i.text, "tpidr_el0")
+          : has(i.text, "%fs:0x0,") || has(i.text, "%fs:0,"))
+    return fresh;
+  if (gives_address(i.target)) return giver;
+  for (const char* const each : {"mov", "lea", "add", "sub", "cmov", "csel", "ld", "st"})
+    if (starts(i.name, each)) return from_memory ? 0 : sources & (fresh | giver);
+  return 0;
+}
+
 void step(address at, const instruction& i, state& s) {
-  if (is_call(i)) {
-    for (const auto& o : i.operands)
-      for (const auto& r : registers_in(o))
-        if ((look(s, r) & stale) != 0) report(at, r);
-    if (asks_descriptor(at, i)) return set(s, "x0", 0);
-    // Weak functions of other libraries are called through a register.
-    const bool by_register = i.operands.size() == 1 && starts(i.operands[0], "*%");
-    const bool gives =
-        gives_address(i.target) || (by_register && (look(s, i.operands[0].substr(1)) & giver) != 0);
-    if (!gives && calls_a_switch(at, i)) return cross(s, survives_call);
-    state after;
-    for (const auto& [place, what] : s)
-      if (survives_call(place)) after[place] = what;
-    s = after;
-    if (gives) s[arm ? "x0" : "%rax"] = fresh;
-    return;
-  }
+  if (is_call(i)) return step_call(at, i, s);
   if (i.operands.empty() || is_branch(i) || is_jump(i)) return;
   if ((i.name == "xor" || i.name == "sub") && i.operands[0] == i.operands.back())
     return set(s, canonical(i.operands[0]), 0);  // nothing is used: it becomes 0
-  const bool compares = starts(i.name, "cmp") || starts(i.name, "test") || starts(i.name, "tst") ||
-                        starts(i.name, "ccmp");
-  const bool stores = arm && (starts(i.name, "st"));
-  const bool pair = arm && (i.name == "ldp" || i.name == "stp");
-  const bool loads = arm && starts(i.name, "ld");
-  // The operands that are read and the one that is written.
-  std::vector<std::string> written, read;
-  if (arm) {
-    const std::size_t values = pair ? 2 : 1;
-    for (std::size_t n = 0; n < i.operands.size(); ++n) {
-      const bool first = n < values;
-      const bool memory = is_memory(i.operands[n]);
-      if (stores ? memory : (first && !compares)) {
-        written.push_back(i.operands[n]);
-      } else {
-        read.push_back(i.operands[n]);
-      }
-    }
-  } else {
-    for (std::size_t n = 0; n + 1 < i.operands.size(); ++n) read.push_back(i.operands[n]);
-    (compares || starts(i.name, "push") ? read : written).push_back(i.operands.back());
-  }
-  // Using: as a source, or as the base of a place in memory.
+  const auto [read, written] = roles_of(i);
   unsigned sources = 0;
   bool from_memory = false;
   for (const auto& o : read) {
+    report_stale(at, s, o);  // the frame pointer, too: it may be none here
     if (on_stack(o)) {
-      // The frame pointer may be no frame pointer here.
-      for (const auto& r : registers_in(o))
-        if ((look(s, r) & stale) != 0) report(at, r);
-      const unsigned what = look(s, o);
-      if ((what & stale) != 0) report(at, o);
-      sources |= what;
-      continue;
-    }
-    from_memory |= is_memory(o) && !starts(i.name, "lea");
-    for (const auto& r : registers_in(o)) {
-      if ((look(s, r) & stale) != 0) report(at, r);
-      sources |= look(s, r);
+      if ((look(s, o) & stale) != 0) report(at, o);
+      sources |= look(s, o);
+    } else {
+      from_memory |= is_memory(o) && !starts(i.name, "lea");
+      for (const auto& r : registers_in(o)) sources |= look(s, r);
     }
   }
   for (const auto& o : written)
-    if (is_memory(o))
-      for (const auto& r : registers_in(o))
-        if ((look(s, r) & stale) != 0) report(at, r);
-  // What is loaded through an address is a value, and values may be kept.
-  const bool carries = starts(i.name, "mov") || starts(i.name, "lea") || starts(i.name, "add") ||
-                       starts(i.name, "sub") || starts(i.name, "cmov") || starts(i.name, "csel") ||
-                       loads || stores;
-  unsigned what = carries && !from_memory ? sources & (fresh | giver) : 0;
-  if (gives_address(i.target)) what = giver;
-  const bool keeps = starts(i.name, "add") || starts(i.name, "sub") || starts(i.name, "cmov");
-  const bool base = arm ? i.name == "mrs" && has(i.text, "tpidr_el0")
-                        : has(i.text, "%fs:0x0,") || has(i.text, "%fs:0,");
-  if (base) what = fresh;
-  if (pair && loads) {  // two slots of 8 bytes that the text names as one
-    what = look(s, read.empty() ? "" : read.back()) & fresh;
-  }
+    if (is_memory(o)) report_stale(at, s, o);
+  unsigned what = answer_of(i, sources, from_memory);
+  // Two slots of 8 bytes that the text names as one.
+  if (i.name == "ldp") what = look(s, read.empty() ? "" : read.back()) & fresh;
+  const bool keeps =
+      !arm && (starts(i.name, "add") || starts(i.name, "sub") || starts(i.name, "cmov"));
   for (const auto& o : written) {
     if (is_memory(o) && !on_stack(o)) continue;
     const std::string place = on_stack(o) ? o : canonical(o);
-    set(s, place, (keeps && !arm ? look(s, place) : 0) | what);
+    set(s, place, (keeps ? look(s, place) : 0) | what);
   }
 }
 

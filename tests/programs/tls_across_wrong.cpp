@@ -96,3 +96,25 @@ int right_before(context& from, context& to) {
   return 2;
 }
 }
+
+// The same function twice, but for what it calls after its switch: what never comes back does not
+// reach the line behind it, which only the jump reaches, and that jump has not been elsewhere.
+#if defined(__x86_64__)
+#define AFTER_A_SWITCH(name, last)                                \
+  asm(".text\n.globl " name "\n.type " name ", @function\n" name  \
+      ":\n"                                                       \
+      " push %rbx\n call __errno_location@plt\n mov %rax, %rbx\n" \
+      " cmpl $0, (%rax)\n je 1f\n call coir_switch\n call " last  \
+      "@plt\n"                                                    \
+      "1: mov (%rbx), %eax\n pop %rbx\n ret\n.size " name ", .-" name "\n")
+#elif defined(__aarch64__)
+#define AFTER_A_SWITCH(name, last)                                       \
+  asm(".text\n.globl " name "\n.type " name ", %function\n" name         \
+      ":\n"                                                              \
+      " stp x30, x19, [sp, #-16]!\n bl __errno_location\n mov x19, x0\n" \
+      " ldr w1, [x0]\n cbz w1, 1f\n bl coir_switch\n bl " last           \
+      "\n"                                                               \
+      "1: ldr w0, [x19]\n ldp x30, x19, [sp], #16\n ret\n.size " name ", .-" name "\n")
+#endif
+AFTER_A_SWITCH("right_behind_an_end", "abort");
+AFTER_A_SWITCH("wrong_behind_a_call", "getpid");

@@ -51,6 +51,7 @@ struct script {
   std::function<void(int)> on_cancel_fd;
   std::function<void()> on_ready;                   // between the first look and the announcement
   std::function<void(std::int64_t until)> on_wait;  // where the thread would sleep
+  std::function<void()> on_wake;                    // who rings, before the bell has rung
 
   void complete(token t, std::int32_t res, std::uint32_t flags = 0) {
     due.push_back({t, res, flags});
@@ -118,7 +119,10 @@ class outside final : public backend {
     if (s_.on_ready) s_.on_ready();
     return !s_.due.empty();
   }
-  void wake() noexcept override { s_.rung = true; }
+  void wake() noexcept override {
+    if (s_.on_wake) s_.on_wake();
+    s_.rung = true;
+  }
   std::int64_t now_ns() const noexcept override { return s_.now_ns += s_.tick_ns; }
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "scripted"; }
@@ -131,8 +135,11 @@ class outside final : public backend {
   bool exhausted_ = false;
 };
 
-inline std::unique_ptr<runtime_core> make_core(script& s, coir::options o = {}) {
-  o.workers = 1;
+/// Only worker 0 ever runs; with `workers` of 2 it has a neighbour, whom nobody may ask for
+/// anything.
+inline std::unique_ptr<runtime_core> make_core(script& s, coir::options o = {},
+                                               unsigned workers = 1) {
+  o.workers = workers;
   if (!o.log) o.log = [](const coir::log_record&) {};
   auto core = runtime_core::create(
       test::tested(std::move(o)),

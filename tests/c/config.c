@@ -1,0 +1,96 @@
+/* config.c: options as text, the way a C program gets at all of them.
+ *
+ * Comes from: ctest.   Goes to: coir.h.
+ */
+#include "check.h"
+
+static intptr_t nothing(void* argument) {
+  (void)argument;
+  return 0;
+}
+
+/* How many workers the runtime has: asks for one behind the last. */
+static intptr_t count_workers(void* argument) {
+  (void)argument;
+  for (int worker = 1;; ++worker) {
+    const coir_spawn_options there = {.size = sizeof there, .worker = worker};
+    coir_fiber fiber;
+    const int code = coir_spawn(nothing, NULL, &there, &fiber);
+    if (code == -EINVAL) return worker - 1;
+    CHECK_EQ(code, 0);
+    CHECK_EQ(coir_join(fiber, NULL), 0);
+  }
+}
+
+static intptr_t workers_of(coir_config config) {
+  intptr_t answer = -1;
+  CHECK_EQ(coir_run(&config, count_workers, NULL, &answer), 0);
+  return answer;
+}
+
+static void a_text_is_read_and_a_field_wins_over_it(void) {
+  coir_config config = tested_config(0);
+  config.options = "workers=3, stack=64K # small\nidle_spin = 0, guards=grouped";
+  CHECK_EQ(workers_of(config), 3);
+  config.workers = 2;
+  CHECK_EQ(workers_of(config), 2);
+  config.options = "";
+  CHECK_EQ(workers_of(config), 2);
+}
+
+/* Keeps what is written to stderr meanwhile. */
+static int said[2], saved;
+
+static void listen_to_stderr(void) {
+  CHECK_EQ(pipe(said), 0);
+  saved = dup(2);
+  CHECK(saved >= 0 && dup2(said[1], 2) == 2);
+}
+
+static void hear(const char* words) {
+  char text[2048];
+  CHECK_EQ(dup2(saved, 2), 2);
+  close(said[1]);
+  const ssize_t got = read(said[0], text, sizeof text - 1);
+  CHECK(got > 0);
+  text[got] = '\0';
+  close(said[0]);
+  close(saved);
+  if (strstr(text, words) == NULL) fprintf(stderr, "said: %s", text);
+  CHECK(strstr(text, words) != NULL);
+}
+
+static void a_text_that_is_no_option_is_refused_and_named(void) {
+  const struct {
+    const char *text, *words;
+  } wrong[] = {
+      {"workers=999", "options, line 1: 'workers=999': workers goes from 0 to 256\n"},
+      {"workers=1\nstak=1", "options, line 2: 'stak=1': no option has this name"},
+      {"idle_spin=5", "write a whole number and us, ms, s or min"},
+  };
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
+    coir_config config = tested_config(1);
+    coir_runtime* runtime = (coir_runtime*)&config;
+    config.options = wrong[i].text;
+    listen_to_stderr();
+    const int code = coir_runtime_create(&config, &runtime);
+    hear(wrong[i].words);
+    CHECK_EQ(code, -EINVAL);
+    CHECK(runtime == NULL);
+  }
+}
+
+/* A program that was compiled before there was such a field. */
+static void a_config_without_the_field_is_understood(void) {
+  coir_config config = tested_config(2);
+  config.size = offsetof(coir_config, options);
+  config.options = "what lies behind an older struct";
+  CHECK_EQ(workers_of(config), 2);
+}
+
+int main(void) {
+  RUN(a_text_is_read_and_a_field_wins_over_it);
+  RUN(a_text_that_is_no_option_is_refused_and_named);
+  RUN(a_config_without_the_field_is_understood);
+  return 0;
+}

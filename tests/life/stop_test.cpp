@@ -1,0 +1,171 @@
+// stop_test.cpp: a stop that comes at every moment, from anybody, and a shutdown that names who is
+// left.
+//
+// Always true:
+//   - Every spawn is answered: its body ran, or its handle says why it did not, and its closure is
+//     destroyed once either way.
+//
+// Comes from: runtime/runtime.cpp.   Goes to: ctest.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "coir/coir.hpp"
+#include "tests/test_options.hpp"
+
+using namespace std::chrono_literals;
+using test::at_full_speed;
+using test::tested;
+
+namespace {
+
+coir::options small(unsigned workers) {
+  return tested({.workers = workers, .fibers_max = 64, .ring_entries = 8});
+}
+
+std::size_t count(const std::string& text, const std::string& words) {
+  std::size_t found = 0;
+  for (std::size_t at = 0; (at = text.find(words, at)) != text.npos; ++at) ++found;
+  return found;
+}
+
+/// The number in front of " more", with which the list of survivors ends; 0 without it.
+std::size_t not_named(const std::string& text) {
+  const auto end = text.rfind(" more");
+  if (end == text.npos) return 0;
+  const auto begin = text.rfind(' ', end - 1) + 1;
+  std::size_t number = 0;
+  std::from_chars(text.data() + begin, text.data() + end, number);
+  return number;
+}
+
+}  // namespace
+
+TEST_CASE("life: a shutdown with ten thousand parked fibers ends what it can and counts the rest") {
+  std::string said;
+  std::mutex said_lock;
+  coir::options o = tested({.workers = 2, .stack_bytes = 32 << 10});
+  o.log = [&](const coir::log_record& line) {
+    const std::lock_guard held(said_lock);
+    said += std::string(line.text) + "\n";
+  };
+  const unsigned fibers = std::min(at_full_speed(10'000u, 1'000u), o.fibers_max - 2);
+  const unsigned stubborn = fibers - fibers / 2;
+  auto made = coir::runtime::create(std::move(o));
+  REQUIRE(made.has_value());
+  coir::runtime& rt = **made;
+  REQUIRE(rt.start().has_value());
+  coir::mutex held;  // waiting for a mutex heeds no cancel
+  held.lock();
+  std::atomic<unsigned> arrived{0}, obedient{0}, locked{0};
+  for (unsigned i = 0; i < fibers; ++i) {
+    const bool heeds = i % 2 == 1;
+    auto one = rt.spawn(
+        [&, heeds] {
+          arrived.fetch_add(1);
+          if (heeds) {
+            if (!coir::this_fiber::sleep_until(coir::never)) obedient.fetch_add(1);
+          } else {
+            held.lock();
+            locked.fetch_add(1);
+            held.unlock();
+          }
+        },
+        {.name = heeds ? "heeds" : "stubborn"});
+    one.detach();
+  }
+  while (arrived < fibers) std::this_thread::yield();
+  rt.request_stop();
+  while (rt.snapshot().total().finished < fibers / 2) std::this_thread::yield();
+  // Nobody else can end: the budget is used up, and no more than that is waited for.
+  REQUIRE(rt.shutdown(coir::in(50ms)).error() == coir::errc::survivors);
+  CHECK(obedient == fibers / 2);
+  CHECK(count(said, "'stubborn' (") == std::min(stubborn, 10u));
+  CHECK(count(said, "'heeds' (") == 0);
+  CHECK(count(said, "'stubborn' (") + not_named(said) == stubborn);
+  CHECK(count(said, "stop_test.cpp:") == std::min(stubborn, 10u));
+  said.clear();
+  CHECK(rt.shutdown(coir::no_wait).error() == coir::errc::survivors);
+  CHECK(count(said, "'stubborn' (") + not_named(said) == stubborn);
+  held.unlock();
+  CHECK(rt.shutdown().has_value());
+  CHECK(locked == stubborn);
+  const auto sums = rt.snapshot().total();
+  CHECK(sums.spawned == fibers);
+  CHECK(sums.finished == fibers);
+}
+
+TEST_CASE("life: a stop that comes while a runtime starts, from several threads, is heard once") {
+  constexpr unsigned cycles = at_full_speed(1'000u, 100u);
+  unsigned started = 0, refused = 0, ran_or_told = 0;
+  const auto closure = std::make_shared<int>(0);
+  for (unsigned i = 0; i < cycles; ++i) {
+    auto made = coir::runtime::create(small(1 + i % 3));
+    REQUIRE(made.has_value());
+    coir::runtime& rt = **made;
+    auto early = rt.spawn([closure] { return 1; });
+    std::atomic<unsigned> ready{0};
+    const auto at_once = [&] {
+      ready.fetch_add(1);
+      while (ready < 3) std::this_thread::yield();
+    };
+    std::thread stopper([&] {
+      at_once();
+      for (unsigned k = 0; k < i % 7; ++k) std::this_thread::yield();
+      rt.request_stop();
+    });
+    std::thread ender([&] {
+      at_once();
+      for (unsigned k = 0; k < i % 5; ++k) std::this_thread::yield();
+      if (i % 4 == 0) (void)rt.shutdown();
+    });
+    at_once();
+    const auto begun = rt.start();
+    if (begun) ++started;
+    if (!begun && begun.error() == coir::errc::shutting_down) ++refused;
+    stopper.join();
+    ender.join();
+    REQUIRE(rt.shutdown().has_value());
+    const auto answer = early.join();
+    if (answer ? *answer == 1 : answer.error() == std::errc::operation_canceled) ++ran_or_told;
+    CHECK(rt.start().error() == coir::errc::shutting_down);
+    CHECK(rt.snapshot().total().spawned == rt.snapshot().total().finished);
+  }
+  CHECK(started + refused == cycles);
+  CHECK(ran_or_told == cycles);
+  CHECK(closure.use_count() == 1);
+}
+
+TEST_CASE("life: the first fiber may stop the runtime that has just begun to run it") {
+  constexpr unsigned cycles = at_full_speed(300u, 50u);
+  for (unsigned i = 0; i < cycles; ++i) {
+    auto made = coir::runtime::create(small(1 + i % 3));
+    REQUIRE(made.has_value());
+    coir::runtime& rt = **made;
+    std::vector<coir::handle<bool>> all;
+    for (unsigned k = 0; k < 4; ++k) {
+      auto one = rt.try_spawn([&rt] {  // nobody takes them out of a mailbox yet
+        rt.request_stop();
+        return coir::spawn([] {}).join().error() == coir::errc::shutting_down;
+      });
+      if (one) all.push_back(std::move(*one));
+    }
+    REQUIRE(rt.start().has_value());
+    unsigned stopped = 0, never_ran = 0;
+    for (auto& h : all) {
+      const auto answer = h.join();
+      if (answer && *answer) ++stopped;
+      if (!answer && answer.error() == std::errc::operation_canceled) ++never_ran;
+    }
+    CHECK(stopped >= 1);
+    CHECK(stopped + never_ran == all.size());
+    CHECK(rt.shutdown().has_value());
+  }
+}

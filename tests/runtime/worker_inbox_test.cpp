@@ -1,0 +1,201 @@
+// worker_inbox_test.cpp: what others send to a worker is heard while it looks around, rings it when
+// it sleeps, and leaves no trace where there was no room for it.
+//
+// Always true:
+//   - The backend is the test's own, so each message comes exactly where the test says.
+//   - The worker has a neighbour, because one that is alone never looks around before it sleeps;
+//   the
+//     neighbour has no thread, and nothing is sent to it.
+//
+// Comes from: runtime/worker.hpp.   Goes to: ctest.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstdint>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "coir/coir.hpp"
+#include "runtime/perform.hpp"
+#include "scripted_backend.hpp"
+
+using namespace coir::detail;
+using scripted::script;
+
+namespace {
+
+template <class F>
+void from_elsewhere(F act) {
+  std::thread(act).join();
+}
+
+/// Queues `body` for worker 0.
+template <class F>
+auto spawn_first(runtime_core& core, F body) {
+  return spawn_waiting(&core, std::move(body), {.worker = 0}, coir::site::here());
+}
+
+struct spins {
+  std::uint64_t won = 0, lost = 0;
+};
+
+/// A worker is woken by a neighbour as soon as it sleeps, twice, and has learned then to look
+/// around for a while before it sleeps. While it does, and its fiber is in `wait`, somebody calls
+/// `send`.
+template <class Wait, class Send>
+spins while_it_looks_around(script& s, runtime_core& core, Wait wait, Send send) {
+  std::array<coir::event, 2> woken;
+  unsigned nights = 0, looks = 0;
+  bool learned = false;
+  s.tick_ns = 1'000;  // so that it looks for a while, and not for ever
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns == never_ns && nights < woken.size())
+      from_elsewhere([&] { woken[nights++].set(); });
+  };
+  s.on_ready = [&] {
+    // The first look is the one before it looks around.
+    if (learned && ++looks == 2) from_elsewhere(send);
+  };
+  spins seen;
+  auto root = spawn_first(core, [&] {
+    for (auto& each : woken) CHECK(each.wait().has_value());
+    const auto& counts = scripted::here().counts();
+    const spins before{counts.spins_won.get(), counts.spins_lost.get()};
+    learned = true;
+    wait();
+    learned = false;
+    seen = {counts.spins_won.get() - before.won, counts.spins_lost.get() - before.lost};
+  });
+  CHECK_FALSE(core.run_here());
+  CHECK(looks == 2);
+  return seen;
+}
+
+}  // namespace
+
+TEST_CASE("worker: one that spins watches its wake-ups") {
+  script s;
+  const auto core = scripted::make_core(s, {}, 2);
+  REQUIRE(core != nullptr);
+  coir::event opened;
+  const spins seen = while_it_looks_around(
+      s, *core, [&] { CHECK(opened.wait().has_value()); }, [&] { opened.set(); });
+  CHECK(seen.won == 1);
+  CHECK(seen.lost == 0);
+}
+
+TEST_CASE("worker: one that spins watches its mail") {
+  script s;
+  const auto core = scripted::make_core(s, {}, 2);
+  REQUIRE(core != nullptr);
+  coir::event opened;
+  coir::handle<void> mailed;  // kept: letting go of it would be a wake-up of its own
+  const spins seen = while_it_looks_around(
+      s, *core, [&] { CHECK(opened.wait().has_value()); },
+      [&] { mailed = spawn_first(*core, [&] { opened.set(); }); });
+  CHECK(seen.won == 1);
+  CHECK(seen.lost == 0);
+}
+
+TEST_CASE("worker: one that spins watches its ring") {
+  script s;
+  const auto core = scripted::make_core(s, {}, 2);
+  REQUIRE(core != nullptr);
+  const spins seen = while_it_looks_around(
+      s, *core,
+      [] {
+        io_uring_sqe e{};
+        e.opcode = IORING_OP_NOP;
+        e.fd = -1;
+        CHECK(perform_entry(e, never_ns) == 0);
+      },
+      [&] { s.complete(s.submitted.back().name, 0); });
+  CHECK(seen.won == 1);
+  CHECK(seen.lost == 0);
+}
+
+TEST_CASE("worker: what is sent lies in its inbox before a worker that sleeps is rung") {
+  script s;
+  const auto core = scripted::make_core(s);
+  REQUIRE(core != nullptr);
+  std::array<coir::event, 2> opened;
+  coir::handle<void> mailed;
+  unsigned nights = 0, rung = 0, rung_for_nothing = 0;
+  bool sending = false;
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns != never_ns || nights == 2) return;
+    sending = true;
+    from_elsewhere([&] {
+      if (nights++ == 0) return opened[0].set();
+      mailed = spawn_first(*core, [&] { opened[1].set(); });
+    });
+    sending = false;
+  };
+  s.on_wake = [&] {
+    rung += sending;
+    rung_for_nothing += sending && core->at(0).inbox_empty();
+  };
+  auto root = spawn_first(*core, [&] {
+    for (auto& each : opened) CHECK(each.wait().has_value());
+  });
+  CHECK_FALSE(core->run_here());
+  CHECK(rung == 2);
+  CHECK(rung_for_nothing == 0);
+  CHECK(s.slept_for_ever == 0);
+}
+
+TEST_CASE("worker: a wake-up needs no room in a mailbox") {
+  script s;
+  const auto core = scripted::make_core(s, {.mailbox_slots = 4});
+  REQUIRE(core != nullptr);
+  coir::event opened;
+  std::vector<coir::handle<void>> mailed;
+  bool got = false, sent = false;
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns != never_ns || std::exchange(sent, true)) return;
+    from_elsewhere([&] {
+      for (;;) {
+        auto next = spawn_at_once(
+            core.get(), [] {}, {.worker = 0}, coir::site::here());
+        if (!next) break;
+        mailed.push_back(std::move(*next));
+      }
+      opened.set();
+    });
+  };
+  auto root = spawn_first(*core, [&] { got = opened.wait().has_value(); });
+  CHECK_FALSE(core->run_here());
+  CHECK(got);
+  CHECK_FALSE(mailed.empty());
+  CHECK(s.slept_for_ever == 0);
+}
+
+TEST_CASE("worker: a fiber whose mail was refused has no home") {
+  script s;
+  const auto core = scripted::make_core(s, {.mailbox_slots = 1});
+  REQUIRE(core != nullptr);
+  auto first = spawn_first(*core, [] {});
+  record second;
+  CHECK_FALSE(core->at(0).send(second));
+  CHECK(second.home.load() == no_home);
+  CHECK_FALSE(core->run_here());
+}
+
+TEST_CASE("worker: a thread_local is shared by the fibers of a worker") {
+  thread_local int shared = 0;
+  script s;
+  int seen = 0;
+  CHECK_FALSE(scripted::run(s, [&] {
+    std::vector<coir::handle<void>> all;
+    for (int i = 0; i < 3; ++i)
+      all.push_back(coir::spawn([] {
+        ++shared;
+        coir::this_fiber::yield();
+        ++shared;
+      }));
+    for (auto& h : all) CHECK(h.join().has_value());
+    seen = shared;
+  }));
+  CHECK(seen == 6);
+}
