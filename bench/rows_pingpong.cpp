@@ -66,24 +66,15 @@ sample serve(table& t, unsigned laps, unsigned warm_up) {
   return got;
 }
 
-/// From now on worker 0 is on the first CPU and worker 1 on the other.
-void pin_workers(const settings& chosen, unsigned count) {
-  for (unsigned i = 0; i < count; ++i)
-    sure(
-        coir::spawn([cpu = i == 0 ? chosen.cpu : chosen.client_cpu] { pin_to(cpu); }, {.worker = i})
-            .join());
-}
-
 enum class restless { no, yes };
 
-sample coir_pingpong(const settings& chosen, players where, std::chrono::microseconds idle_spin,
+sample coir_pingpong(players where, std::chrono::microseconds idle_spin,
                      restless others = restless::no) {
   const bool same = where == players::same_thread;
   const unsigned laps = same ? 10'000 : where == players::awake ? 1'000 : 200;
   const unsigned far = same ? 0 : 1;
   return on_coir(
       [&]() -> sample {
-        pin_workers(chosen, far + 1);
         table t;
         sample got;
         std::atomic<bool> over{false};
@@ -103,7 +94,7 @@ sample coir_pingpong(const settings& chosen, players where, std::chrono::microse
         for (auto& one : yielding) sure(one.join());
         return got;
       },
-      {.workers = far + 1, .idle_spin = idle_spin});
+      {.workers = far + 1, .pin_workers = true, .idle_spin = idle_spin});
 }
 
 row pingpong_row(const settings& chosen, const char* name, const char* what, players where,
@@ -111,7 +102,7 @@ row pingpong_row(const settings& chosen, const char* name, const char* what, pla
   row one{name,
           what,
           {{"round trip", "ns"}, {"sleeps", "", false}, {"parks", "", false}},
-          {{"coir", role::ours, [=] { return coir_pingpong(chosen, where, idle_spin); }},
+          {{"coir", role::ours, [=] { return coir_pingpong(where, idle_spin); }},
            {"Boost.Fiber", role::peer,
             [=] { return sample(boost_fiber_pingpong_ns(where, chosen)); }, boost_fiber_package}},
           {{reach::kind::of_raw, 1.3}}};
@@ -157,6 +148,7 @@ row foreign_row(settings chosen, bool two_cpus) {
           {{reach::kind::of_raw, 1.2}}};
   one.entries.push_back(go_entry(chosen, "spawn_foreign"));
   one.two_cpus = two_cpus;
+  if (two_cpus) one.note = "Go's threads are where the kernel puts them";
   return one;
 }
 
@@ -178,7 +170,7 @@ void add_pingpong(rows& to, const settings& chosen) {
                                [=] { return sample(raw_pingpong_awake_ns(chosen)); }});
   to.back().entries.push_back(
       {"coir, each worker busy with a fiber that yields", role::variant,
-       [=] { return coir_pingpong(chosen, players::awake, usual, restless::yes); }});
+       [=] { return coir_pingpong(players::awake, usual, restless::yes); }});
   to.back().note = "Go's two goroutines may be on one thread";
 
   to.push_back(pingpong_row(
