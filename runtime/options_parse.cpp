@@ -52,6 +52,8 @@ constexpr option_row named(const char* name, std::span<const char* const> names)
 
 constexpr const char* guard_names[] = {"none", "grouped", "every"};
 static_assert(static_cast<unsigned>(guard::every) == 2);
+constexpr const char* topology_names[] = {"mesh", "global"};
+static_assert(static_cast<unsigned>(topology::global) == 1);
 constexpr const char* backend_names[] = {"automatic", "uring"};
 static_assert(static_cast<unsigned>(backend_kind::uring) == 1);
 
@@ -62,6 +64,9 @@ constexpr option_row rows[] = {
     row<&options::fibers_max>("fibers_max", "capacity", number, 1, 1u << 24),
     row<&options::stack_bytes>("stack_bytes", "stack", number, 16 << 10, 8 << 20),
     named<&options::guards>("guards", guard_names),
+    named<&options::topo>("topo", topology_names),
+    row<&options::pin_workers>("pin_workers", nullptr, option_form::flag, 0, 1),
+    row<&options::numa_placement>("numa_placement", nullptr, option_form::flag, 0, 1),
     row<&options::scrub_on_exit>("scrub_on_exit", nullptr, option_form::flag, 0, 1),
     named<&options::backend>("backend", backend_names),
     row<&options::ring_entries>("ring_entries", nullptr, number, 1, 32768),
@@ -77,10 +82,11 @@ constexpr option_row rows[] = {
 /// Names every field, so that one more does not compile before somebody comes here and gives it a
 /// row above.
 [[maybe_unused]] void every_field(options& o) {
-  [[maybe_unused]] auto& [workers, fibers_max, stack_bytes, guards, scrub_on_exit, backend,
-                          ring_entries, mailbox_slots, run_budget, deflect_threshold,
-                          offload_threads, offload_queue, idle_spin, stall_after, log] = o;
-  static_assert(std::size(rows) == 14, "as many as there are names, but for the log");
+  [[maybe_unused]] auto& [workers, fibers_max, stack_bytes, guards, topo, pin_workers,
+                          numa_placement, scrub_on_exit, backend, ring_entries, mailbox_slots,
+                          run_budget, deflect_threshold, offload_threads, offload_queue, idle_spin,
+                          stall_after, log] = o;
+  static_assert(std::size(rows) == 17, "as many as there are names, but for the log");
 }
 
 // -- reading

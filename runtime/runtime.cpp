@@ -72,11 +72,27 @@ void runtime_core::work(unsigned index) noexcept {
     while (gate_.load(std::memory_order_acquire) == 0) futex_wait(gate_, 0, INT64_MAX);
     return error >= 0 && gate_.load(std::memory_order_acquire) == 1;
   };
-  if (!signals_here) {
-    (void)meet(-signals_here.error().value());
+  const int refused = signals_here ? take_place(index) : signals_here.error().value();
+  if (refused != 0) {
+    (void)meet(-refused);
     return;
   }
   (void)at(index).run(meet);
+}
+
+/// On the processor, and with the memory, that the options ask for. 0 or an errno.
+int runtime_core::take_place(unsigned index) noexcept {
+  if (!chosen.pin_workers || place_.empty() || COIR_MUTANT(workers_unpinned)) return 0;
+  const processor& mine = place_.of(index);
+  int why = pin_to(mine);
+  if (why == 0 && chosen.numa_placement && !COIR_MUTANT(memory_anywhere)) why = prefer_own_node();
+  if (why == 0) return 0;
+  char text[160];
+  std::snprintf(text, sizeof text,
+                "worker %u cannot be kept on processor %u: %s: set options::pin_workers to false",
+                index, mine.number, std::generic_category().message(why).c_str());
+  chosen.log({log_record::level::error, text});
+  return why;
 }
 
 result<> runtime_core::start() {

@@ -23,6 +23,7 @@
 
 #include "coir/runtime.hpp"
 #include "runtime/fds.hpp"
+#include "runtime/machine.hpp"
 #include "runtime/offload.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/settling.hpp"
@@ -37,11 +38,14 @@ using backend_factory =
 class runtime_core : public commons {
  public:
   /// Checks `o` and makes everything but the threads. `make` is the kernel's ring unless a test
-  /// brings its own.
-  static result<std::unique_ptr<runtime_core>> create(options o, backend_factory make = {});
+  /// brings its own; `where` is this machine unless it brings one.
+  static result<std::unique_ptr<runtime_core>> create(options o, backend_factory make = {},
+                                                      machine where = {});
   ~runtime_core();
 
   result<> start();
+  /// Where the workers are; empty where nobody asks.
+  const machine& place() const noexcept { return place_; }
   void request_stop() noexcept;
   result<> shutdown(std::int64_t until_ns);
   /// Blocks the thread until every fiber has ended. errc::deadlock when nothing that is left can
@@ -96,6 +100,11 @@ class runtime_core : public commons {
   bool stuck() const noexcept;
   void log_survivors(std::string_view what) const noexcept;
 
+  int take_place(unsigned index) noexcept;
+  neighbours around(unsigned index) const noexcept;
+  result<> make_worker(unsigned index, const backend_factory& make);
+
+  machine place_;
   fd_users descriptors_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::vector<std::thread> threads_;

@@ -68,7 +68,13 @@ unsigned usable_processors() noexcept {
 
 result<> check(const options& o) {
   const option_row* const r = COIR_MUTANT(options_unchecked) ? nullptr : out_of_range(o);
-  if (r == nullptr) return {};
+  if (r == nullptr) {
+    if (!o.numa_placement || o.pin_workers) return {};
+    o.log(
+        {log_record::level::error,
+         "options::numa_placement needs options::pin_workers: a worker that wanders has no node"});
+    return fail(std::errc::invalid_argument);
+  }
   o.log({log_record::level::error,
          "options::" + std::string(r->name) + " is " + std::to_string(r->get(o)) +
              ": it goes from " + std::to_string(r->least) + " to " + std::to_string(r->most)});
@@ -135,7 +141,45 @@ runtime_core::runtime_core(options o)
   send_wake = &send_wake_home;
 }
 
-result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make) try {
+/// Who is near worker `index`.
+neighbours runtime_core::around(unsigned index) const noexcept {
+  if (chosen.topo == topology::global || place_.empty() || COIR_MUTANT(topology_unheeded))
+    return {index, chosen.workers};
+  const distance apart = place_.widest();
+  return {index, chosen.workers, [&](unsigned other) {
+            return chosen.pin_workers ? between(place_.of(index), place_.of(other)) : apart;
+          }};
+}
+
+/// One worker and what it has for itself, on its node if that is asked for.
+result<> runtime_core::make_worker(unsigned index, const backend_factory& make) {
+  const bool here = !chosen.numa_placement || place_.empty();
+  const prefers_node near(here ? processor::nothing : place_.of(index).node);
+  if (near.refusal() != 0) {
+    const std::error_code why(near.refusal(), std::generic_category());
+    chosen.log({log_record::level::error,
+                "set_mempolicy: " + why.message() + ": set options::numa_placement to false, or " +
+                    "give the process CAP_SYS_NICE (containers refuse this call without it)"});
+    return fail(why);
+  }
+  auto outside = make(index, chosen);
+  if (!outside) return fail(outside.error());
+  const worker_settings s{.index = index,
+                          .workers = chosen.workers,
+                          .run_budget = chosen.run_budget,
+                          .mailbox_slots = chosen.mailbox_slots,
+                          .fds_max = descriptors_.size(),
+                          .idle_spin_ns = chosen.workers > 1 ? chosen.idle_spin.count() * 1000 : 0,
+                          .starts_in_place = !COIR_TSAN && !chosen.scrub_on_exit,
+                          .deflect_threshold = chosen.deflect_threshold,
+                          .around = around(index)};
+  workers_.push_back(std::make_unique<worker>(*this, std::move(*outside), s));
+  peers[index] = workers_.back().get();
+  return {};
+}
+
+result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make,
+                                                           machine where) try {
   if (!o.log) o.log = &log_to_stderr;
   if (auto checked = check(o); !checked) return fail(checked.error());
   if (!make) {
@@ -148,8 +192,10 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
     return fail(std::errc::operation_not_supported);
   }
   if (o.workers == 0) o.workers = usable_processors();
+  if (where.empty() && (o.workers > 1 || o.pin_workers)) where = this_machine();
   std::unique_ptr<runtime_core> core(new runtime_core(std::move(o)));
   const options& chosen = core->chosen;
+  core->place_ = std::move(where);
   auto records = arena::make(chosen.fibers_max, record_bytes, offsetof(task, storage));
   if (!records) {
     chosen.log({log_record::level::error,
@@ -174,22 +220,8 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   core->stack_class = static_cast<std::uint8_t>(*usual);
   core->peers = std::make_unique<worker*[]>(chosen.workers);
   core->stop_errands_ = std::make_unique<errand[]>(chosen.workers);
-  for (unsigned i = 0; i < chosen.workers; ++i) {
-    auto outside = make(i, chosen);
-    if (!outside) return fail(outside.error());
-    const worker_settings s{
-        .index = i,
-        .workers = chosen.workers,
-        .run_budget = chosen.run_budget,
-        .mailbox_slots = chosen.mailbox_slots,
-        .fds_max = core->descriptors_.size(),
-        .idle_spin_ns = chosen.workers > 1 ? chosen.idle_spin.count() * 1000 : 0,
-        .starts_in_place = !COIR_TSAN && !chosen.scrub_on_exit,
-        .deflect_threshold = chosen.deflect_threshold,
-        .around = {i, chosen.workers}};
-    core->workers_.push_back(std::make_unique<worker>(*core, std::move(*outside), s));
-    core->peers[i] = core->workers_.back().get();
-  }
+  for (unsigned i = 0; i < chosen.workers; ++i)
+    if (auto made = core->make_worker(i, make); !made) return fail(made.error());
   install_overflow_report(&describe_running);
   register_core(*core);
   return core;

@@ -5,7 +5,6 @@
 //     visit to the backend.
 //   - Who serves the turns stands on the worker's own stack, or on that of a fiber that has just
 //     parked and found nobody ready; current_ is null meanwhile.
-//   - Before a worker sleeps it announces it, and then looks once more into every inbox (bell.hpp).
 //
 // Comes from: runtime's threads.   Goes to: switching.cpp (run a fiber), flight, backend.
 #include "runtime/hop.hpp"
@@ -13,11 +12,6 @@
 #include <cerrno>
 
 namespace coir::detail {
-namespace {
-// How often a worker asks for a stack that was refused, and how often in vain.
-constexpr std::int64_t hungry_look_ns = 10'000'000;
-constexpr unsigned hungry_looks_most = 100;
-}  // namespace
 
 worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_settings& s)
     : ready_(shared.records.capacity()),
@@ -223,147 +217,7 @@ void worker::fire_timers() noexcept {
   }
 }
 
-// -- waiting
-
-inline bool worker::anything_to_do() const noexcept {
-  return !ready_.empty() || levels_.any_ready() || (own_unstarted() != 0 && !no_stack_) ||
-         (!mail_.empty() && !COIR_MUTANT(mail_not_rechecked)) ||
-         (!wakes_.empty() && !COIR_MUTANT(wakes_not_rechecked)) ||
-         (quit_.load(std::memory_order_relaxed) && !COIR_MUTANT(stop_not_rechecked)) ||
-         flight_.waiting_for_room();
-}
-
-void worker::sleep_or_poll() noexcept {
-  ++counts_.turns;
-  if (!COIR_MUTANT(ready_untold)) counts_.ready.set(ready_now());
-  if (anything_to_do() || outside_->ready()) {
-    if (outside_->pending() && !COIR_MUTANT(submits_when_idle)) outside_->wait(no_wait_ns);
-    return;
-  }
-  if (shared_.pool->starved()) [[unlikely]]
-    give_stacks_back();
-  const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
-  const bool hungry = no_stack_ && own_unstarted() != 0;
-  if (hungry) {
-    if (end_unwanted_unstarted()) return;
-    if (!stacks_have_moved() && (no_stack_can_come_back() || nothing_else_moves(quiet)))
-      return fail_oldest_unstarted();
-  }
-  if (records_are_wanted()) [[unlikely]]
-    serve_starving();
-  const bool may_be_fed = settings_.workers > 1 && !no_stack_ && !COIR_MUTANT(hungry_unannounced);
-  if (may_be_fed) shared_.hungry.announce(settings_.index);
-  rest_a_while(quiet, hungry);
-  if (may_be_fed) shared_.hungry.withdraw(settings_.index);
-}
-
-/// There is nothing to do: spins, then sleeps until something comes. `quiet`: only others could
-/// bring something. `hungry`: for a stack.
-void worker::rest_a_while(bool quiet, bool hungry) noexcept {
-  if (spin_ns_ != 0 && no_spin_at_ != picks_.get() && spin()) return;
-  // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
-  // this worker and by the one that goes to rest last.
-  rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_relaxed);
-  bell_.announce();
-  // Again, after the announcement: mail, wakes, stop, somebody who starves, somebody who waits for
-  // the end.
-  if (COIR_MUTANT(no_second_look) || (!anything_to_do() && !stacks_have_moved() &&
-                                      shared_.starved.load(std::memory_order_relaxed) == served_)) {
-    if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
-    ++counts_.sleeps;
-    // The clock is not free: who is woken by the kernel alone never looks.
-    const bool learns = rung_ && spin_ns_ < settings_.idle_spin_ns;
-    const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
-    const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
-    const std::int64_t due_ns =
-        COIR_MUTANT(sleep_ignores_timers) ? never_ns : timers_.next_deadline();
-    outside_->wait(std::min(due_ns, look_ns));
-    none_due_ = outside_->woke_early();
-    // Woken by a neighbour soon after going to sleep: looking a little longer would have been
-    // cheaper.
-    rung_ = !wakes_.empty() || !mail_.empty();
-    if (slept_at != 0 && rung_ && outside_->now_ns() - slept_at < 2 * settings_.idle_spin_ns)
-      spin_ns_ = spin_ns_ == 0 ? settings_.idle_spin_ns / 8
-                               : std::min(spin_ns_ * 2, settings_.idle_spin_ns);
-  }
-  rest_.store(rest::awake, std::memory_order_relaxed);
-  bell_.withdraw();
-  if (outside_->exhausted()) shared_.on_idle(shared_);
-}
-
-bool worker::no_stack_can_come_back() const noexcept {
-  if (COIR_MUTANT(stack_not_waited_for)) return true;
-  if (COIR_MUTANT(stack_waited_for_ever)) return false;
-  return started_ == 0 && shared_.pool->stats().bound == 0;
-}
-
-/// Memory that was refused may be there the next time, so a hungry worker asks again and again.
-/// When meanwhile, for a second, nobody in the runtime had anything to do or to wait for but
-/// others, there is nobody left who could give a stack back.
-bool worker::nothing_else_moves(bool quiet) noexcept {
-  // A park that ends where it began is no switch.
-  const std::uint64_t ran = switches() + counts_.parks.get();
-  if (std::exchange(hungry_switches_, ran) != ran) hungry_looks_ = 0;
-  if (!quiet || !shared_.others_rest(shared_, settings_.index)) return false;
-  return ++hungry_looks_ > hungry_looks_most && !COIR_MUTANT(hungry_for_ever);
-}
-
-/// There is no stack for them now, and to those who would only be told to stop it can be told
-/// without one: somebody who has a stack may be waiting for them. False when there was none.
-bool worker::end_unwanted_unstarted() noexcept {
-  if (COIR_MUTANT(cancelled_wait_for_stacks)) return false;
-  const bool all = shared_.stopping.load(std::memory_order_relaxed);
-  bool ended = false;
-  const auto unwanted = [all](const record& fiber) { return all || is_cancelled(fiber); };
-  const auto end = [&](record& fiber) {
-    --unstarted_count_;
-    if (&fiber == first_) first_ = nullptr;
-    fiber.ops->drop(fiber);
-    fiber.fail_with(std::make_error_code(std::errc::operation_canceled));
-    end_of(fiber);
-    ended = true;
-  };
-  for (record* fiber = unstarted_.front(); fiber != nullptr;) {
-    record* const after = unstarted_.after(*fiber);
-    if (unwanted(*fiber)) {
-      unstarted_.erase(*fiber);
-      end(*fiber);
-    }
-    fiber = after;
-  }
-  while (record* const fiber = levels_.take_unstarted(unwanted)) end(*fiber);
-  return ended;
-}
-
-/// Somebody starves for a stack, and there are some here that no fiber uses; or we starve, and some
-/// came back after we asked.
-bool worker::stacks_have_moved() const noexcept {
-  if (COIR_MUTANT(stacks_not_rechecked)) return false;
-  if (no_stack_ && shared_.pool->given() != given_seen_) return true;
-  return shared_.pool->starved() && (dead_slot_ != nullptr || stacks_.warm() != 0);
-}
-
-void worker::give_stacks_back() noexcept {
-  retire_dead();
-  stacks_.flush();
-}
-
-bool worker::spin() noexcept {
-  if (outside_->pending()) outside_->wait(no_wait_ns);
-  const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
-  do {
-    for (unsigned i = 0; i < 32; ++i) {
-      if (anything_to_do() || outside_->ready()) {
-        ++counts_.spins_won;
-        return true;
-      }
-      pause();
-    }
-  } while (outside_->now_ns() < until);
-  ++counts_.spins_lost;
-  spin_ns_ = spin_ns_ < 1000 ? 0 : spin_ns_ / 2;
-  return false;
-}
+// -- what others send
 
 bool worker::send(record& fiber) noexcept {
   // Only now it has a home: who cancels a scope from another thread asks for it, and a worker that

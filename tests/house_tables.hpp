@@ -65,6 +65,7 @@ inline constexpr room runtime_rooms[] = {
     {"worker", 6},
     {"hop", 6},
     {"choosing", 6},
+    {"resting", 6},
     {"switching", 6},
     {"ending", 6},
     {"settling", 6},
@@ -77,6 +78,7 @@ inline constexpr room runtime_rooms[] = {
     {"moving", 7},
     {"waiting", 7},
     {"watch", 7},
+    {"machine", 7},
     // the public face
     {"effects", 8},
     {"spawn", 8},
@@ -106,6 +108,7 @@ struct tested_elsewhere {
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/counter", "tests/runtime/runtime_test.cpp", "snapshot() reads while others count"},
     {"runtime/hop", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
+    {"runtime/resting", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/choosing", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},

@@ -26,6 +26,10 @@ enum class backend_kind { automatic, uring };
 /// What lies under the stacks: nothing, one guard under each group of 16, or one under every stack.
 enum class guard { none, grouped, every };
 
+/// How far workers are from each other. `mesh`: as the machine says, and work goes to the nearest
+/// that has less. `global`: all are equally far, and a fiber with an affinity stays where it is.
+enum class topology { mesh, global };
+
 /// One line for the person who runs the program. `text` is valid during the call only.
 struct log_record {
   enum class level { note, warning, error } severity = level::note;
@@ -38,6 +42,11 @@ struct options {
   std::uint32_t fibers_max = 1u << 20;  ///< live fibers, 1 to 2^24
   std::size_t stack_bytes = 256 << 10;  ///< of a stack slot with its guard, 16 KiB to 8 MiB
   guard guards = guard::every;  ///< COIR_GUARD=madvise|mprotect|none forces the way it is made
+  topology topo = topology::mesh;
+  bool pin_workers = false;  ///< worker i runs on the i-th processor of the process and no other;
+                             ///< where the kernel refuses that, start() answers with its errno
+  bool numa_placement = false;  ///< rings, queues, records and stacks of a worker lie on its NUMA
+                                ///< node; needs pin_workers
   bool scrub_on_exit = false;   ///< a stack is cleared before another fiber gets it
   backend_kind backend = backend_kind::automatic;
   unsigned ring_entries = 1024;     ///< submission queue of each worker, 1 to 32768

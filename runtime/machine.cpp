@@ -1,0 +1,133 @@
+// machine.cpp: reads the lists of processors that the kernel keeps in /sys, and asks it to keep a
+// thread and its memory in one place.
+//
+// Comes from: machine.hpp.   Goes to: the kernel.
+#include "runtime/machine.hpp"
+
+#include <linux/mempolicy.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <fstream>
+
+#include "runtime/base.hpp"
+
+namespace coir::detail {
+namespace {
+
+/// The least number of a list as in "0-3,8"; the kernel writes them in order.
+unsigned least_of(const std::string& file) {
+  std::ifstream in(file);
+  unsigned number = 0;
+  return in >> number ? number : processor::nothing;
+}
+
+/// The name of the last-level cache of a processor: the least processor that shares it.
+unsigned last_cache(const std::string& of_processor) {
+  unsigned cache = processor::nothing;
+  int highest = 0;
+  for (unsigned i = 0; i < 8; ++i) {
+    const std::string index = of_processor + "/cache/index" + std::to_string(i);
+    std::ifstream in(index + "/level");
+    int level = 0;
+    if (!(in >> level)) break;
+    if (level < highest) continue;
+    highest = level;
+    cache = least_of(index + "/shared_cpu_list");
+  }
+  return cache;
+}
+
+/// Whether a list as in "0-3,8" has that number.
+bool has(const std::string& file, unsigned number) {
+  std::ifstream in(file);
+  unsigned first = 0;
+  while (in >> first) {
+    unsigned last = first;
+    if (in.peek() == '-') {
+      in.get();
+      in >> last;
+    }
+    if (number >= first && number <= last) return true;
+    in.get();  // the comma
+  }
+  return false;
+}
+
+unsigned node_of(const std::string& root, unsigned number) {
+  constexpr unsigned nodes_most = 64;
+  for (unsigned n = 0; n < nodes_most; ++n)
+    if (has(root + "/node/node" + std::to_string(n) + "/cpulist", number)) return n;
+  return processor::nothing;
+}
+
+int result_of(long answer) noexcept { return answer == 0 ? 0 : errno; }
+
+}  // namespace
+
+distance between(const processor& a, const processor& b) noexcept {
+  const auto same = [](unsigned x, unsigned y) { return x == y && x != processor::nothing; };
+  if (a.number == b.number || same(a.core, b.core)) return distance::sibling;
+  if (same(a.cache, b.cache)) return distance::cluster;
+  return same(a.node, b.node) ? distance::node : distance::any;
+}
+
+machine machine::read(const std::string& root, const std::vector<unsigned>& numbers) {
+  std::vector<processor> all;
+  for (const unsigned number : numbers) {
+    const std::string one = root + "/cpu/cpu" + std::to_string(number);
+    all.push_back({number, least_of(one + "/topology/thread_siblings_list"), last_cache(one),
+                   node_of(root, number)});
+  }
+  return machine(std::move(all));
+}
+
+distance machine::widest() const noexcept {
+  auto most = distance::sibling;
+  for (const processor& a : all_)
+    for (const processor& b : all_) most = std::max(most, between(a, b));
+  return all_.empty() ? distance::any : most;
+}
+
+machine this_machine() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return {};
+  std::vector<unsigned> allowed;
+  for (unsigned i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(i, &set)) allowed.push_back(i);
+  return machine::read("/sys/devices/system", allowed);
+}
+
+prefers_node::prefers_node(unsigned node) noexcept {
+  std::array<unsigned long, 16> nodes{};  // bits; the kernel has at most 1,024 nodes
+  constexpr unsigned bits = 8 * sizeof nodes;
+  constexpr unsigned word_bits = 8 * sizeof nodes[0];
+  if (node >= bits) return;
+  nodes[node / word_bits] = 1ul << node % word_bits;
+  refusal_ = result_of(::syscall(SYS_set_mempolicy, MPOL_PREFERRED, nodes.data(), bits));
+  set_ = refusal_ == 0;
+}
+
+prefers_node::~prefers_node() {
+  if (set_) (void)::syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0);
+}
+
+int prefer_own_node() noexcept {
+  return result_of(::syscall(SYS_set_mempolicy, MPOL_LOCAL, nullptr, 0));
+}
+
+int pin_to(const processor& one) noexcept {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (one.number >= CPU_SETSIZE) return EINVAL;
+  CPU_SET(one.number, &set);
+  return ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
+}
+
+}  // namespace coir::detail

@@ -1,0 +1,73 @@
+// machine.hpp: where the processors are: which share a core, a last-level cache, a NUMA node.
+//
+// Always true:
+//   - Read once and never changed. What the kernel does not tell makes two processors farther from
+//     each other, never nearer.
+//
+// Comes from: /sys/devices/system.   Goes to: runtime_setup (neighbours of a worker, its
+// processor).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/neighbours.hpp"
+
+namespace coir::detail {
+
+/// Each of core, cache and node names a group by the least number in it; `nothing`: not told.
+struct processor {
+  static constexpr unsigned nothing = UINT32_MAX;
+  unsigned number = 0;
+  unsigned core = nothing, cache = nothing, node = nothing;
+};
+
+distance between(const processor& a, const processor& b) noexcept;
+
+/// Some processors, in the order of their numbers.
+class machine {
+ public:
+  machine() = default;
+  explicit machine(std::vector<processor> all) : all_(std::move(all)) {}
+  /// What `root` (as /sys/devices/system) tells of these.
+  static machine read(const std::string& root, const std::vector<unsigned>& numbers);
+
+  bool empty() const noexcept { return all_.empty(); }
+  /// The one for worker `index`: in turn, so that two workers share one only when there are more of
+  /// them than processors. There are some.
+  const processor& of(unsigned index) const noexcept { return all_[index % all_.size()]; }
+  /// How far any two are from each other at most.
+  distance widest() const noexcept;
+
+ private:
+  std::vector<processor> all_;
+};
+
+/// The processors this process may use; empty when the kernel does not tell.
+machine this_machine();
+
+/// While it lives, memory that this thread touches first comes from `node`, if that has some.
+/// Nothing is done for processor::nothing.
+class prefers_node {
+ public:
+  explicit prefers_node(unsigned node) noexcept;
+  ~prefers_node();
+  prefers_node(const prefers_node&) = delete;
+  prefers_node& operator=(const prefers_node&) = delete;
+  /// 0, or the errno of the kernel that refuses.
+  int refusal() const noexcept { return refusal_; }
+
+ private:
+  bool set_ = false;
+  int refusal_ = 0;
+};
+
+/// What this thread touches first comes from the node it runs on, whatever the process was told. 0
+/// or an errno.
+int prefer_own_node() noexcept;
+
+/// This thread runs on that processor and nowhere else. 0 or an errno.
+int pin_to(const processor& one) noexcept;
+
+}  // namespace coir::detail

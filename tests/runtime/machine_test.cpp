@@ -1,0 +1,182 @@
+// machine_test.cpp: what is read of a machine that the test writes down as the kernel would, and
+// what the workers of a runtime make of it.
+//
+// Comes from: ctest.   Goes to: runtime/machine.hpp, runtime_setup.cpp.
+#include "runtime/machine.hpp"
+
+#include <doctest/doctest.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "coir/coir.hpp"
+#include "runtime/runtime.hpp"
+#include "tests/test_options.hpp"
+
+using namespace coir::detail;
+using test::tested;
+
+namespace {
+
+/// A folder like /sys/devices/system, gone with this.
+class written {
+ public:
+  written() {
+    char name[] = "/tmp/coir_machine_XXXXXX";
+    REQUIRE(::mkdtemp(name) != nullptr);
+    root_ = name;
+  }
+  ~written() { std::filesystem::remove_all(root_); }
+  written(const written&) = delete;
+  written& operator=(const written&) = delete;
+
+  void say(const std::string& file, const std::string& text) const {
+    const std::filesystem::path at = std::filesystem::path(root_) / file;
+    std::filesystem::create_directories(at.parent_path());
+    std::ofstream(at) << text << '\n';
+  }
+  void processor(unsigned n, const std::string& siblings, const std::string& sharing) const {
+    const std::string one = "cpu/cpu" + std::to_string(n);
+    say(one + "/topology/thread_siblings_list", siblings);
+    say(one + "/cache/index0/level", "1");
+    say(one + "/cache/index0/shared_cpu_list", siblings);
+    say(one + "/cache/index1/level", "3");
+    say(one + "/cache/index1/shared_cpu_list", sharing);
+  }
+  const std::string& root() const { return root_; }
+
+ private:
+  std::string root_;
+};
+
+/// Two nodes of two caches of two cores of two threads, numbered as Linux does: 0 and 8 are one
+/// core.
+machine two_nodes() {
+  const written w;
+  std::vector<unsigned> all;
+  for (unsigned n = 0; n < 16; ++n) {
+    const unsigned core = n % 8;
+    const unsigned cache = core / 2 * 2;
+    const auto pair = [](unsigned a, unsigned b) {
+      return std::to_string(a) + "," + std::to_string(b);
+    };
+    w.processor(n, pair(core, core + 8),
+                std::to_string(cache) + "-" + std::to_string(cache + 1) + "," +
+                    std::to_string(cache + 8) + "-" + std::to_string(cache + 9));
+    all.push_back(n);
+  }
+  w.say("node/node0/cpulist", "0-3,8-11");
+  w.say("node/node1/cpulist", "4-7,12-15");
+  return machine::read(w.root(), all);
+}
+
+std::unique_ptr<runtime_core> core_on(const machine& where, coir::options o) {
+  o.workers = 16;
+  auto made = runtime_core::create(tested(std::move(o)), {}, where);
+  REQUIRE(made.has_value());
+  return std::move(*made);
+}
+unsigned as_near(runtime_core& core, distance d) {
+  return core.at(0).as_pusher().around->within(d);
+}
+
+}  // namespace
+
+TEST_CASE("machine: who shares a core, a cache, a node is read from the kernel's lists") {
+  const machine m = two_nodes();
+  const auto apart = [&m](unsigned a, unsigned b) { return between(m.of(a), m.of(b)); };
+  CHECK(apart(0, 8) == distance::sibling);
+  CHECK(apart(0, 0) == distance::sibling);
+  CHECK(apart(0, 1) == distance::cluster);
+  CHECK(apart(0, 9) == distance::cluster);
+  CHECK(apart(0, 2) == distance::node);
+  CHECK(apart(3, 11) == distance::sibling);
+  CHECK(apart(0, 4) == distance::any);
+  CHECK(apart(7, 12) == distance::node);
+  CHECK(m.widest() == distance::any);
+  CHECK(m.of(16).number == 0);  // more workers than processors
+}
+
+TEST_CASE("machine: what is not told is far away") {
+  const written w;
+  w.processor(0, "0", "0-1");
+  w.say("cpu/cpu1/topology/thread_siblings_list", "");
+  w.say("node/node0/cpulist", "0");
+  const machine m = machine::read(w.root(), {0, 1, 2});
+  for (unsigned a = 0; a < 3; ++a)
+    for (unsigned b = 0; b < 3; ++b)
+      CHECK(between(m.of(a), m.of(b)) == (a == b ? distance::sibling : distance::any));
+  CHECK(machine().widest() == distance::any);
+}
+
+TEST_CASE("machine: pinned workers are as far from each other as their processors") {
+  const auto core = core_on(two_nodes(), {.pin_workers = true});
+  CHECK(as_near(*core, distance::sibling) == 1);
+  CHECK(as_near(*core, distance::cluster) == 3);
+  CHECK(as_near(*core, distance::node) == 7);
+  CHECK(as_near(*core, distance::any) == 15);
+}
+
+TEST_CASE("machine: workers that wander are as far as it can be, in a global one nobody is near") {
+  const auto wandering = core_on(two_nodes(), {});
+  CHECK(as_near(*wandering, distance::node) == 0);
+  CHECK(as_near(*wandering, distance::any) == 15);
+  const auto global = core_on(two_nodes(), {.topo = coir::topology::global, .pin_workers = true});
+  CHECK(as_near(*global, distance::node) == 0);
+  CHECK(as_near(*global, distance::any) == 15);
+  std::vector<processor> one_cache;
+  for (unsigned n = 0; n < 16; ++n) one_cache.push_back({n, n, 0, 0});
+  const auto small = core_on(machine(one_cache), {});
+  CHECK(as_near(*small, distance::sibling) == 0);
+  CHECK(as_near(*small, distance::cluster) == 15);
+}
+
+TEST_CASE("machine: a pinned worker runs on its processor and no other, its memory is its node's") {
+  for (const bool near : {false, true}) {
+    auto made =
+        coir::runtime::create(tested({.workers = 2, .pin_workers = true, .numa_placement = near}));
+    // A container may refuse set_mempolicy; then the line in the log says so, and there is nothing
+    // to see.
+    if (!made && near && made.error() == std::errc::operation_not_permitted) continue;
+    REQUIRE(made.has_value());
+    const machine here = this_machine();
+    const auto ended = (*made)->run([&] {
+      for (unsigned i = 0; i < 2; ++i) {
+        const auto looked =
+            coir::spawn(
+                [&, i] {
+                  cpu_set_t set;
+                  CPU_ZERO(&set);
+                  CHECK(::sched_getaffinity(0, sizeof set, &set) == 0);
+                  CHECK(CPU_COUNT(&set) == 1);
+                  CHECK(CPU_ISSET(here.of(i).number, &set));
+                  int mode = -1;
+                  if (near) {
+                    CHECK(::syscall(SYS_get_mempolicy, &mode, nullptr, 0, nullptr, 0) == 0);
+                    CHECK(mode == MPOL_LOCAL);
+                  }
+                },
+                {.worker = i})
+                .join();
+        CHECK(looked.has_value());
+      }
+    });
+    CHECK(ended.has_value());
+  }
+}
+
+TEST_CASE("machine: memory near a worker that wanders is refused with a line") {
+  std::string said;
+  coir::options o{.workers = 1, .numa_placement = true};
+  o.log = [&said](const coir::log_record& line) { said += line.text; };
+  const auto made = coir::runtime::create(tested(o));
+  CHECK(made.error() == std::errc::invalid_argument);
+  CHECK(said.find("pin_workers") != said.npos);
+}
