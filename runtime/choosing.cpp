@@ -83,7 +83,8 @@ bool worker::turn_ended(std::uint64_t picked) noexcept {
   --starts_left_;
   think_at_ = starts_left_ != 0 ? pick : std::min(pause_at, unstarted_turn_);
   ++picks_;
-  return start_next();
+  oldest_turn_ = pick + oldest_every;
+  return start_next(*unstarted_.front());
 }
 
 /// Somebody of another priority waits, too.
@@ -113,17 +114,19 @@ void worker::count_run(const record& fiber) noexcept {
   think_at_ = 0;
 }
 
-/// The oldest of the unstarted; of the others a hungry worker gets some.
-record* worker::start_next() noexcept {
-  record* const next = take_unstarted();
+/// `next` of the unstarted; of the others a hungry worker gets some.
+record* worker::start_next(record& next) noexcept {
+  after_last_ = &next;
+  leave_line(next);
   if (own_unstarted() > asks_from_ && shared_.hungry.any(settings_.workers)) [[unlikely]]
     feed();
-  return next;
+  return &next;
 }
 
 record* worker::take_unstarted() noexcept {
-  --unstarted_count_;
-  return unstarted_.pop_front();
+  record* const oldest = unstarted_.front();
+  leave_line(*oldest);
+  return oldest;
 }
 
 /// One that is to end without having run; there are some.
@@ -137,12 +140,12 @@ record* worker::take_any_unstarted() noexcept {
 [[gnu::noinline]] record* worker::take_first() noexcept {
   record* const wanted = std::exchange(first_, nullptr);
   const bool unstarted = wanted->at == stage::unstarted;
-  if (unstarted) --unstarted_count_;
   if (!wanted->treat.usual_level()) {
+    if (unstarted) --unstarted_count_;
     think_at_ = 0;
     levels_.erase(*wanted, wanted->treat.prio(), unstarted);
   } else {
-    unstarted ? unstarted_.erase(*wanted) : ready_.erase(*wanted);
+    unstarted ? start_by_name(*wanted) : ready_.erase(*wanted);
   }
   return wanted;
 }

@@ -129,9 +129,8 @@ inline bool worker::nobody_waits() const noexcept {
     return false;
   if (!bind_warm(fresh)) [[unlikely]]
     return false;
-  unstarted_.erase(fresh);
-  --unstarted_count_;
   ++picks_;
+  start_by_name(fresh);
   leave_for(from, fresh);
   return true;
 }

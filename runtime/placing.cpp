@@ -78,8 +78,9 @@ void worker::learn(outcome o) noexcept {
 /// A hungry worker gets a half of what waits here, if that is enough.
 [[gnu::noinline]] void worker::feed() noexcept {
   if (shared_.stopping.load(std::memory_order_relaxed)) return;
-  record& oldest = *unstarted_.front();
-  if (!may_travel(oldest)) return;
+  record* const first = unstarted_.front();  // null: all who wait are of other priorities
+  if (first == nullptr || !may_travel(*first)) return;
+  record& oldest = *first;
   const worker_set hungry = shared_.hungry.look();
   pusher from = as_pusher();
   from.mine = {own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
@@ -99,8 +100,7 @@ inline bool worker::may_travel(const record& waiting) const noexcept {
 
 /// From the line of the unstarted into nobody's hands; and back to its front.
 inline void worker::leave_home(record& waiting) noexcept {
-  unstarted_.erase(waiting);
-  --unstarted_count_;
+  leave_line(waiting);
   --live_;
 }
 inline void worker::return_home(record& waiting) noexcept {

@@ -107,7 +107,6 @@ bool worker::end_unwanted_unstarted() noexcept {
   bool ended = false;
   const auto unwanted = [all](const record& fiber) { return all || is_cancelled(fiber); };
   const auto end = [&](record& fiber) {
-    --unstarted_count_;
     if (&fiber == first_) first_ = nullptr;
     fiber.ops->drop(fiber);
     fiber.fail_with(std::make_error_code(std::errc::operation_canceled));
@@ -117,12 +116,15 @@ bool worker::end_unwanted_unstarted() noexcept {
   for (record* fiber = unstarted_.front(); fiber != nullptr;) {
     record* const after = unstarted_.after(*fiber);
     if (unwanted(*fiber)) {
-      unstarted_.erase(*fiber);
+      leave_line(*fiber);
       end(*fiber);
     }
     fiber = after;
   }
-  while (record* const fiber = levels_.take_unstarted(unwanted)) end(*fiber);
+  while (record* const fiber = levels_.take_unstarted(unwanted)) {
+    --unstarted_count_;
+    end(*fiber);
+  }
   return ended;
 }
 

@@ -276,18 +276,20 @@ void worker::yield_to(record& next) noexcept {
 
 void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
 
-/// Whose turn it is when a fiber has ended: an unstarted one's, which costs no switch, but not for
-/// ever.
+/// Whose turn it is when a fiber has ended: that of the unstarted one which was spawned after it,
+/// which costs no switch, but not for ever. Not that of the oldest: where fibers spawn and join
+/// fibers that would be a larger part of the tree, and all of its parts would be open at once.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline record* worker::hand_on() noexcept {
-  if (!unstarted_.empty() && !no_stack_ && handed_on_ < hands_in_a_row && first_ == nullptr &&
+  if (after_last_ != nullptr && !no_stack_ && handed_on_ < hands_in_a_row && first_ == nullptr &&
       picks_.get() < pause_at_ && !levels_.any()) {
     ++handed_on_;
     ++picks_;
-    return start_next();
+    return start_next(*after_last_);
   }
   if (std::exchange(handed_on_, 0) != 0) {  // now those who wait for their turn
     const std::uint64_t not_used = std::exchange(starts_left_, 0) * unstarted_every;
     unstarted_turn_ = std::max(unstarted_turn_ - not_used, picks_.get() + unstarted_every - 1);
+    unstarted_turn_ = std::min(unstarted_turn_, oldest_turn_);
     think_at_ = std::min(think_at_, unstarted_turn_);
   }
   return choose();

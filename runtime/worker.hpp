@@ -2,11 +2,11 @@
 // loop that serves them.
 //
 // Order (deterministic): ready fibers first in, first out; unstarted ones, first in, first out,
-// when none is ready, and at least every 8th pick (where many wait, 32 in every 256 picks); those
-// of another priority than the normal one before or after all of these (levels.hpp); a fiber
-// that ends hands its turn, and its stack, on to an unstarted one, up to 8 times in a row; join of
-// an unstarted fiber of this worker starts it at once; a park hops to exactly what the loop would
-// have run.
+// when none is ready, and at least every 8th pick (where many wait, 32 in every 256 picks; while
+// joins start younger ones all the time, every 256th); those of another priority than the normal
+// one before or after all of these (levels.hpp); a fiber that ends hands its turn, and its stack,
+// on to an unstarted one, up to 8 times in a row; join of an unstarted fiber of this worker starts
+// it at once; a park hops to exactly what the loop would have run.
 //
 // Always true:
 //   - Only this worker's thread makes its fibers ready and switches to them, so no fiber is resumed
@@ -200,6 +200,7 @@ class worker {
 
  private:
   static constexpr unsigned unstarted_every = 8;   // picks
+  static constexpr unsigned oldest_every = 256;    // picks
   static constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 
   static void fiber_main(void* first) noexcept;
@@ -224,7 +225,9 @@ class worker {
   void count_run(const record& fiber) noexcept;
   void ask_for(record& fiber) noexcept;
   record* take_unstarted() noexcept;
-  record* start_next() noexcept;
+  record* start_next(record& next) noexcept;
+  void leave_line(record& waiting) noexcept;
+  void start_by_name(record& fresh) noexcept;
   load load_of(unsigned i) const noexcept;
   void set_threshold(std::uint32_t told) noexcept;
   void learn(outcome o) noexcept;
@@ -289,6 +292,8 @@ class worker {
   std::uint64_t turn_began_ = 0;      // the pick
   std::uint64_t turn_spent_ = 0;      // of its budget, beside its picks
   std::uint64_t unstarted_turn_ = 0;  // from this pick on an unstarted one goes before the ready
+  std::uint64_t oldest_turn_ = 0;     // and from this one on the oldest of them
+  record* after_last_ = nullptr;      // of the unstarted: who came after the last one that started
   unsigned starts_left_ = 0;          // before the ready ones have their turn
   unsigned handed_on_ = 0;            // ends in a row after which an unstarted one came
   bool no_stack_ = false;             // the last bind failed; cleared when a stack comes back
@@ -353,9 +358,26 @@ inline void worker::enqueue(record& fiber) noexcept {
   if (unstarted_.empty()) {
     starts_left_ = 0;
     unstarted_turn_ = picks_.get() + unstarted_every - 1;
+    oldest_turn_ = picks_.get() + oldest_every - 1;
     think_at_ = std::min(think_at_, unstarted_turn_);
   }
   COIR_MUTANT(newest_starts_first) ? unstarted_.push_front(fiber) : unstarted_.push_back(fiber);
+}
+
+/// Out of the line of the unstarted, wherever it stands.
+inline void worker::leave_line(record& waiting) noexcept {
+  if (&waiting == after_last_) after_last_ = unstarted_.after(waiting);
+  unstarted_.erase(waiting);
+  --unstarted_count_;
+}
+
+/// Somebody joins it, or yields to it. Its start is one of those that the others wait for, but the
+/// oldest of them does so no longer than ever.
+inline void worker::start_by_name(record& fresh) noexcept {
+  after_last_ = &fresh;
+  leave_line(fresh);
+  unstarted_turn_ =
+      std::max(unstarted_turn_, std::min(oldest_turn_, picks_.get() - 1 + unstarted_every));
 }
 
 /// The next to run, if the turn is not over.

@@ -193,6 +193,23 @@ TEST_CASE("placing: io goes to who has fewer live fibers, compute only where man
   }
 }
 
+TEST_CASE("placing: who waits at another priority stays, and keeps nobody from being fed") {
+  for (const coir::priority p : {coir::priority::low, coir::priority::high}) {
+    on_two_workers({.deflect_threshold = 1024}, [p](coir::runtime&) {
+      held_worker other;
+      crowd apart;
+      apart.spawn(10, {.prio = p});
+      auto one = coir::spawn([&] {
+        other.release();
+        wait_for([&] { return worker::current()->shared().hungry.any(2); });
+      });
+      CHECK(one.join().has_value());
+      apart.join();
+      CHECK(apart.on[0] == 10);
+    });
+  }
+}
+
 TEST_CASE("placing: a mailbox that is full costs nobody, and who stays keeps the order") {
   on_two_workers({.mailbox_slots = 1, .deflect_threshold = 4}, [](coir::runtime&) {
     held_worker other;  // it takes no mail

@@ -4,6 +4,7 @@
 // Always true:
 //   - Every case writes down who ran, and compares the whole text.
 #include <climits>
+#include <functional>
 
 #include "in_sim.hpp"
 
@@ -48,8 +49,9 @@ TEST_CASE("order: yield_to runs the one that is named next, ready or unstarted, 
     for (auto& h : all) REQUIRE(h.join().has_value());
   });
   REQUIRE(ended.has_value());
-  // c has ended before the second a, and handed its turn on to b; the next pick is the eighth, d's.
-  CHECK(order == "ccrabdabd");
+  // The join started a, so d's turn is eight picks later; c ends, and hands its turn on to b, which
+  // came after a.
+  CHECK(order == "ccrababdd");
 }
 
 TEST_CASE("order: yield_to that cannot be says why, and nobody else runs") {
@@ -245,7 +247,51 @@ TEST_CASE("order: join of an unstarted fiber of this worker starts it at once") 
       if (h) REQUIRE(h.join().has_value());
   });
   REQUIRE(ended.has_value());
-  CHECK(order == "cabd");
+  // c hands its turn on to the one that was spawned after it.
+  CHECK(order == "cdab");
+}
+
+TEST_CASE(
+    "order: a tree of spawns and joins is walked depth first, whatever waits in its branches") {
+  sim_world world;
+  unsigned live = 0, most = 0, leaves = 0;
+  const std::function<void(unsigned)> grow = [&](unsigned levels) {
+    most = std::max(most, ++live);
+    if (levels == 0) {
+      ++leaves;
+    } else {
+      std::vector<coir::handle<void>> children;
+      for (int i = 0; i < 10; ++i)
+        children.push_back(coir::spawn([&, levels] { grow(levels - 1); }));
+      for (auto& h : children) REQUIRE(h.join().has_value());
+    }
+    --live;
+  };
+  REQUIRE(run_in_sim(world, [&] { grow(4); }).has_value());
+  CHECK(leaves == 10'000);
+  // The oldest of those that wait still begins every 256 picks, so several branches are open.
+  CHECK(most < 200);
+}
+
+TEST_CASE("order: the oldest unstarted one has its turn beside one who spawns and joins for ever") {
+  sim_world world;
+  unsigned pairs = 0;
+  bool old_one_ran = false;
+  REQUIRE(run_in_sim(world, [&] {
+            auto old_one = coir::spawn([&] { old_one_ran = true; });
+            auto gap = coir::spawn([&] { coir::this_fiber::yield(); });
+            auto busy = start([&] { coir::this_fiber::yield(); });
+            while (!old_one_ran && pairs < 10'000) {
+              ++pairs;
+              auto young = coir::spawn([] { coir::this_fiber::yield(); });
+              REQUIRE(young.join().has_value());
+            }
+            REQUIRE(old_one.join().has_value());
+            REQUIRE(gap.join().has_value());
+            REQUIRE(busy.join().has_value());
+          }).has_value());
+  CHECK(old_one_ran);
+  CHECK(pairs <= 256);
 }
 
 TEST_CASE("order: whoever wakes others runs on until its own park point") {
