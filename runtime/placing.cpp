@@ -19,8 +19,9 @@ namespace coir::detail {
 
 namespace {
 constexpr unsigned batch_max = 64;  // fibers in one mail
-// A long-lived fiber that found no emptier worker: so many of the next do not look either.
-constexpr unsigned looks_spared = 15;
+// Whoever looked around in vain does not look again for the next push, then the next three, ... and
+// at most so many: each look reads lines that others write.
+constexpr unsigned looks_spared_most = 63;
 }  // namespace
 
 inline load worker::load_of(unsigned i) const noexcept {
@@ -53,9 +54,9 @@ void worker::learn(outcome o) noexcept {
   const bool many = weight({own_unstarted(), static_cast<std::uint32_t>(live_.get())}, what.kind) >=
                     threshold_.tasks();
   if (!somebody_hungry && !many) return false;
-  if (!somebody_hungry && lives_long && own_unstarted() < threshold_.tasks()) {
-    if (looks_to_spare_ != 0) return --looks_to_spare_, false;
-    looks_to_spare_ = looks_spared;
+  if (!somebody_hungry && looks_to_spare_ != 0) {
+    --looks_to_spare_;
+    return false;
   }
   const worker_set hungry = somebody_hungry ? shared_.hungry.look() : worker_set();
   pusher from = as_pusher();
@@ -64,14 +65,11 @@ void worker::learn(outcome o) noexcept {
   from.batch_max = batch_max;
   from.hungry = somebody_hungry ? &hungry : nullptr;
   const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
-  if (d.count == 0) {
-    learn(d.why);
-    return false;
-  }
-  looks_to_spare_ = 0;
   if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
-  const bool gone = post(d, fresh);
-  learn(gone ? d.why : outcome::refused);
+  const bool gone = d.count != 0 && post(d, fresh);
+  learn(gone || d.count == 0 ? d.why : outcome::refused);
+  looks_spared_ = gone ? 0 : std::min(2 * looks_spared_ + 1, looks_spared_most);
+  looks_to_spare_ = looks_spared_;
   return gone;
 }
 

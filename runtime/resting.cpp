@@ -14,6 +14,7 @@ namespace {
 // How often a worker asks for a stack that was refused, and how often in vain.
 constexpr std::int64_t hungry_look_ns = 10'000'000;
 constexpr unsigned hungry_looks_most = 100;
+constexpr unsigned spin_doubts_most = 255;  // bells
 }  // namespace
 
 inline bool worker::anything_to_do() const noexcept {
@@ -42,16 +43,22 @@ void worker::sleep_or_poll() noexcept {
   }
   if (records_are_wanted()) [[unlikely]]
     serve_starving();
-  const bool may_be_fed = settings_.workers > 1 && !no_stack_ && !COIR_MUTANT(hungry_unannounced);
-  if (may_be_fed) shared_.hungry.announce(settings_.index);
   rest_a_while(quiet, hungry);
-  if (may_be_fed) shared_.hungry.withdraw(settings_.index);
+  if (std::exchange(on_board_, false)) shared_.hungry.withdraw(settings_.index);
+}
+
+/// Whoever has more may feed us from now on.
+void worker::announce_hunger() noexcept {
+  if (settings_.workers == 1 || no_stack_ || on_board_ || COIR_MUTANT(hungry_unannounced)) return;
+  on_board_ = true;
+  shared_.hungry.announce(settings_.index);
 }
 
 /// There is nothing to do: spins, then sleeps until something comes. `quiet`: only others could
 /// bring something. `hungry`: for a stack.
 void worker::rest_a_while(bool quiet, bool hungry) noexcept {
   if (spin_ns_ != 0 && no_spin_at_ != picks_.get() && spin()) return;
+  announce_hunger();
   // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
   // this worker and by the one that goes to rest last.
   rest_.store(quiet ? rest::for_others : rest::for_something, std::memory_order_relaxed);
@@ -74,8 +81,7 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
     // cheaper.
     rung_ = !wakes_.empty() || !mail_.empty();
     if (slept_at != 0 && rung_ && outside_->now_ns() - slept_at < 2 * settings_.idle_spin_ns)
-      spin_ns_ = spin_ns_ == 0 ? settings_.idle_spin_ns / 8
-                               : std::min(spin_ns_ * 2, settings_.idle_spin_ns);
+      spin_longer();
   }
   rest_.store(rest::awake, std::memory_order_relaxed);
   bell_.withdraw();
@@ -141,6 +147,17 @@ void worker::give_stacks_back() noexcept {
   stacks_.flush();
 }
 
+/// Unless it was tried and lost just now: two workers that wake each other on one processor would
+/// have each other wait for ever. After each loss in a row the next try comes twice as late.
+void worker::spin_longer() noexcept {
+  if (spin_doubts_left_ != 0 && !COIR_MUTANT(spin_never_doubts)) {
+    --spin_doubts_left_;
+    return;
+  }
+  spin_ns_ =
+      spin_ns_ == 0 ? settings_.idle_spin_ns / 8 : std::min(spin_ns_ * 2, settings_.idle_spin_ns);
+}
+
 bool worker::spin() noexcept {
   if (outside_->pending()) outside_->wait(no_wait_ns);
   const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
@@ -150,12 +167,17 @@ bool worker::spin() noexcept {
            !(COIR_MUTANT(spin_ignores_wakes) && !wakes_.empty())) ||
           (outside_->ready() && !COIR_MUTANT(spin_ignores_ring))) {
         ++counts_.spins_won;
+        spin_doubts_ = 0;
         return true;
       }
       pause();
     }
+    // Not before: the board is a line that all workers write, and a quick answer comes sooner.
+    announce_hunger();
   } while (outside_->now_ns() < until);
   ++counts_.spins_lost;
+  spin_doubts_ = std::min(2 * spin_doubts_ + 1, spin_doubts_most);
+  spin_doubts_left_ = spin_doubts_;
   spin_ns_ = spin_ns_ < 1000 ? 0 : spin_ns_ / 2;
   return false;
 }

@@ -272,6 +272,8 @@ class worker {
   void rest_a_while(bool quiet, bool hungry) noexcept;
   bool anything_to_do() const noexcept;
   bool spin() noexcept;
+  void spin_longer() noexcept;
+  void announce_hunger() noexcept;
   void fail_oldest_unstarted() noexcept;
   bool no_stack_can_come_back() const noexcept;
   bool stacks_have_moved() const noexcept;
@@ -328,9 +330,13 @@ class worker {
   std::uint32_t heard_threshold_ = 0;
   std::uint32_t asks_from_ = UINT32_MAX;  // unstarted ones; never with one worker
   std::uint32_t asks_live_from_ = UINT32_MAX;
-  unsigned looks_to_spare_ = 0;
+  unsigned looks_to_spare_ = 0;  // pushes that do not look around
+  unsigned looks_spared_ = 0;    // after the last look
   std::uint32_t seed_ = 0;
   std::uint64_t spoke_at_ = UINT64_MAX;
+  unsigned spin_doubts_ = 0;  // bells that a lost spin is remembered for; grows with each in a row
+  unsigned spin_doubts_left_ = 0;
+  bool on_board_ = false;     // of the hungry, unless somebody has taken the name away
   bool rung_ = false;         // a neighbour ended the last sleep
   bool none_due_ = false;     // of the timers, in the turn that begins
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered

@@ -199,3 +199,26 @@ TEST_CASE("worker: a thread_local is shared by the fibers of a worker") {
   }));
   CHECK(seen == 6);
 }
+
+TEST_CASE(
+    "worker: one that looks around in vain again and again stops doing so for longer and longer") {
+  constexpr unsigned nights_all = 64;
+  script s;
+  s.tick_ns = 1'000;
+  std::array<coir::event, nights_all> woken;
+  unsigned nights = 0;
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns == never_ns && nights < nights_all) from_elsewhere([&] { woken[nights++].set(); });
+  };
+  const auto core = scripted::make_core(s, {}, 2);
+  REQUIRE(core != nullptr);
+  auto sleeper = spawn_first(*core, [&] {
+    for (coir::event& one : woken) CHECK(one.wait().has_value());
+  });
+  CHECK_FALSE(core->run_here());
+  const worker_counters& counts = core->at(0).counts();
+  CHECK(nights == nights_all);
+  CHECK(counts.spins_won.get() == 0);
+  CHECK(counts.spins_lost.get() >= 2);  // it tries
+  CHECK(counts.spins_lost.get() <= nights_all / 4);
+}
