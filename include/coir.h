@@ -63,6 +63,36 @@ typedef enum coir_switcher {
   COIR_CROSS_THREAD_FLOAT
 } coir_switcher;
 
+/* Who is ready at a higher level runs first, and a new fiber of a level before everybody of a lower
+ * one; a level that has waited for 32 picks of its worker has one all the same. 0: normal. */
+typedef enum coir_priority {
+  COIR_PRIORITY_LOW = 1,
+  COIR_PRIORITY_NORMAL,
+  COIR_PRIORITY_HIGH,
+  COIR_PRIORITY_CRITICAL
+} coir_priority;
+
+/* What a fiber does most of the time: computes, waits, computes in much memory, is in system calls
+ * that block. Decides where it is placed, how long its worker spins and how often that looks at the
+ * clock; see coir/placing.hpp. 0: io. */
+typedef enum coir_workload {
+  COIR_WORKLOAD_COMPUTE = 1,
+  COIR_WORKLOAD_IO,
+  COIR_WORKLOAD_MEMORY,
+  COIR_WORKLOAD_SYSTEM
+} coir_workload;
+
+/* How far from the worker that has it a fiber may be moved before it starts: to a worker on the
+ * same core, on the same last-level cache, on the same NUMA node, to any. Without the option
+ * pin_workers each other one is as far as the farthest processors of the process; with
+ * topo=global only `any` leads away. 0: any. */
+typedef enum coir_affinity {
+  COIR_AFFINITY_SAME_CORE = 1,
+  COIR_AFFINITY_SAME_CLUSTER,
+  COIR_AFFINITY_SAME_NUMA,
+  COIR_AFFINITY_ANY
+} coir_affinity;
+
 typedef struct coir_spawn_options {
   size_t size;          /* sizeof(coir_spawn_options) */
   const char* name;     /* copied, the first 23 bytes; may be null */
@@ -74,6 +104,9 @@ typedef struct coir_spawn_options {
                            when there was no stack for the fiber or its runtime never started; there
                            coir_spawn and what parks answer EPERM, and it must not block. */
   int sw;               /* a coir_switcher: what the fiber may do */
+  int priority;         /* a coir_priority, or 0 */
+  int workload;         /* a coir_workload, or 0 */
+  int affinity;         /* a coir_affinity, or 0 */
 } coir_spawn_options;
 
 /* -- runtime: plain threads only (EDEADLK on a fiber of any runtime) */

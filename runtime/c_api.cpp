@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -179,6 +180,27 @@ bool take_config(const coir_config* from, options& out) {
   return true;
 }
 
+/// C numbers the choices from 1, because 0 is the default there. False for a number that is none.
+template <class Choice>
+bool take_choice(int asked, Choice last, Choice& out) noexcept {
+  if (asked < 0 || asked > static_cast<int>(last) + 1) return false;
+  if (asked != 0) out = static_cast<Choice>(asked - 1);
+  return true;
+}
+
+bool take_manner(const coir_spawn_options& from, spawn_options& out) noexcept {
+  return take_choice(from.priority, priority::critical, out.prio) &&
+         take_choice(from.workload, workload::system, out.kind) &&
+         take_choice(from.affinity, affinity::any, out.where);
+}
+
+/// Where `priority` is, the struct had its padding when it ended with `sw`.
+bool take_spawn_options(const coir_spawn_options* from, coir_spawn_options& out) noexcept {
+  if (!take_struct(from, out)) return false;
+  if (from != nullptr && from->size <= offsetof(coir_spawn_options, workload)) out.priority = 0;
+  return true;
+}
+
 /// 0 when `r` is a runtime of this process.
 int refuse_runtime(const coir_runtime* r) noexcept {
   if (r == nullptr) return -EINVAL;
@@ -198,13 +220,14 @@ int spawn_c(coir_runtime* owner, coir_body body, void* argument, const coir_spaw
             coir_fiber* out) {
   if (out != nullptr) *out = coir_fiber{};
   coir_spawn_options o;
-  if (body == nullptr || !take_struct(asked, o) || o.worker < 0) return -EINVAL;
+  if (body == nullptr || !take_spawn_options(asked, o) || o.worker < 0) return -EINVAL;
   if (o.sw < COIR_SAME_THREAD_NO_FLOAT || o.sw > COIR_CROSS_THREAD_FLOAT) return -EINVAL;
   if (o.stack_bytes != 0 && o.stack_bytes < stack_bytes_min) return -EINVAL;
   const char* name = o.name == nullptr ? "" : o.name;
   spawn_options how{.name = std::string_view(name, ::strnlen(name, name_bytes - 1)),
                     .sw = static_cast<switcher>(o.sw),
                     .stack_bytes = o.stack_bytes};
+  if (!take_manner(o, how)) return -EINVAL;
   if (o.worker > 0) how.worker = static_cast<unsigned>(o.worker) - 1;
 
   c_spawn what{c_call(body, argument, o.cleanup, name), owner, out};
