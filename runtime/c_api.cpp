@@ -9,7 +9,8 @@
 //   - No exception gets out: our own become errnos, one that leaves the user's body or cleanup ends
 //     the process.
 //
-// Comes from: coir.h.   Goes to: coir/coir.hpp, c_handles.hpp, c_errors.hpp.
+// Comes from: coir.h.   Goes to: coir/coir.hpp, c_handles.hpp, c_errors.hpp; what a fiber asks of
+// itself is in c_this_fiber.cpp, I/O in c_io.cpp.
 #include <unistd.h>
 
 #include <algorithm>
@@ -342,6 +343,17 @@ int coir_runtime_shutdown(coir_runtime* runtime, int64_t until_ns) {
   return guarded([&] { return code_of(runtime->cpp->shutdown(until(until_ns))); });
 }
 
+int coir_runtime_request_stop(coir_runtime* runtime) {
+  if (const int refused = refuse_runtime(runtime)) return refused;
+  runtime->cpp->request_stop();
+  return 0;
+}
+
+int coir_runtime_set_deflection_threshold(coir_runtime* runtime, unsigned worker, unsigned tasks) {
+  if (const int refused = refuse_runtime(runtime)) return refused;
+  return code_of(runtime->cpp->set_deflection_threshold(worker, tasks));
+}
+
 int coir_runtime_destroy(coir_runtime* runtime) {
   if (runtime == nullptr) return 0;
   if (const int refused = refuse_runtime(runtime)) return refused;
@@ -391,6 +403,14 @@ int coir_cancel(coir_fiber fiber) {
   });
 }
 
+int coir_done(coir_fiber fiber) {
+  return guarded([&] {
+    const c_handles::visit visit(c_handles::here(), fiber);
+    if (visit.refusal() != 0) return -visit.refusal();
+    return done(visit.fiber()) ? 1 : 0;
+  });
+}
+
 int coir_detach(coir_fiber fiber) {
   return guarded([&] {
     c_handles::visit visit(c_handles::here(), fiber);
@@ -399,24 +419,11 @@ int coir_detach(coir_fiber fiber) {
   });
 }
 
-void coir_yield(void) { coir::this_fiber::yield(); }
-
 int coir_sleep(int64_t ns) {
   if (ns < 0) return -EINVAL;
   if (on_loop()) return -EPERM;
   return guarded([&] { return code_of(coir::this_fiber::sleep_for(coir::clock::duration(ns))); });
 }
-
-int coir_move_to(unsigned worker) {
-  return guarded([&] { return code_of(coir::this_fiber::move_to(worker)); });
-}
-
-int coir_worker(void) {
-  const unsigned index = coir::this_fiber::worker();
-  return index == UINT_MAX ? -EPERM : static_cast<int>(index);
-}
-
-int coir_cancelled(void) { return coir::this_fiber::cancelled() ? 1 : 0; }
 
 int64_t coir_now(void) { return coir::clock::now().time_since_epoch().count(); }
 
