@@ -78,8 +78,10 @@ void worker::learn(outcome o) noexcept {
 /// A hungry worker gets a half of what waits here, if that is enough.
 [[gnu::noinline]] void worker::feed() noexcept {
   if (shared_.stopping.load(std::memory_order_relaxed)) return;
-  record& oldest = *unstarted_.front();
-  if (!may_travel(oldest)) return;
+  // Whoever waits at another priority than the normal one stays here, and may be all there are.
+  record* const first = unstarted_.front();
+  if (first == nullptr || !may_travel(*first)) return;
+  record& oldest = *first;
   const worker_set hungry = shared_.hungry.look();
   pusher from = as_pusher();
   from.mine = {own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
