@@ -101,7 +101,7 @@ static intptr_t keep_and_give(void* argument) {
     CHECK_EQ(coir_runtime_set_deflection_threshold(argument, (unsigned)here, gives ? 4 : 50000), 0);
     CHECK_EQ(coir_sleep(1), 0); /* it is heard in the next turn */
     on[0] = on[1] = 0;
-    for (int round = 0; round < 50 || (gives && on[1 - here] == 0); ++round) {
+    for (int round = 0; round < 400 || (gives && on[1 - here] == 0); ++round) {
       coir_fiber fibers[40];
       for (int i = 0; i < 40; ++i) CHECK_EQ(coir_spawn(count_where, NULL, &options, &fibers[i]), 0);
       for (int i = 0; i < 40; ++i) CHECK_EQ(coir_join(fibers[i], NULL), 0);
