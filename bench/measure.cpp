@@ -33,11 +33,11 @@ namespace {
 constexpr int patience_ms = 60'000;
 static_assert(std::is_trivially_copyable_v<sample>);  // it travels through a pipe
 
-[[noreturn]] void run_child(const entry& one, int cpu, int answer) {
+[[noreturn]] void run_child(const entry& one, const settings& chosen, bool two_cpus, int answer) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   int code = 1;
   try {
-    pin_to(cpu);
+    pin_to(chosen.cpu, two_cpus ? chosen.client_cpu : chosen.cpu);
     const sample got = one.measure();
     if (::write(answer, &got, sizeof got) == static_cast<ssize_t>(sizeof got)) code = 0;
   } catch (const std::exception& e) {
@@ -48,14 +48,14 @@ static_assert(std::is_trivially_copyable_v<sample>);  // it travels through a pi
 }
 
 /// False when the child failed, crashed or took too long.
-bool measure_once(const entry& one, int cpu, sample& got) {
+bool measure_once(const entry& one, const settings& chosen, bool two_cpus, sample& got) {
   int ends[2];
   if (::pipe(ends) != 0) throw std::system_error(errno, std::system_category(), "pipe");
   const pid_t child = ::fork();
   if (child == -1) throw std::system_error(errno, std::system_category(), "fork");
   if (child == 0) {
     ::close(ends[0]);
-    run_child(one, cpu, ends[1]);
+    run_child(one, chosen, two_cpus, ends[1]);
   }
   ::close(ends[1]);
   pollfd wanted{ends[0], POLLIN, 0};
@@ -117,7 +117,7 @@ std::vector<outcome> measure(const row& what, const settings& chosen) {
       const entry& one = what.entries[i];
       if (broken[i] || !one.missing.empty() || round >= one.rounds_most) continue;
       sample got;
-      if (measure_once(one, chosen.cpu, got)) {
+      if (measure_once(one, chosen, what.two_cpus, got)) {
         all[i].samples.push_back(got);
         continue;
       }
@@ -129,10 +129,13 @@ std::vector<outcome> measure(const row& what, const settings& chosen) {
   return all;
 }
 
-void pin_to(int cpu) {
+void pin_to(int cpu) { pin_to(cpu, cpu); }
+
+void pin_to(int cpu, int other) {
   cpu_set_t only;
   CPU_ZERO(&only);
   CPU_SET(static_cast<std::size_t>(cpu), &only);
+  CPU_SET(static_cast<std::size_t>(other), &only);
   if (::sched_setaffinity(0, sizeof only, &only) != 0)
     throw std::system_error(errno, std::system_category(), "sched_setaffinity");
 }

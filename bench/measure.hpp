@@ -2,8 +2,9 @@
 // of a row take turns, round after round.
 //
 // Always true:
-//   - Each measurement runs in a process of its own, pinned to one CPU: no entry inherits another's
-//     heap, threads or warm caches, and one that hangs or fails costs its own entry only.
+//   - Each measurement runs in a process of its own, pinned to one CPU (that of a row about several
+//     workers to two): no entry inherits another's heap, threads or warm caches, and one that hangs
+//     or fails costs its own entry only.
 //   - Of a cost the least of all rounds counts, of anything else the median.
 //   - Whoever measures warms up first and stops by time, not by count, so that a slow entry takes
 //     as long as a fast one.
@@ -26,7 +27,7 @@ struct settings {
   bool quick = false;
   unsigned rounds = 9;
   int cpu = 1;                   ///< of everything that is measured
-  int client_cpu = 0;            ///< of the load client
+  int client_cpu = 0;            ///< of the load client, and the second one of two workers
   std::size_t many = 1'000'000;  ///< what the rows with a million in their name really take
   std::string folder;            ///< where the programs of bench/ were built
 };
@@ -77,7 +78,7 @@ struct figure {
 
 /// What a figure shall keep to.
 struct reach {
-  enum class kind { at_most, over_raw, of_raw, over_base, times_peer };
+  enum class kind { at_most, over_raw, of_raw, over_base, of_base, times_peer };
   kind by;
   double bound;
   std::size_t figure = 0;
@@ -93,6 +94,7 @@ struct row {
   std::string note = {};               ///< what a reader must know to judge it
   bool smaller = false;                ///< than its name says, in this run: not judged
   std::function<void()> prepare = {};  ///< before the first round
+  bool two_cpus = false;               ///< the client's, too
 };
 using rows = std::vector<row>;
 
@@ -109,6 +111,8 @@ struct outcome {
 std::vector<outcome> measure(const row& what, const settings& chosen);
 
 void pin_to(int cpu);
+/// Either of the two.
+void pin_to(int cpu, int other);
 
 inline std::int64_t now_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);

@@ -1,7 +1,7 @@
 // mesh_sim.cpp: how evenly the policy of runtime/deflect.hpp spreads work over 2 to 256 workers, in
 // virtual time: a table for people, and the same as TSV for bench/mesh.gp.
 //   mesh_sim [--scenario NAME] [--workers N] [--policy mesh|pushes|single|all] [--tsv FILE]
-//            [--check]   (and others: --help)
+//            [--check] [--bare]   (and others: --help)
 //
 // Always true:
 //   - Nothing is measured, so the figures are the same on every machine and in every build.
@@ -157,6 +157,12 @@ void print(const std::vector<line>& all) {
                 over_ideal(l));
 }
 
+/// For a program that reads it.
+void print_bare(const std::vector<line>& all) {
+  for (const line& l : all)
+    std::printf("%g %g %g %g\n", l.got.share, l.got.mail, l.got.hops, over_ideal(l));
+}
+
 bool save(const std::vector<line>& all, const std::string& path) {
   std::ofstream out(path);
   out << "scenario\tpolicy\tworkers\tshare\thops\tmail\tlooks\trefused\tended_ns\tideal_ns\tover_"
@@ -194,7 +200,7 @@ int main(int argc, char** argv) {
   CLI::App app("The deflection policy in virtual time");
   std::string only, tsv, how = "mesh";
   unsigned only_workers = 0;
-  bool check = false;
+  bool check = false, bare = false;
   mesh_settings set;
   app.add_option("--scenario", only, "only this one");
   app.add_option("--policy", how, "mesh, pushes, single or all");
@@ -207,6 +213,7 @@ int main(int argc, char** argv) {
   app.add_option("--salt", salt, "other times of all fibers")->check(CLI::Range(0, 255));
   app.add_option("--tsv", tsv, "the figures for plots");
   app.add_flag("--check", check, "only hot_root: fail when it misses its bounds");
+  app.add_flag("--bare", bare, "no table: share, mail, hops and time over the ideal's");
   CLI11_PARSE(app, argc, argv);
 
   if (check) return check_bounds(set) ? 0 : 1;
@@ -224,7 +231,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "mesh_sim: no such scenario, policy or number of workers\n");
     return 2;
   }
-  print(all);
+  bare ? print_bare(all) : print(all);
   if (!tsv.empty() && !save(all, tsv)) {
     std::fprintf(stderr, "mesh_sim: cannot write %s\n", tsv.c_str());
     return 1;

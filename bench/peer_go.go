@@ -2,7 +2,8 @@
 // serves until SIGTERM.
 //
 // Always true:
-//   - GOMAXPROCS is 1, as coir has one worker; the collector runs as it does by default.
+//   - GOMAXPROCS is 1, as coir has one worker, and 2 for what is about two (peer_go_mesh.go); the
+//     collector runs as it does by default.
 //   - Whoever measures warms up first and then spends SPEND_NS, as the C++ entries do.
 //
 // Comes from: rows_*.cpp by programs.cpp.   Goes to: stdout.
@@ -349,6 +350,14 @@ func main() {
 		parked(number(2))
 	case "echo":
 		echo()
+	case "skynet":
+		fmt.Println(skynet(number(2), uint64(number(3))))
+	case "hot_root":
+		fmt.Println(hotRoot(number(2)))
+	case "pingpong":
+		fmt.Println(pingpong(os.Args[2]))
+	case "spawn_foreign":
+		fmt.Println(spawnForeign())
 	default:
 		panic("unknown work: " + os.Args[1])
 	}

@@ -49,9 +49,13 @@ struct read_plan {
   unsigned reads;        ///< by each of them
 };
 
+/// Where two who wake each other live.
+enum class players { same_thread, awake, asleep };
+
 // -- by hand, on raw_switch.hpp
 double raw_yield_ns(const ring_plan& plan, std::size_t stack_bytes = 16 << 10);
 double raw_spawn_ns(const spawn_plan& plan);
+double raw_pingpong_same_ns();
 sample raw_sleep(const sleep_plan& plan);
 sample raw_parked(std::size_t count, std::size_t stack_bytes);
 
@@ -63,6 +67,12 @@ int cached_file(const std::string& folder);
 double raw_read_ns(const std::string& folder, unsigned reads, limit kind);
 sample raw_file_read(const read_plan& plan);
 
+/// Two threads: a cache line that goes to and fro; MSG_RING from ring to ring, each waited for in
+/// io_uring_enter; a futex each.
+double raw_pingpong_awake_ns(const settings& chosen);
+double raw_pingpong_asleep_ns(const settings& chosen);
+double raw_futex_ns(const settings& chosen);
+
 /// Boost.Context: jump_fcontext between two stacks.
 double boost_context_switch_ns(unsigned laps);
 
@@ -72,6 +82,10 @@ double boost_fiber_yield_ns(const ring_plan& plan);
 double boost_fiber_spawn_ns(const spawn_plan& plan);
 sample boost_fiber_sleep(const sleep_plan& plan);
 sample boost_fiber_parked(std::size_t count);
+/// Its work stealing on two threads.
+double boost_stealing_skynet_ns(std::uint64_t leaves);
+sample boost_stealing_hot_root(unsigned count);
+double boost_fiber_pingpong_ns(players where, const settings& chosen);
 
 /// State Threads has no yield: each thread signals its neighbour and waits.
 extern const char* const state_threads_package;

@@ -18,7 +18,7 @@ family(pattern) = sprintf("awk -F '\t' 'function least(k, v) { if (!((r, k) in b
   function of(r, k) { return (r, k) in b ? b[r, k] : \"nan\" } \
   END { for (i = 1; i <= n; ++i) print order[i] \"\t\" of(order[i], \"coir\") \"\t\" of(order[i], \"raw\") \"\t\" of(order[i], \"peer\") }' %s", pattern, data)
 
-do for [name in "switch yield spawn timer nop echo"] {
+do for [name in "switch yield spawn timer nop echo pingpong"] {
   table = family("^".name)
   if (strlen(system(table)) > 0) {
     set output pages."/".name.".svg"

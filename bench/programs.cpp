@@ -41,7 +41,7 @@ program::program(const std::vector<std::string>& words, int cpu) : name_(words.a
   if (pid_ == -1) fail_with_errno("fork");
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    pin_to(cpu);
+    if (cpu != same_cpus) pin_to(cpu);
     ::dup2(ends[1], STDOUT_FILENO);
     ::close(ends[0]);
     ::close(ends[1]);
@@ -111,9 +111,9 @@ entry go_entry(const settings& chosen, const std::string& arguments) {
   for (std::string word; in >> word;) words.push_back(word);
   const bool there = ::access(words[0].c_str(), X_OK) == 0;
   return {"Go", role::peer,
-          [words, cpu = chosen.cpu] {
+          [words] {
             ::setenv("SPEND_NS", std::to_string(spend_ns).c_str(), 1);
-            program go(words, cpu);
+            program go(words, program::same_cpus);
             std::istringstream said(go.line());
             sample got;
             for (double& value : got.values)

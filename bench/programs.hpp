@@ -17,6 +17,8 @@ namespace bench {
 class program {
  public:
   /// Starts `words` (a path and its arguments) on `cpu` and reads its stdout. Throws.
+  /// `same_cpus`: where this process may run.
+  static constexpr int same_cpus = -1;
   program(const std::vector<std::string>& words, int cpu);
   program(const program&) = delete;
   program& operator=(const program&) = delete;

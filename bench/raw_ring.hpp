@@ -3,7 +3,7 @@
 // Always true:
 //   - The flags are those of coir's: one issuer, deferred task work, the taskrun flag.
 //
-// Comes from: raw_uring.cpp, raw_parked.cpp.   Goes to: liburing.
+// Comes from: raw_uring.cpp, raw_parked.cpp, raw_pingpong.cpp.   Goes to: liburing.
 #pragma once
 
 #include <liburing.h>
@@ -36,6 +36,7 @@ class ring {
   ring& operator=(const ring&) = delete;
   ~ring() { io_uring_queue_exit(&ring_); }
 
+  int fd() const { return ring_.ring_fd; }
   io_uring_sqe* next() { return io_uring_get_sqe(&ring_); }
   void submit() { must("io_uring_enter", io_uring_submit(&ring_)); }
 

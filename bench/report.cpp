@@ -110,8 +110,8 @@ std::string method_words(const settings& chosen) {
           "per fiber\n";
   text += "- each measurement in a fresh process on CPU " + std::to_string(chosen.cpu) +
           " (load client on CPU " + std::to_string(chosen.client_cpu) +
-          "); the entries of a row take turns, up to " + std::to_string(chosen.rounds) +
-          " rounds; each warms up first and measures for about " +
+          "; a row about two workers has both); the entries of a row take turns, up to " +
+          std::to_string(chosen.rounds) + " rounds; each warms up first and measures for about " +
           std::to_string(spend_ns / 1'000'000) + " ms\n";
   text +=
       "- costs: the least of all rounds; rates and latencies: the median; CPU is user and "

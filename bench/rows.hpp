@@ -24,21 +24,21 @@ void add_nop(rows& to, const settings& chosen);
 void add_file_read(rows& to, const settings& chosen);
 void add_echo(rows& to, const settings& chosen);
 void add_deadline(rows& to, const settings& chosen);
-
-/// Runs `root` on one worker and returns its answer; an error of the runtime is thrown.
-template <class F>
-auto on_coir(F&& root) {
-  coir::options chosen{.workers = 1};
-  auto answer = coir::run(std::forward<F>(root), chosen);
-  if (!answer) throw std::runtime_error("coir: " + answer.error().message());
-  return *answer;
-}
+void add_mesh(rows& to, const settings& chosen);
+void add_pingpong(rows& to, const settings& chosen);
 
 /// A step that a sound run always takes.
 template <class T>
 T sure(coir::result<T> answer) {
   if (!answer) throw std::runtime_error("coir: " + answer.error().message());
   if constexpr (!std::is_void_v<T>) return std::move(*answer);
+}
+
+/// Runs `root`, on one worker if nothing else is said, and returns its answer; an error of the
+/// runtime is thrown.
+template <class F>
+auto on_coir(F&& root, const coir::options& chosen = {.workers = 1}) {
+  return sure(coir::run(std::forward<F>(root), chosen));
 }
 
 /// What coir counted since this was made, per operation. On a fiber.
@@ -58,7 +58,8 @@ class counting {
   coir::worker_stats from_;
 };
 
-/// An entry for the program peer_go with these arguments; it prints one line of figures.
+/// An entry for the program peer_go with these arguments, on the CPUs of its row; it prints one
+/// line of figures.
 entry go_entry(const settings& chosen, const std::string& arguments);
 
 }  // namespace bench

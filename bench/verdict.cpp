@@ -44,6 +44,9 @@ verdict judge(const row& in, const std::vector<outcome>& got, const reach& wante
     case reach::kind::over_base:
       most = figure(role::base) + wanted.bound;
       break;
+    case reach::kind::of_base:
+      most = figure(role::base) * wanted.bound;
+      break;
     case reach::kind::times_peer:
       most = figure(role::peer) / wanted.bound;
       break;
@@ -75,6 +78,8 @@ std::string words_of(const row& in, const reach& wanted) {
       return number + "x raw";
     case reach::kind::over_base:
       return "plain + " + amount;
+    case reach::kind::of_base:
+      return number + "x plain";
     case reach::kind::times_peer:
       return number + "x best peer";
   }
