@@ -133,6 +133,10 @@ TEST_CASE("DT3: a fiber runs, yields, and runs its second half") {
   CHECK(order == "first root second");
 }
 
+// How a kind of fibers is treated may be a constant of the program.
+constexpr coir::spawn_options background{.name = "background", .prio = coir::priority::low};
+static_assert(background.prio == coir::priority::low);
+
 // Whatever a fiber is called and however it is treated, it ends.
 TEST_CASE("DT4: fibers of every priority, kind, affinity and name complete") {
   std::atomic<unsigned> ran{0};
@@ -153,6 +157,8 @@ TEST_CASE("DT4: fibers of every priority, kind, affinity and name complete") {
               .detach();
           ++spawned;
         }
+        CHECK(coir::spawn([&ran] { ++ran; }, background).join().has_value());
+        ++spawned;
       },
       tested({.workers = 2}));
   CHECK(done.has_value());
