@@ -38,20 +38,21 @@ function(coir_ctest entry)
     ENVIRONMENT "${environment}")
 endfunction()
 
-# Labels `entry` with the entries of the failure catalogue that `source` names a test after, so that
-# `ctest -L '^C14$'` runs what proves one; tests/catalogue/entries.txt lists them.
+# Labels `entry` with the entries of the failure catalogue (C14) and the rows of an earlier runtime
+# (DT3, DB2) that `source` names a test after, so that `ctest -L '^C14$'` runs what proves one;
+# tests/catalogue/entries.txt lists them.
 function(coir_label entry source)
   file(READ ${source} text)
-  if(source MATCHES "[.]sh$")
-    string(REGEX MATCH "# [a-z0-9_]+[.]sh: [^\n]*" names "${text}")
+  if(source MATCHES "[.](sh|c)$")
+    string(REGEX MATCH "[#*] [a-z0-9_]+[.](sh|c): [^\n]*" names "${text}")
   else()
     string(REGEX MATCHALL "TEST_CASE[(][ \n]*\"[^\"]*\"" names "${text}")
   endif()
   set(labels "")
   foreach(name IN LISTS names)
-    string(REGEX MATCHALL "[ (\"][A-E][0-9][0-9]?[:,) ]" found "${name}")
+    string(REGEX MATCHALL "[ (\"](DT|DB|[A-E])[0-9][0-9]?[:,) ]" found "${name}")
     foreach(one IN LISTS found)
-      string(REGEX REPLACE "[^A-E0-9]" "" one "${one}")
+      string(REGEX REPLACE "[^A-Z0-9]" "" one "${one}")
       list(APPEND labels ${one})
     endforeach()
   endforeach()
@@ -133,6 +134,7 @@ function(coir_c_tests)
     cmake_path(GET source STEM name)
     coir_program(c_${name} ${source})
     coir_ctest(c/${name} c_${name})
+    coir_label(c/${name} ${source})
   endforeach()
 endfunction()
 

@@ -63,6 +63,36 @@ typedef enum coir_switcher {
   COIR_CROSS_THREAD_FLOAT
 } coir_switcher;
 
+/* Who is ready at a higher level runs first, and a new fiber of a level before everybody of a lower
+ * one; a level that has waited for 32 picks of its worker has one all the same. 0: normal. */
+typedef enum coir_priority {
+  COIR_PRIORITY_LOW = 1,
+  COIR_PRIORITY_NORMAL,
+  COIR_PRIORITY_HIGH,
+  COIR_PRIORITY_CRITICAL
+} coir_priority;
+
+/* What a fiber does most of the time: computes, waits, computes in much memory, is in system calls
+ * that block. Decides where it is placed, how long its worker spins and how often that looks at the
+ * clock; see coir/placing.hpp. 0: io. */
+typedef enum coir_workload {
+  COIR_WORKLOAD_COMPUTE = 1,
+  COIR_WORKLOAD_IO,
+  COIR_WORKLOAD_MEMORY,
+  COIR_WORKLOAD_SYSTEM
+} coir_workload;
+
+/* How far from the worker that has it a fiber may be moved before it starts: to a worker on the
+ * same core, on the same last-level cache, on the same NUMA node, to any. Without the option
+ * pin_workers each other one is as far as the farthest processors of the process; with
+ * topo=global only `any` leads away. 0: any. */
+typedef enum coir_affinity {
+  COIR_AFFINITY_SAME_CORE = 1,
+  COIR_AFFINITY_SAME_CLUSTER,
+  COIR_AFFINITY_SAME_NUMA,
+  COIR_AFFINITY_ANY
+} coir_affinity;
+
 typedef struct coir_spawn_options {
   size_t size;          /* sizeof(coir_spawn_options) */
   const char* name;     /* copied, the first 23 bytes; may be null */
@@ -74,9 +104,12 @@ typedef struct coir_spawn_options {
                            when there was no stack for the fiber or its runtime never started; there
                            coir_spawn and what parks answer EPERM, and it must not block. */
   int sw;               /* a coir_switcher: what the fiber may do */
+  int priority;         /* a coir_priority, or 0 */
+  int workload;         /* a coir_workload, or 0 */
+  int affinity;         /* a coir_affinity, or 0 */
 } coir_spawn_options;
 
-/* -- runtime: plain threads only (EDEADLK on a fiber of any runtime) */
+/* -- runtime: plain threads only (EDEADLK on a fiber of any runtime), unless it says otherwise */
 
 /* All of them: EINVAL for a null runtime, EOWNERDEAD for one that was inherited by fork. */
 
@@ -87,6 +120,14 @@ COIR_C_API int coir_runtime_create(const coir_config* config, coir_runtime** out
 /* Starts the workers. What coir_spawn_on queued before runs now. EALREADY when started before,
  * ESHUTDOWN after coir_runtime_shutdown. */
 COIR_C_API int coir_runtime_start(coir_runtime* runtime);
+/* Asks the runtime to take no new work and to cancel what is there. Any fiber, any thread; never
+ * waits, so a fiber ends its own runtime by it. */
+COIR_C_API int coir_runtime_request_stop(coir_runtime* runtime);
+/* From `tasks` fibers on that have not started worker `worker` (counted from 0) looks for others
+ * that have less; 0: it adapts, as it does from the option deflect_threshold on. Any fiber, any
+ * thread. EINVAL when there is no such worker. */
+COIR_C_API int coir_runtime_set_deflection_threshold(coir_runtime* runtime, unsigned worker,
+                                                     unsigned tasks);
 /* Cancels all fibers and waits until `until_ns` for their end; EBUSY when some are still alive then
  * (a log line names them). Handles of ended fibers stay good until coir_runtime_destroy. */
 COIR_C_API int coir_runtime_shutdown(coir_runtime* runtime, int64_t until_ns);
@@ -126,10 +167,15 @@ COIR_C_API int coir_join_until(coir_fiber fiber, intptr_t* answer, int64_t until
 /* Asks the fiber to stop: its parking calls answer -ECANCELED from now on. Any thread; twice is
  * once. EINVAL, ESTALE. */
 COIR_C_API int coir_cancel(coir_fiber fiber);
+/* 1 when coir_join would not wait. Any thread. EINVAL, ESTALE. */
+COIR_C_API int coir_done(coir_fiber fiber);
 /* Gives the handle up; the fiber runs on. Who is waiting already gets the value. EINVAL, ESTALE. */
 COIR_C_API int coir_detach(coir_fiber fiber);
 /* Lets other fibers run. */
 COIR_C_API void coir_yield(void);
+/* coir_yield, and `fiber` is the next to run here. On an error nobody else has run: EPERM (not on a
+ * fiber), EAGAIN (it is not ready on this worker), ESRCH (it has ended), ESTALE, EINVAL. */
+COIR_C_API int coir_yield_to(coir_fiber fiber);
 /* Goes on on worker `worker` (counted from 0). For cross_thread fibers only. What the caller's
  * function does with errno or a thread-local afterwards belongs into another function that is not
  * inlined: compilers keep their addresses. On an error the fiber is where it was: EINVAL (spawned

@@ -9,12 +9,14 @@
 //   - No exception gets out: our own become errnos, one that leaves the user's body or cleanup ends
 //     the process.
 //
-// Comes from: coir.h.   Goes to: coir/coir.hpp, c_handles.hpp, c_errors.hpp.
+// Comes from: coir.h.   Goes to: coir/coir.hpp, c_handles.hpp, c_errors.hpp; what a fiber asks of
+// itself is in c_this_fiber.cpp, I/O in c_io.cpp.
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -179,6 +181,27 @@ bool take_config(const coir_config* from, options& out) {
   return true;
 }
 
+/// C numbers the choices from 1, because 0 is the default there. False for a number that is none.
+template <class Choice>
+bool take_choice(int asked, Choice last, Choice& out) noexcept {
+  if (asked < 0 || asked > static_cast<int>(last) + 1) return false;
+  if (asked != 0) out = static_cast<Choice>(asked - 1);
+  return true;
+}
+
+bool take_manner(const coir_spawn_options& from, spawn_options& out) noexcept {
+  return take_choice(from.priority, priority::critical, out.prio) &&
+         take_choice(from.workload, workload::system, out.kind) &&
+         take_choice(from.affinity, affinity::any, out.where);
+}
+
+/// Where `priority` is, the struct had its padding when it ended with `sw`.
+bool take_spawn_options(const coir_spawn_options* from, coir_spawn_options& out) noexcept {
+  if (!take_struct(from, out)) return false;
+  if (from != nullptr && from->size <= offsetof(coir_spawn_options, workload)) out.priority = 0;
+  return true;
+}
+
 /// 0 when `r` is a runtime of this process.
 int refuse_runtime(const coir_runtime* r) noexcept {
   if (r == nullptr) return -EINVAL;
@@ -198,13 +221,14 @@ int spawn_c(coir_runtime* owner, coir_body body, void* argument, const coir_spaw
             coir_fiber* out) {
   if (out != nullptr) *out = coir_fiber{};
   coir_spawn_options o;
-  if (body == nullptr || !take_struct(asked, o) || o.worker < 0) return -EINVAL;
+  if (body == nullptr || !take_spawn_options(asked, o) || o.worker < 0) return -EINVAL;
   if (o.sw < COIR_SAME_THREAD_NO_FLOAT || o.sw > COIR_CROSS_THREAD_FLOAT) return -EINVAL;
   if (o.stack_bytes != 0 && o.stack_bytes < stack_bytes_min) return -EINVAL;
   const char* name = o.name == nullptr ? "" : o.name;
   spawn_options how{.name = std::string_view(name, ::strnlen(name, name_bytes - 1)),
                     .sw = static_cast<switcher>(o.sw),
                     .stack_bytes = o.stack_bytes};
+  if (!take_manner(o, how)) return -EINVAL;
   if (o.worker > 0) how.worker = static_cast<unsigned>(o.worker) - 1;
 
   c_spawn what{c_call(body, argument, o.cleanup, name), owner, out};
@@ -319,6 +343,17 @@ int coir_runtime_shutdown(coir_runtime* runtime, int64_t until_ns) {
   return guarded([&] { return code_of(runtime->cpp->shutdown(until(until_ns))); });
 }
 
+int coir_runtime_request_stop(coir_runtime* runtime) {
+  if (const int refused = refuse_runtime(runtime)) return refused;
+  runtime->cpp->request_stop();
+  return 0;
+}
+
+int coir_runtime_set_deflection_threshold(coir_runtime* runtime, unsigned worker, unsigned tasks) {
+  if (const int refused = refuse_runtime(runtime)) return refused;
+  return code_of(runtime->cpp->set_deflection_threshold(worker, tasks));
+}
+
 int coir_runtime_destroy(coir_runtime* runtime) {
   if (runtime == nullptr) return 0;
   if (const int refused = refuse_runtime(runtime)) return refused;
@@ -368,6 +403,14 @@ int coir_cancel(coir_fiber fiber) {
   });
 }
 
+int coir_done(coir_fiber fiber) {
+  return guarded([&] {
+    const c_handles::visit visit(c_handles::here(), fiber);
+    if (visit.refusal() != 0) return -visit.refusal();
+    return done(visit.fiber()) ? 1 : 0;
+  });
+}
+
 int coir_detach(coir_fiber fiber) {
   return guarded([&] {
     c_handles::visit visit(c_handles::here(), fiber);
@@ -376,24 +419,11 @@ int coir_detach(coir_fiber fiber) {
   });
 }
 
-void coir_yield(void) { coir::this_fiber::yield(); }
-
 int coir_sleep(int64_t ns) {
   if (ns < 0) return -EINVAL;
   if (on_loop()) return -EPERM;
   return guarded([&] { return code_of(coir::this_fiber::sleep_for(coir::clock::duration(ns))); });
 }
-
-int coir_move_to(unsigned worker) {
-  return guarded([&] { return code_of(coir::this_fiber::move_to(worker)); });
-}
-
-int coir_worker(void) {
-  const unsigned index = coir::this_fiber::worker();
-  return index == UINT_MAX ? -EPERM : static_cast<int>(index);
-}
-
-int coir_cancelled(void) { return coir::this_fiber::cancelled() ? 1 : 0; }
 
 int64_t coir_now(void) { return coir::clock::now().time_since_epoch().count(); }
 

@@ -76,7 +76,8 @@ void worker::learn(outcome o) noexcept {
 /// A hungry worker gets a half of what waits here, if that is enough.
 [[gnu::noinline]] void worker::feed() noexcept {
   if (shared_.stopping.load(std::memory_order_relaxed)) return;
-  record* const first = unstarted_.front();  // null: all who wait are of other priorities
+  // Whoever waits at another priority than the normal one stays here, and may be all there are.
+  record* const first = unstarted_.front();
   if (first == nullptr || !may_travel(*first)) return;
   record& oldest = *first;
   const worker_set hungry = shared_.hungry.look();

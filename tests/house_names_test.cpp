@@ -42,10 +42,11 @@ std::string literals_at(const std::string& text, std::size_t at) {
   return joined;
 }
 
-/// Test cases by their names, and scripts by what their second line says they are for.
+/// Test cases by their names; scripts and C programs by what their top says they are for.
 std::set<std::string> tests_in(const source& file) {
   std::set<std::string> names;
   if (ends(file.path, ".sh") && file.lines.size() > 1) names.insert(file.lines[1].substr(2));
+  if (starts(file.path, "tests/c/") && ends(file.path, ".c")) names.insert(file.lines[0].substr(3));
   if (!ends(file.path, "_test.cpp")) return names;
   const std::string text = all_of(file), call = "\nTEST_CASE(";
   for (auto at = text.find(call); at != text.npos; at = text.find(call, at + 1))
@@ -62,11 +63,13 @@ std::set<std::string> tests_in(const std::vector<source>& files) {
 
 // -- the failure catalogue ------------------------------------------------------------------------
 
-/// Whether `word` is A1 to E99, as the catalogue numbers its entries.
+/// Whether `word` is A1 to E99, as the catalogue numbers its entries, or DT1 to DB99.
 bool is_entry(std::string_view word) {
   const auto digit = [](char c) { return c >= '0' && c <= '9'; };
-  return word.size() >= 2 && word.size() <= 3 && word[0] >= 'A' && word[0] <= 'E' &&
-         std::ranges::all_of(word.substr(1), digit);
+  const bool dtact = word.starts_with("DT") || word.starts_with("DB");
+  const bool letter = dtact || (!word.empty() && word[0] >= 'A' && word[0] <= 'E');
+  if (letter) word.remove_prefix(dtact ? 2 : 1);
+  return letter && !word.empty() && word.size() <= 2 && std::ranges::all_of(word, digit);
 }
 
 std::set<std::string> entries_of(const std::string& name) {
@@ -161,6 +164,9 @@ TEST_CASE("house: names of tests are read as the compiler reads them") {
   CHECK(tests_in(file) == std::set<std::string>{"A1: one sentence", "x: \"two\""});
   CHECK(entries_of("x: control of A15, a sentence") == std::set<std::string>{"A15"});
   CHECK(entries_of("C-T5: A123 of E2-E4") == std::set<std::string>{"E2", "E4"});
+  CHECK(entries_of("DT3: D of DT and DTA1, DB2") == std::set<std::string>{"DT3", "DB2"});
+  CHECK(tests_in(make_source("tests/c/x.c", "/* x.c: DT9: it ends.\n */\n")) ==
+        std::set<std::string>{"x.c: DT9: it ends."});
 }
 
 TEST_CASE("house: every entry of the failure catalogue has a test that is named after it") {

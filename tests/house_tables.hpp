@@ -95,6 +95,7 @@ inline constexpr room runtime_rooms[] = {
     // C, in terms of the public C++ API
     {"c_api", 9},
     {"c_io", 9},
+    {"c_this_fiber", 9},
     {"c_errors", 9},
     {"c_handles", 9},
 };
@@ -114,6 +115,7 @@ inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
+    {"runtime/c_this_fiber", "tests/c/this_fiber.c", "likewise"},
     {"arch/context_x86_64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
     {"arch/context_aarch64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
     {"arch/boost", "tests/arch/context_test.cpp", "the other half of context.hpp"},

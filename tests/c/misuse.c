@@ -157,6 +157,8 @@ static void calls_for_plain_threads_are_refused_on_fibers(void) {
     CHECK_EQ(coir_join(handle, NULL), code);                   \
     CHECK_EQ(coir_join_until(handle, NULL, COIR_NEVER), code); \
     CHECK_EQ(coir_cancel(handle), code);                       \
+    CHECK_EQ(coir_done(handle), code);                         \
+    CHECK_EQ(coir_yield_to(handle), code);                     \
     CHECK_EQ(coir_detach(handle), code);                       \
   } while (0)
 

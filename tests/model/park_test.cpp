@@ -166,7 +166,7 @@ maker of(wishes w) { return make_of<park_world>(w); }
 }  // namespace
 
 TEST_CASE(
-    "park: an item, a timer, a cancel and a completion: each park ends once, by one of them") {
+    "park: DT7 an item, a timer, a cancel and a completion: each park ends once, by one of them") {
   must_hold("item x timer", 2, of({1, false, true}));
   must_hold("cancel x timer x completion", 2, of({0, true, true}));
   must_hold("item x cancel x completion", 3, of({1, true, false}));

@@ -154,7 +154,7 @@ TEST_CASE("wake: a record is recycled once, and never while its link is under wa
   must_hold("claim x cancel x detach x end", 3, of({true, true}));
 }
 
-TEST_CASE("wake: of two claims of one park exactly one wins") {
+TEST_CASE("wake: DT7 of two claims of one park exactly one wins") {
   must_hold("claim x claim", 3, make_of<rivals>());
 }
 

@@ -136,6 +136,17 @@ TEST_CASE("placing: what is left when a root has ended its pushes is fed at the 
   });
 }
 
+TEST_CASE("placing: a hungry worker gets nobody where all who wait are of another priority") {
+  on_two_workers({}, [](coir::runtime&) {
+    crowd c;
+    c.spawn(20, {.prio = coir::priority::low, .worker = 0});
+    wait_for([] { return worker::current()->shared().hungry.any(2); });
+    c.spawn(1, {.worker = 0});  // at its pick the others are looked at
+    c.join();
+    CHECK(c.on[1] == 0);
+  });
+}
+
 TEST_CASE("placing: a pinned threshold is kept, one of 0 adapts again") {
   on_two_workers({}, [](coir::runtime& all) {
     held_worker other;

@@ -359,3 +359,34 @@ TEST_CASE("order: what is asked for is handed over once in a budget, however bus
   REQUIRE(ended.has_value());
   CHECK(yields <= 2 * (budget + 1));
 }
+
+// Ten fibers that yield a hundred times each are the bench DB2 of an earlier runtime, which counted
+// yields that switched to nobody.
+TEST_CASE("order: DB2 ten fibers that yield a hundred times are a thousand real switches") {
+  sim_world world;
+  coir::options o = small();
+  o.run_budget = 65536;  // no visit of the loop is among them
+  std::uint64_t switches = 0, turns = 0;
+  const auto ended = run_in_sim(
+      world,
+      [&] {
+        const auto now = [] { return coir::snapshot().workers[0]; };
+        coir::event gate;
+        std::vector<coir::handle<void>> all;
+        for (int i = 0; i < 10; ++i)
+          all.push_back(start([&, i] {
+            REQUIRE(gate.wait().has_value());
+            const auto before = now();
+            for (int k = 0; k < 100; ++k) coir::this_fiber::yield();
+            // The first has waited for a hundred rounds of everybody.
+            if (i == 0) switches = now().switches - before.switches;
+            if (i == 0) turns = now().turns - before.turns;
+          }));
+        gate.set();
+        for (auto& h : all) REQUIRE(h.join().has_value());
+      },
+      std::move(o));
+  REQUIRE(ended.has_value());
+  CHECK(switches == 10 * 100);
+  CHECK(turns == 0);
+}
