@@ -70,7 +70,11 @@ bool lives_here(worker* here, const record& r) noexcept {
   while (!is_done(r)) {
     refusal why;
     if (worker* const here = worker::current(); lives_here(here, r)) {
-      if (r.at == stage::unstarted && !r.waits_to_start()) here->take_mail();
+      if (r.at == stage::unstarted && !r.waits_to_start()) {
+        here->take_mail();
+        // It may have gone on to a neighbour, and only its home may look at it.
+        if (!lives_here(here, r) && !COIR_MUTANT(mailed_on_unseen)) continue;
+      }
       if (r.at != stage::unstarted || r.waits_to_start()) {
         why = join_local(*here, r, ns_of(until));
         forced_move();

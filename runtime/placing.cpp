@@ -47,7 +47,8 @@ void worker::learn(outcome o) noexcept {
   const cargo what{fresh.treat.where(), fresh.treat.kind(), fresh.treat.hops()};
   const bool lives_long = what.kind == workload::io;
   if (shared_.stopping.load(std::memory_order_relaxed)) return false;
-  // Long work is placed once, when it is spawned: it pays its mail back, but not for ever.
+  // Long work is placed once, when it is spawned: it pays its mail back, but not for ever. Only
+  // hunger moves it again (feed).
   if (lives_long && what.hops != 0) return false;
   const bool somebody_hungry =
       own_unstarted() >= threshold_.spare() && shared_.hungry.any(settings_.workers);
@@ -143,7 +144,8 @@ bool worker::post(const decision& d, record& last) noexcept {
 
 /// A fiber that is new here: it goes on, or it waits here for its first run.
 void worker::settle(record& fiber) noexcept {
-  if (may_be_too_many() && may_travel(fiber) && send_elsewhere(fiber)) return;
+  if (may_be_too_many() && fiber.treat.usual_level() && may_travel(fiber) && send_elsewhere(fiber))
+    return;
   // release: pairs with the acquire of whoever asks whether it is the owner.
   fiber.home.store(settings_.index, std::memory_order_release);
   enqueue(fiber);

@@ -192,7 +192,8 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
     return fail(std::errc::operation_not_supported);
   }
   if (o.workers == 0) o.workers = usable_processors();
-  if (where.empty() && (o.workers > 1 || o.pin_workers)) where = this_machine();
+  if (where.empty() && (o.pin_workers || (o.workers > 1 && o.topo == topology::mesh)))
+    where = this_machine();
   std::unique_ptr<runtime_core> core(new runtime_core(std::move(o)));
   const options& chosen = core->chosen;
   core->place_ = std::move(where);

@@ -288,7 +288,8 @@ void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
   }
   if (std::exchange(handed_on_, 0) != 0) {  // now those who wait for their turn
     const std::uint64_t not_used = std::exchange(starts_left_, 0) * unstarted_every;
-    unstarted_turn_ = std::max(unstarted_turn_ - not_used, picks_.get() + unstarted_every - 1);
+    unstarted_turn_ = std::max(unstarted_turn_ - std::min(unstarted_turn_, not_used),
+                               picks_.get() + unstarted_every - 1);
     unstarted_turn_ = std::min(unstarted_turn_, oldest_turn_);
     think_at_ = std::min(think_at_, unstarted_turn_);
   }
