@@ -45,11 +45,10 @@ std::uint64_t grow(std::uint64_t first, std::uint64_t leaves) {
   return sum;
 }
 
-/// The oldest unstarted fiber runs first, so the tree grows in breadth and nearly all of it lives
-/// at once: on one worker 940,000 records and, of the nodes that wait for children, 97,000 stacks.
-/// Room for the whole tree is what a careful user asks for: whoever finds no record waits for one,
-/// and where every node does nothing ends. Stacks of 32 KiB: a node needs half a KiB, and a small
-/// slot costs fewer page tables.
+/// The tree is walked depth first, so few of its nodes live at once. Room for the whole tree is
+/// what a careful user asks for all the same: whoever finds no record waits for one, and where
+/// every node does nothing ends. Stacks of 32 KiB: a node needs half a KiB, and a small slot costs
+/// fewer page tables.
 coir::options of_skynet(unsigned workers, std::uint64_t leaves) {
   return {.workers = workers,
           .fibers_max = static_cast<std::uint32_t>(std::max<std::uint64_t>(2 * leaves, 1024)),
@@ -166,7 +165,7 @@ row hot_root_row(const settings& chosen) {
   constexpr unsigned count = 10'000;
   using coir::workload;
   row one{"hot_root/10000",
-          "one fiber spawns 10,000 tasks of 5 us; plain: two processes with a half each",
+          "(DB3) one fiber spawns 10,000 tasks of 5 us; plain: two processes with a half each",
           {{"task", "ns"}, {"max/mean share", "", false}, {"mailed per task", "", false}},
           {{"coir, 2 workers", role::ours, [] { return coir_hot_root(count, workload::compute); }},
            {"coir, not said that they compute", role::variant,

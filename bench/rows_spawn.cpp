@@ -74,7 +74,7 @@ void add_spawn(rows& to, const settings& chosen) {
   to.push_back(one);
 
   const std::string many = std::to_string(chosen.many);
-  one = spawn_row(chosen, "spawn_batch/1000000", "the same with a million", {chosen.many, 1});
+  one = spawn_row(chosen, "spawn_batch/1000000", "(DB1) the same with a million", {chosen.many, 1});
   one.reaches = {{reach::kind::at_most, 45}, {reach::kind::times_peer, 10}};
   one.rounds_most = 3;
   for (entry& e : one.entries) {

@@ -57,7 +57,8 @@ void worker::announce_hunger() noexcept {
 /// There is nothing to do: spins, then sleeps until something comes. `quiet`: only others could
 /// bring something. `hungry`: for a stack.
 void worker::rest_a_while(bool quiet, bool hungry) noexcept {
-  if (spin_ns_ != 0 && no_spin_at_ != picks_.get() && spin()) return;
+  if (spin_ns_ != 0 && (no_spin_at_ != picks_.get() || COIR_MUTANT(system_work_spins)) && spin())
+    return;
   announce_hunger();
   // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
   // this worker and by the one that goes to rest last.

@@ -105,6 +105,7 @@ class runtime_core : public commons {
   result<> make_worker(unsigned index, const backend_factory& make);
 
   machine place_;
+  bool spin_pays_ = false;  // each worker may have a processor of its own
   fd_users descriptors_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::vector<std::thread> threads_;

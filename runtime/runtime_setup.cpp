@@ -169,7 +169,7 @@ result<> runtime_core::make_worker(unsigned index, const backend_factory& make) 
                           .run_budget = chosen.run_budget,
                           .mailbox_slots = chosen.mailbox_slots,
                           .fds_max = descriptors_.size(),
-                          .idle_spin_ns = chosen.workers > 1 ? chosen.idle_spin.count() * 1000 : 0,
+                          .idle_spin_ns = spin_pays_ ? chosen.idle_spin.count() * 1000 : 0,
                           .starts_in_place = !COIR_TSAN && !chosen.scrub_on_exit,
                           .deflect_threshold = chosen.deflect_threshold,
                           .around = around(index)};
@@ -191,12 +191,17 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
     o.log({log_record::level::error, why});
     return fail(std::errc::operation_not_supported);
   }
-  if (o.workers == 0) o.workers = usable_processors();
+  const unsigned processors = usable_processors();
+  if (o.workers == 0) o.workers = processors;
   if (where.empty() && (o.pin_workers || (o.workers > 1 && o.topo == topology::mesh)))
     where = this_machine();
   std::unique_ptr<runtime_core> core(new runtime_core(std::move(o)));
   const options& chosen = core->chosen;
   core->place_ = std::move(where);
+  // Who spins alone waits for nobody, and one without a processor of its own for those it keeps
+  // from running.
+  core->spin_pays_ =
+      chosen.workers > 1 && (chosen.workers <= processors || COIR_MUTANT(spins_on_few_processors));
   auto records = arena::make(chosen.fibers_max, record_bytes, offsetof(task, storage));
   if (!records) {
     chosen.log({log_record::level::error,

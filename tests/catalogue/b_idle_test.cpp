@@ -87,3 +87,18 @@ TEST_CASE("B16: a worker that sleeps, with a timer or without, is not counted as
   });
   CHECK(control.signal == SIGSYS);
 }
+
+TEST_CASE("b_idle: B16 a worker that has nothing to do has no turn while its neighbour sleeps") {
+  const auto done = coir::run(
+      [] {
+        const auto other = [] { return coir::snapshot().workers[1].turns; };
+        // Worker 1 rests for good when it has rested once after this.
+        CHECK(coir::spawn([] {}, {.worker = 1}).join().has_value());
+        CHECK(coir::this_fiber::sleep_for(20ms).has_value());
+        const std::uint64_t before = other();
+        CHECK(coir::this_fiber::sleep_for(200ms).has_value());
+        CHECK(other() - before <= 1);
+      },
+      test::tested({.workers = 2, .idle_spin = std::chrono::microseconds(0)}));
+  CHECK(done.has_value());
+}
