@@ -223,10 +223,10 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
   here.spawned.store(count, std::memory_order_release);
 }
 
-/// The one who has nothing to do, whoever's turn it is among several.
+/// Whose turn it is, unless it has something to do and somebody else has nothing.
 unsigned hungry_or_next(runtime_core& core) noexcept {
   const unsigned next = core.next_worker();
-  if (core.workers() == 1 || !core.hungry.any(core.workers())) return next;
+  if (core.at(next).published_load().live == 0 || !core.hungry.any(core.workers())) return next;
   const worker_set hungry = core.hungry.look();
   const unsigned size = hungry.size();
   if (size == 0) return next;
