@@ -9,6 +9,7 @@
 //
 // Comes from: runtime/worker.hpp.   Goes to: ctest.
 #include <doctest/doctest.h>
+#include <sched.h>
 
 #include <array>
 #include <cstdint>
@@ -200,9 +201,13 @@ TEST_CASE("worker: a thread_local is shared by the fibers of a worker") {
   CHECK(seen == 6);
 }
 
-TEST_CASE(
-    "worker: one that looks around in vain again and again stops doing so for longer and longer") {
-  constexpr unsigned nights_all = 64;
+namespace {
+
+constexpr unsigned nights_all = 64;
+
+/// How often a worker with a neighbour looks around, always in vain, while its one fiber waits
+/// `nights_all` times, and is woken as soon as the worker sleeps.
+spins in_restless_nights(coir::workload kind) {
   script s;
   s.tick_ns = 1'000;
   std::array<coir::event, nights_all> woken;
@@ -212,13 +217,39 @@ TEST_CASE(
   };
   const auto core = scripted::make_core(s, {}, 2);
   REQUIRE(core != nullptr);
-  auto sleeper = spawn_first(*core, [&] {
+  const auto wait_for_all = [&] {
     for (coir::event& one : woken) CHECK(one.wait().has_value());
-  });
+  };
+  auto sleeper =
+      spawn_waiting(core.get(), wait_for_all, {.kind = kind, .worker = 0}, coir::site::here());
   CHECK_FALSE(core->run_here());
-  const worker_counters& counts = core->at(0).counts();
   CHECK(nights == nights_all);
-  CHECK(counts.spins_won.get() == 0);
-  CHECK(counts.spins_lost.get() >= 2);  // it tries
-  CHECK(counts.spins_lost.get() <= nights_all / 4);
+  const worker_counters& counts = core->at(0).counts();
+  return {counts.spins_won.get(), counts.spins_lost.get()};
+}
+
+}  // namespace
+
+TEST_CASE("worker: one that looks around in vain does so less and less") {
+  const spins seen = in_restless_nights(coir::workload::io);
+  CHECK(seen.won == 0);
+  CHECK(seen.lost >= 2);  // it tries
+  CHECK(seen.lost <= nights_all / 4);
+}
+
+TEST_CASE("worker: one whose last fiber was in the system does not look around before it sleeps") {
+  CHECK(in_restless_nights(coir::workload::system).lost == 0);
+}
+
+TEST_CASE("worker: where there are more workers than processors nobody looks around") {
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  REQUIRE(::sched_getaffinity(0, sizeof all, &all) == 0);
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (unsigned i = 0; CPU_COUNT(&one) == 0; ++i)
+    if (CPU_ISSET(i, &all)) CPU_SET(i, &one);
+  REQUIRE(::sched_setaffinity(0, sizeof one, &one) == 0);
+  CHECK(in_restless_nights(coir::workload::io).lost == 0);
+  CHECK(::sched_setaffinity(0, sizeof all, &all) == 0);
 }
