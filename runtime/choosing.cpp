@@ -37,7 +37,7 @@ bool worker::turn_ended(std::uint64_t picked) noexcept {
   return false;
 }
 
-/// Not of normal priority.
+/// A fiber that is not of normal priority, ready or unstarted.
 [[gnu::noinline]] void worker::queue_apart(record& fiber) noexcept {
   const std::uint64_t pick = picks_.get();
   fiber.at == stage::unstarted ? levels_.push_unstarted(fiber, fiber.treat.prio(), pick)

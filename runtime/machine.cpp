@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <fstream>
 
@@ -20,11 +19,27 @@
 namespace coir::detail {
 namespace {
 
-/// The least number of a list as in "0-3,8"; the kernel writes them in order.
-unsigned least_of(const std::string& file) {
+/// A list as in "0-3,8"; empty when there is none.
+std::vector<unsigned> list_in(const std::string& file) {
+  std::vector<unsigned> numbers;
   std::ifstream in(file);
-  unsigned number = 0;
-  return in >> number ? number : processor::nothing;
+  unsigned first = 0;
+  while (in >> first) {
+    unsigned last = first;
+    if (in.peek() == '-') {
+      in.get();
+      in >> last;
+    }
+    for (unsigned n = first; n <= last; ++n) numbers.push_back(n);
+    in.get();  // the comma
+  }
+  return numbers;
+}
+
+/// The kernel writes them in order.
+unsigned least_of(const std::string& file) {
+  const std::vector<unsigned> numbers = list_in(file);
+  return numbers.empty() ? processor::nothing : numbers.front();
 }
 
 /// The name of the last-level cache of a processor: the least processor that shares it.
@@ -43,29 +58,6 @@ unsigned last_cache(const std::string& of_processor) {
   return cache;
 }
 
-/// Whether a list as in "0-3,8" has that number.
-bool has(const std::string& file, unsigned number) {
-  std::ifstream in(file);
-  unsigned first = 0;
-  while (in >> first) {
-    unsigned last = first;
-    if (in.peek() == '-') {
-      in.get();
-      in >> last;
-    }
-    if (number >= first && number <= last) return true;
-    in.get();  // the comma
-  }
-  return false;
-}
-
-unsigned node_of(const std::string& root, unsigned number) {
-  constexpr unsigned nodes_most = 64;
-  for (unsigned n = 0; n < nodes_most; ++n)
-    if (has(root + "/node/node" + std::to_string(n) + "/cpulist", number)) return n;
-  return processor::nothing;
-}
-
 int result_of(long answer) noexcept { return answer == 0 ? 0 : errno; }
 
 }  // namespace
@@ -81,9 +73,12 @@ machine machine::read(const std::string& root, const std::vector<unsigned>& numb
   std::vector<processor> all;
   for (const unsigned number : numbers) {
     const std::string one = root + "/cpu/cpu" + std::to_string(number);
-    all.push_back({number, least_of(one + "/topology/thread_siblings_list"), last_cache(one),
-                   node_of(root, number)});
+    all.push_back({number, least_of(one + "/topology/thread_siblings_list"), last_cache(one)});
   }
+  for (const unsigned node : list_in(root + "/node/online"))
+    for (const unsigned n : list_in(root + "/node/node" + std::to_string(node) + "/cpulist"))
+      for (processor& each : all)
+        if (each.number == n) each.node = node;
   return machine(std::move(all));
 }
 
@@ -105,17 +100,19 @@ machine this_machine() {
 }
 
 prefers_node::prefers_node(unsigned node) noexcept {
-  std::array<unsigned long, 16> nodes{};  // bits; the kernel has at most 1,024 nodes
-  constexpr unsigned bits = 8 * sizeof nodes;
+  node_set nodes{};
+  if (node >= node_bits) return;
+  refusal_ = result_of(
+      ::syscall(SYS_get_mempolicy, &mode_before_, nodes_before_.data(), node_bits, nullptr, 0));
+  if (refusal_ != 0) return;
   constexpr unsigned word_bits = 8 * sizeof nodes[0];
-  if (node >= bits) return;
   nodes[node / word_bits] = 1ul << node % word_bits;
-  refusal_ = result_of(::syscall(SYS_set_mempolicy, MPOL_PREFERRED, nodes.data(), bits));
+  refusal_ = result_of(::syscall(SYS_set_mempolicy, MPOL_PREFERRED, nodes.data(), node_bits));
   set_ = refusal_ == 0;
 }
 
 prefers_node::~prefers_node() {
-  if (set_) (void)::syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0);
+  if (set_) (void)::syscall(SYS_set_mempolicy, mode_before_, nodes_before_.data(), node_bits);
 }
 
 int prefer_own_node() noexcept {

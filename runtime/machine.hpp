@@ -8,6 +8,7 @@
 // processor).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -47,8 +48,8 @@ class machine {
 /// The processors this process may use; empty when the kernel does not tell.
 machine this_machine();
 
-/// While it lives, memory that this thread touches first comes from `node`, if that has some.
-/// Nothing is done for processor::nothing.
+/// While it lives, memory that this thread touches first comes from `node`, if that has some; then
+/// from where it came before. Nothing is done for processor::nothing.
 class prefers_node {
  public:
   explicit prefers_node(unsigned node) noexcept;
@@ -59,8 +60,13 @@ class prefers_node {
   int refusal() const noexcept { return refusal_; }
 
  private:
+  static constexpr unsigned node_bits = 1024;  // the kernel has no more nodes
+  using node_set = std::array<unsigned long, node_bits / (8 * sizeof(unsigned long))>;
+
   bool set_ = false;
   int refusal_ = 0;
+  int mode_before_ = 0;
+  node_set nodes_before_{};
 };
 
 /// What this thread touches first comes from the node it runs on, whatever the process was told. 0

@@ -146,9 +146,7 @@ bool worker::post(const decision& d, record& last) noexcept {
 void worker::settle(record& fiber) noexcept {
   if (may_be_too_many() && fiber.treat.usual_level() && may_travel(fiber) && send_elsewhere(fiber))
     return;
-  // release: pairs with the acquire of whoever asks whether it is the owner.
-  fiber.home.store(settings_.index, std::memory_order_release);
-  enqueue(fiber);
+  keep(fiber);
 }
 
 }  // namespace coir::detail

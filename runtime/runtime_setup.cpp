@@ -191,7 +191,7 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
     o.log({log_record::level::error, why});
     return fail(std::errc::operation_not_supported);
   }
-  const unsigned processors = usable_processors();
+  const unsigned processors = o.workers == 1 ? 1 : usable_processors();
   if (o.workers == 0) o.workers = processors;
   if (where.empty() && (o.pin_workers || (o.workers > 1 && o.topo == topology::mesh)))
     where = this_machine();

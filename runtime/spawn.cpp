@@ -211,11 +211,6 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
   return {};
 }
 
-[[gnu::always_inline]] inline void keep_here(worker& here, record& r) noexcept {
-  r.home.store(here.index(), std::memory_order_release);
-  here.enqueue(r);
-}
-
 /// Some more, or as many less, of its fibers than were counted.
 [[gnu::always_inline]] inline void count_spawned(worker& here, std::uint64_t more) noexcept {
   const std::uint64_t count = here.spawned.load(std::memory_order_relaxed) + more;
@@ -258,7 +253,7 @@ namespace {
   if (ours && !options.worker) {
     here->settle(r);
   } else if (ours && *options.worker == here->index()) {
-    keep_here(*here, r);
+    here->keep(r);
   } else if (options.worker) {
     why = launch_at(core, r, *options.worker, options.until, wait);
   } else {
@@ -283,7 +278,7 @@ refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
   if (ours) count_spawned(*here, 1);
   if (!ours || options.worker || here->may_be_too_many())
     return launch_with_care(core, r, options, wait);
-  keep_here(*here, r);
+  here->keep(r);
   return {};
 }
 

@@ -284,7 +284,7 @@ void worker::end_of(record& fiber) noexcept { tell_end(fiber); }
       picks_.get() < pause_at_ && !levels_.any()) {
     ++handed_on_;
     ++picks_;
-    return start_next(*after_last_);
+    return start_next(COIR_MUTANT(hands_on_to_the_oldest) ? *unstarted_.front() : *after_last_);
   }
   if (std::exchange(handed_on_, 0) != 0) {  // now those who wait for their turn
     const std::uint64_t not_used = std::exchange(starts_left_, 0) * unstarted_every;

@@ -128,7 +128,13 @@ class worker {
   void make_ready(record& fiber) noexcept;
   /// A new fiber of this worker waits for its first run.
   void enqueue(record& fiber) noexcept;
-  /// A new fiber that is in no queue: it waits here, or goes on to a neighbour. See placing.cpp.
+  /// A new fiber that is in no queue: it waits here.
+  void keep(record& fiber) noexcept {
+    // release: pairs with the acquire of whoever asks whether it is the owner.
+    fiber.home.store(settings_.index, std::memory_order_release);
+    enqueue(fiber);
+  }
+  /// The same, or it goes on to a neighbour. See placing.cpp.
   void settle(record& fiber) noexcept;
   /// Whether there may be more here than settle() keeps: a hint.
   bool may_be_too_many() const noexcept {
@@ -199,8 +205,8 @@ class worker {
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
 
  private:
-  static constexpr unsigned unstarted_every = 8;   // picks
-  static constexpr unsigned oldest_every = 256;    // picks
+  static constexpr unsigned unstarted_every = levels<record, queue_node>::unstarted_every;  // picks
+  static constexpr unsigned oldest_every = 256;                                             // picks
   static constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
 
   static void fiber_main(void* first) noexcept;
@@ -382,8 +388,9 @@ inline void worker::leave_line(record& waiting) noexcept {
 inline void worker::start_by_name(record& fresh) noexcept {
   after_last_ = &fresh;
   leave_line(fresh);
-  unstarted_turn_ =
-      std::max(unstarted_turn_, std::min(oldest_turn_, picks_.get() - 1 + unstarted_every));
+  const std::uint64_t later = picks_.get() - 1 + unstarted_every;
+  unstarted_turn_ = std::max(unstarted_turn_,
+                             COIR_MUTANT(oldest_starved) ? later : std::min(oldest_turn_, later));
 }
 
 /// The next to run, if the turn is not over.

@@ -19,12 +19,13 @@ namespace coir {
 enum class priority : std::uint8_t { low, normal, high, critical };
 
 /// What a fiber does most of the time.
-///   io       waits; placed on the worker with the fewest live fibers.
-///   compute  computes; placed by how many wait to start. Its worker looks at the clock after each
+///   io       waits; once options::deflect_threshold of them live on a worker, placed where fewer
+///   do. compute  computes; placed by how many wait to start. Its worker looks at the clock after
+///   each
 ///            of its runs (else after 32), and one of them uses 32 of options::run_budget.
 ///   memory   as compute, and leaves its NUMA node only for half the load; a run uses 4.
-///   system   as compute, in calls that block; a run uses 8, and a worker on which nobody else
-///            lives does not spin before it sleeps.
+///   system   as compute, in calls that block; a run uses 8, and a worker that has nothing to do
+///            after one does not spin before it sleeps.
 enum class workload : std::uint8_t { compute, io, memory, system };
 
 /// How far from the worker that has it an unstarted fiber may be moved: to a worker on the same

@@ -72,6 +72,7 @@ machine two_nodes() {
                     std::to_string(cache + 8) + "-" + std::to_string(cache + 9));
     all.push_back(n);
   }
+  w.say("node/online", "0-1");
   w.say("node/node0/cpulist", "0-3,8-11");
   w.say("node/node1/cpulist", "4-7,12-15");
   return machine::read(w.root(), all);
@@ -108,6 +109,7 @@ TEST_CASE("machine: what is not told is far away") {
   const written w;
   w.processor(0, "0", "0-1");
   w.say("cpu/cpu1/topology/thread_siblings_list", "");
+  w.say("node/online", "0");
   w.say("node/node0/cpulist", "0");
   const machine m = machine::read(w.root(), {0, 1, 2});
   for (unsigned a = 0; a < 3; ++a)
@@ -170,6 +172,22 @@ TEST_CASE("machine: a pinned worker runs on its processor and no other, its memo
     });
     CHECK(ended.has_value());
   }
+}
+
+TEST_CASE("machine: a node is preferred for a while, and then what was wanted before") {
+  const auto policy = [] {
+    int mode = -1;
+    CHECK(::syscall(SYS_get_mempolicy, &mode, nullptr, 0, nullptr, 0) == 0);
+    return mode;
+  };
+  if (prefer_own_node() != 0) return;  // a container refuses it
+  {
+    const prefers_node near(0);
+    REQUIRE(near.refusal() == 0);
+    CHECK(policy() == MPOL_PREFERRED);
+  }
+  CHECK(policy() == MPOL_LOCAL);
+  CHECK(::syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0) == 0);
 }
 
 TEST_CASE("machine: memory near a worker that wanders is refused with a line") {
