@@ -59,8 +59,6 @@ class held_worker {
   ~held_worker() { release(); }
   held_worker(const held_worker&) = delete;
   held_worker& operator=(const held_worker&) = delete;
-  /// It goes on, and this fiber does not wait for it.
-  void free_now() { free_ = true; }
   void release() {
     free_ = true;
     CHECK((!holder_ || holder_.join().has_value()));
@@ -253,26 +251,6 @@ TEST_CASE("placing: threads that wait for a fiber hear of its end wherever it we
       for (auto& each : all) CHECK(each.join().has_value());
       for (std::thread& t : threads) t.join();
       CHECK(elsewhere != 0);
-    }
-  });
-}
-
-TEST_CASE("placing: who joins a fiber that is in the mail here finds it where it goes from there") {
-  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime& all) {
-    for (int round = 0; round < 50; ++round) {
-      held_worker other;
-      // From outside, so it comes by mail, to whoever's turn it is.
-      std::vector<coir::handle<unsigned>> mailed;
-      std::thread([&] {
-        for (int i = 0; i < 2; ++i)
-          mailed.push_back(all.spawn([] { return coir::this_fiber::worker(); }));
-      }).join();
-      crowd c;
-      c.spawn(3);  // so many that who comes is sent on, when somebody is hungry
-      other.free_now();
-      wait_for([] { return worker::current()->shared().hungry.any(2); });
-      for (auto& each : mailed) CHECK(each.join().has_value());
-      c.join();
     }
   });
 }
