@@ -277,21 +277,19 @@ TEST_CASE("order: the oldest unstarted one has its turn beside one who spawns an
   sim_world world;
   unsigned pairs = 0;
   bool old_one_ran = false;
-  REQUIRE(run_in_sim(world, [&] {
-            auto old_one = coir::spawn([&] { old_one_ran = true; });
-            auto gap = coir::spawn([&] { coir::this_fiber::yield(); });
-            auto busy = start([&] { coir::this_fiber::yield(); });
-            while (!old_one_ran && pairs < 10'000) {
-              ++pairs;
-              auto young = coir::spawn([] { coir::this_fiber::yield(); });
-              REQUIRE(young.join().has_value());
-            }
-            REQUIRE(old_one.join().has_value());
-            REQUIRE(gap.join().has_value());
-            REQUIRE(busy.join().has_value());
-          }).has_value());
-  CHECK(old_one_ran);
-  CHECK(pairs <= 256);
+  const auto ended = run_in_sim(world, [&] {
+    auto old_one = coir::spawn([&] { old_one_ran = true; });
+    while (!old_one_ran && pairs < 10'000) {
+      ++pairs;
+      auto young = coir::spawn([] { coir::this_fiber::yield(); });
+      REQUIRE(young.join().has_value());
+    }
+    REQUIRE(old_one.join().has_value());
+  });
+  REQUIRE(ended.has_value());
+  // Each pair is two picks or three; the first starts count as those of every 8th.
+  CHECK(pairs > 8);
+  CHECK(pairs <= 256 / 2);
 }
 
 TEST_CASE("order: whoever wakes others runs on until its own park point") {
