@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 #include "runtime/overflow.hpp"
 #include "runtime/registry.hpp"
@@ -90,7 +91,7 @@ int runtime_core::take_place(unsigned index) noexcept {
   char text[160];
   std::snprintf(text, sizeof text,
                 "worker %u cannot be kept on processor %u: %s: set options::pin_workers to false",
-                index, mine.number, std::generic_category().message(why).c_str());
+                index, mine.number, ::strerrordesc_np(why));  // allocates nothing
   chosen.log({log_record::level::error, text});
   return why;
 }

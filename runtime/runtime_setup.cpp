@@ -55,7 +55,7 @@ std::string group_of(const std::string& told) {
   return {};
 }
 
-unsigned usable_processors() noexcept {
+unsigned usable_processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
   unsigned count = 1;
