@@ -70,10 +70,10 @@ struct options {
   /// A comma or a new line separates, # begins a comment that goes to the end of the line, blanks
   /// around names and values do not count. A name is that of a field here; `stack` is stack_bytes,
   /// `capacity` is fibers_max. A number may end in K, M or G (1,024 of them, and so on); a duration
-  /// has a unit, us, ms, s or min; a flag is on, off, true, false, 1 or 0; guards and backend are
-  /// written as their enumerators. What the text does not name is as in `base`, else the default;
-  /// a name that comes twice is refused. Ranges are those above.
-  /// Errors: invalid_argument. What was refused, where, and what to write instead is put into
+  /// has a unit, us, ms, s or min; a flag is on, off, true, false, 1 or 0; guards, topo and
+  /// backend are written as their enumerators. What the text does not name is as in `base`, else
+  /// the default; a name that comes twice is refused. Ranges are those above. Errors:
+  /// invalid_argument. What was refused, where, and what to write instead is put into
   /// `*why` unless null, else it is one line of base.log. Any thread, with or without a runtime.
   [[nodiscard]] COIR_API static result<options> parse(std::string_view text,
                                                       std::string* why = nullptr);

@@ -95,6 +95,18 @@ void feed_hungry_neighbour(crowd& c) {
   wait_for([&] { return c.on[1] != 0; });
 }
 
+/// Fibers that end when one of them runs on worker 1; the first waits until that one is hungry.
+auto until_one_is_elsewhere(unsigned fibers, count& elsewhere) {
+  std::vector<coir::handle<void>> all;
+  for (unsigned i = 0; i < fibers; ++i)
+    all.push_back(coir::spawn([&elsewhere] {
+      if (coir::this_fiber::worker() == 1) ++elsewhere;
+      wait_for([&] { return elsewhere != 0 || worker::current()->shared().hungry.any(2); });
+      while (elsewhere == 0) coir::this_fiber::yield();
+    }));
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("placing: a worker with nothing to do is fed from a few, far below the threshold") {
@@ -121,13 +133,7 @@ TEST_CASE("placing: what is left when a root has ended its pushes is fed at the 
   on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
     held_worker other;
     count elsewhere{0};
-    std::vector<coir::handle<void>> all;
-    for (int i = 0; i < 40; ++i)
-      all.push_back(coir::spawn([&] {
-        if (coir::this_fiber::worker() == 1) ++elsewhere;
-        wait_for([&] { return elsewhere != 0 || worker::current()->shared().hungry.any(2); });
-        while (elsewhere == 0) coir::this_fiber::yield();
-      }));
+    auto all = until_one_is_elsewhere(40, elsewhere);
     CHECK(given_away() == 0);  // nobody was hungry, and they are too few
     other.release();
     for (auto& each : all) CHECK(each.join().has_value());
@@ -230,13 +236,7 @@ TEST_CASE("placing: threads that wait for a fiber hear of its end wherever it we
     for (int round = 0; round < 20; ++round) {
       held_worker other;
       count elsewhere{0};
-      std::vector<coir::handle<void>> all;
-      for (int i = 0; i < 8; ++i)
-        all.push_back(coir::spawn([&] {
-          if (coir::this_fiber::worker() == 1) ++elsewhere;
-          wait_for([&] { return elsewhere != 0 || worker::current()->shared().hungry.any(2); });
-          while (elsewhere == 0) coir::this_fiber::yield();
-        }));
+      auto all = until_one_is_elsewhere(8, elsewhere);
       count began{0};
       std::vector<std::thread> threads;
       for (auto& each : all)
