@@ -102,7 +102,8 @@ std::error_code wait_for(const effect_call& call, unsigned attempt) {
 
 }  // namespace
 
-handler_frame* exchange_handlers(handler_frame* innermost) noexcept {
+// A call in every build: what it finds of the thread is found anew each time.
+[[gnu::noinline]] handler_frame* exchange_handlers(handler_frame* innermost) noexcept {
   if (record* const me = current_fiber()) {
     me->asks = innermost != nullptr;
     return std::exchange(me->head().handlers, innermost);

@@ -20,4 +20,5 @@
 #include "coir/runtime.hpp"
 #include "coir/scope.hpp"
 #include "coir/signals.hpp"
+#include "coir/stepping.hpp"
 #include "coir/sync.hpp"
