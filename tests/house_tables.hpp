@@ -89,6 +89,7 @@ inline constexpr room runtime_rooms[] = {
     {"scope", 8},
     {"sync", 8},
     {"io", 8},
+    {"backoff", 8},
     {"net", 8},
     {"signals", 8},
     {"blocking", 8},

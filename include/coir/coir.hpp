@@ -6,6 +6,7 @@
 // Comes from: the user.   Goes to: the headers below.
 #pragma once
 
+#include "coir/backoff.hpp"
 #include "coir/blocking.hpp"
 #include "coir/clock.hpp"
 #include "coir/effects.hpp"
