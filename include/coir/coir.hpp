@@ -6,8 +6,10 @@
 // Comes from: the user.   Goes to: the headers below.
 #pragma once
 
+#include "coir/address.hpp"
 #include "coir/backoff.hpp"
 #include "coir/blocking.hpp"
+#include "coir/byte_stream.hpp"
 #include "coir/clock.hpp"
 #include "coir/effects.hpp"
 #include "coir/fiber.hpp"
