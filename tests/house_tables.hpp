@@ -94,6 +94,7 @@ inline constexpr room runtime_rooms[] = {
     {"byte_stream", 8},
     {"accepting", 8},
     {"net", 8},
+    {"udp", 8},
     {"signals", 8},
     {"blocking", 8},
     // C, in terms of the public C++ API

@@ -22,3 +22,4 @@
 #include "coir/scope.hpp"
 #include "coir/signals.hpp"
 #include "coir/sync.hpp"
+#include "coir/udp.hpp"
