@@ -95,6 +95,8 @@ inline constexpr room runtime_rooms[] = {
     {"accepting", 8},
     {"net", 8},
     {"udp", 8},
+    {"unix_socket", 8},
+    {"resolve", 8},
     {"signals", 8},
     {"blocking", 8},
     // C, in terms of the public C++ API

@@ -43,6 +43,8 @@ enum class errc {
   already_started,       ///< the runtime was started before
   foreign_runtime,       ///< the id belongs to another runtime, or to an inherited one after fork
   offload_full,          ///< options::offload_queue calls wait for a thread of the offload pool
+  name_too_long,         ///< a Unix socket's name has more than net::unix_name_bytes_max bytes
+  stale_socket,          ///< a socket's file lies there, and nobody listens on it
 };
 
 COIR_API const std::error_category& coir_category() noexcept;
