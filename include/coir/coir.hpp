@@ -19,6 +19,7 @@
 #include "coir/no_park.hpp"
 #include "coir/operations.hpp"
 #include "coir/options.hpp"
+#include "coir/outcome.hpp"
 #include "coir/resolve.hpp"
 #include "coir/result.hpp"
 #include "coir/runtime.hpp"
