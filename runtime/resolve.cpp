@@ -16,6 +16,7 @@
 #include <memory>
 
 #include "coir/blocking.hpp"
+#include "coir/effects.hpp"
 #include "runtime/base.hpp"
 
 namespace coir::net {
@@ -77,7 +78,8 @@ result<std::vector<address>> resolve(const std::string& host, std::uint16_t port
       },
       {.name = "resolve", .until = until});
   auto found = asked.join(until);
-  asked.cancel();  // if no thread has taken it yet, none needs to
+  if (!COIR_MUTANT(lookup_not_withdrawn))
+    asked.cancel();  // if no thread has taken it yet, none needs to
   return found;
 }
 
@@ -92,7 +94,8 @@ result<tcp_stream> connect(std::span<const address> each, deadline until) {
 }
 
 result<tcp_stream> connect(const std::string& host, std::uint16_t port, deadline until) {
-  if (this_fiber::id() == fiber_id{}) return fail(errc::not_in_fiber);
+  const bool may_park = this_fiber::id() != fiber_id{} || detail::handlers_are_there();
+  if (!may_park) return fail(errc::not_in_fiber);
   const auto each = resolve(host, port, until);
   if (!each) return fail(each.error());
   return connect(*each, until);

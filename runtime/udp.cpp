@@ -5,7 +5,7 @@
 //     of the fiber that waits for it.
 //   - Every receive asks for the true length (MSG_TRUNC), so that a cut never goes unnoticed.
 //
-// Comes from: coir/udp.hpp.   Goes to: perform.
+// Comes from: coir/udp.hpp.   Goes to: io.
 #include "coir/udp.hpp"
 
 #include <sys/socket.h>
@@ -14,8 +14,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "coir/effects.hpp"
-#include "runtime/perform.hpp"
+#include "runtime/base.hpp"
 
 namespace coir::net {
 namespace {
@@ -32,21 +31,6 @@ struct message {
     head.msg_iovlen = 1;
   }
 };
-
-result<std::size_t> run(std::uint8_t opcode, const io::unique_fd& on, const void* what,
-                        std::uint32_t length, std::uint64_t offset, int flags, deadline until) {
-  io_uring_sqe entry{};
-  entry.opcode = opcode;
-  entry.fd = on.get();
-  if (entry.fd < 0) return fail(std::errc::bad_file_descriptor);
-  entry.addr = reinterpret_cast<std::uintptr_t>(what);
-  entry.len = length;
-  entry.off = offset;
-  entry.msg_flags = static_cast<std::uint32_t>(flags);
-  const std::int32_t res = detail::perform_entry(entry, detail::ns_of(until), &on);
-  if (res < 0) return fail(detail::io_error(res));
-  return static_cast<std::size_t>(res);
-}
 
 }  // namespace
 
@@ -70,9 +54,7 @@ result<udp_socket> udp_socket::bind(const address& local) {
 
 result<> udp_socket::connect(const address& peer, deadline until) {
   // It waits for nothing, but the ring guards the number against a close by somebody else.
-  const auto done = run(IORING_OP_CONNECT, fd_, peer.get(), 0, peer.bytes(), 0, until);
-  if (!done) return fail(done.error());
-  return {};
+  return io::connect(fd_, peer.get(), peer.bytes(), until);
 }
 
 result<> udp_socket::connect(const std::string& text, std::uint16_t port, deadline until) {
@@ -88,7 +70,7 @@ result<datagram> receive(const io::unique_fd& on, std::span<std::byte> into, boo
   datagram taken;
   message m(into.data(), into.size(), who ? taken.from.room() : nullptr,
             who ? address::bytes_max : 0);
-  const auto n = run(IORING_OP_RECVMSG, on, &m.head, 1, 0, MSG_TRUNC, until);
+  const auto n = io::recvmsg(on, m.head, COIR_MUTANT(cut_unnoticed) ? 0 : MSG_TRUNC, until);
   if (!n) return fail(n.error());
   taken.bytes_sent = *n;
   taken.bytes = std::min(*n, into.size());
@@ -109,7 +91,7 @@ result<std::size_t> udp_socket::send_to(std::span<const std::byte> from, const a
                                         deadline until) {
   address target = peer;
   message m(const_cast<std::byte*>(from.data()), from.size(), target.room(), target.bytes());
-  return run(IORING_OP_SENDMSG, fd_, &m.head, 1, 0, MSG_NOSIGNAL, until);
+  return io::sendmsg(fd_, m.head, 0, until);
 }
 
 }  // namespace coir::net

@@ -3,9 +3,10 @@
 // Always true:
 //   - A file is removed only when device and inode say that it is the one our bind made, while our
 //     socket is still open and so keeps its inode from naming another one.
-//   - A connect is over at once, unless the backlog is full, of which poll(2) tells nothing (an
-//     unconnected socket is always ready) and which through a ring blocks a thread of the kernel
-//     that a cancel was seen not to reach. So who finds it full sleeps, and tries again.
+//   - A connect is over at once, unless the backlog is full. Of that poll(2) tells nothing (an
+//     unconnected socket is always ready), and a ring hands such a connect to a thread of the
+//     kernel, on the way to which a cancel does not find it (ENOENT). So who meets a full backlog
+//     sleeps, and tries again.
 //   - Why a name is taken is asked without a connection that its owner would notice.
 //
 // Comes from: coir/unix_socket.hpp.   Goes to: io, accepting.
@@ -23,6 +24,7 @@
 #include <cstring>
 
 #include "coir/backoff.hpp"
+#include "coir/operations.hpp"
 #include "runtime/accepting.hpp"
 #include "runtime/base.hpp"
 
@@ -70,23 +72,34 @@ std::error_code why_taken(const place& p) noexcept {
   return make_error_code(errc::stale_socket);
 }
 
-}  // namespace
-
-result<unix_stream> unix_stream::connect(const std::string& name, deadline until) {
-  const auto target = place_of(name);
-  if (!target) return fail(target.error());
+/// What no handler answered.
+result<> connect_at_once(int fd, const place& target, deadline until) {
   if (this_fiber::id() == fiber_id{}) return fail(errc::not_in_fiber);
   if (this_fiber::cancelled()) return fail(std::errc::operation_canceled);
-  unix_stream made(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!made) return fail(last_error());
   backoff pause;
-  while (::connect(made.fd(), target->get(), target->bytes) != 0) {
+  while (::connect(fd, target.get(), target.bytes) != 0) {
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return fail(last_error());
     const deadline again = std::min(until, in(pause.next()));
     if (auto slept = this_fiber::sleep_until(again); !slept) return fail(slept.error());
     if (again == until) return fail(std::errc::timed_out);
   }
+  return {};
+}
+
+}  // namespace
+
+result<unix_stream> unix_stream::connect(const std::string& name, deadline until) {
+  const auto target = place_of(name);
+  if (!target) return fail(target.error());
+  unix_stream made(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!made) return fail(last_error());
+  const auto at_once = [&] { return connect_at_once(made.fd(), *target, until); };
+  const connect_operation what(made.fd(), target->get(), target->bytes);
+  const auto done = detail::handlers_are_there()
+                        ? detail::perform_handled(what, until, nullptr, at_once)
+                        : at_once();
+  if (!done) return fail(done.error());
   ::fcntl(made.fd(), F_SETFL, 0);  // the ring waits by itself
   return made;
 }
@@ -131,7 +144,8 @@ result<> unix_listener::serve(std::function<void(unix_stream)> handler, const sp
 
 void unix_listener::remove_file() const noexcept {
   struct stat there {};
-  if (process_ != ::getpid() || ::lstat(name_.c_str(), &there) != 0) return;
+  const bool made_it = process_ == ::getpid() || COIR_MUTANT(child_removes_file);
+  if (!made_it || ::lstat(name_.c_str(), &there) != 0) return;
   // Between the look and the unlink another file may take the place; Linux has no way to remove a
   // file by what it is.
   const bool ours = there.st_dev == device_ && there.st_ino == inode_;
