@@ -61,6 +61,8 @@ int errno_of_refusal(errc refusal, bool after_fork) noexcept {
       return EAGAIN;
     case errc::name_too_long:
       return ENAMETOOLONG;
+    case errc::unexpected_end:
+      return ENODATA;
     case errc::stale_socket:
       return EADDRINUSE;
   }
@@ -107,6 +109,7 @@ constexpr explained explanations[] = {
      "Function not implemented: by this kernel; or io_uring was refused: the log line names the "
      "cause and the remedy"},
     {EHOSTUNREACH, "No route to host: or its name has no address: look for a typing error"},
+    {ENODATA, "No data available: or the source ended before all bytes that were asked for"},
     {ENAMETOOLONG, "File name too long: a path; of a Unix socket's name, more than 107 bytes"},
     {EADDRINUSE,
      "Address already in use: somebody has it; or a socket's file is left over that nobody listens "

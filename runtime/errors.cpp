@@ -66,6 +66,9 @@ const char* text_of(errc e) noexcept {
       return "a Unix socket's name has at most 107 bytes (net::unix_name_bytes_max): take a "
              "shorter "
              "path, or a relative one";
+    case errc::unexpected_end:
+      return "the source ended before all bytes that were asked for: what came was copied, and the "
+             "count says how much";
     case errc::stale_socket:
       return "a socket's file of that name is left over and nobody listens on it: remove it if it "
              "is "

@@ -98,6 +98,7 @@ inline constexpr room runtime_rooms[] = {
     {"udp", 8},
     {"unix_socket", 8},
     {"resolve", 8},
+    {"copy", 8},
     {"signals", 8},
     {"blocking", 8},
     // C, in terms of the public C++ API

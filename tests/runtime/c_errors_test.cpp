@@ -38,7 +38,7 @@ constexpr row table[] = {
     {errc::finished, ESRCH},           {errc::not_started, ENOTCONN},
     {errc::already_started, EALREADY}, {errc::foreign_runtime, EINVAL},
     {errc::offload_full, EAGAIN},      {errc::name_too_long, ENAMETOOLONG},
-    {errc::stale_socket, EADDRINUSE},
+    {errc::unexpected_end, ENODATA},   {errc::stale_socket, EADDRINUSE},
 };
 
 }  // namespace
