@@ -82,6 +82,7 @@ inline constexpr room runtime_rooms[] = {
     // the public face
     {"effects", 8},
     {"handlers", 8},
+    {"stepping", 8},
     {"spawn", 8},
     {"join", 8},
     {"this_fiber", 8},

@@ -27,6 +27,7 @@
 #include "coir/runtime.hpp"
 #include "coir/scope.hpp"
 #include "coir/signals.hpp"
+#include "coir/stepping.hpp"
 #include "coir/sync.hpp"
 #include "coir/tee.hpp"
 #include "coir/udp.hpp"

@@ -299,9 +299,15 @@ handler_of<Op, std::decay_t<F>> on(F&& answer) {
 
 namespace detail {
 
+/// What a dispatcher says besides an answer.
+struct said_besides {
+  live_operation live;                // of an answer that is not the last one
+  std::unique_ptr<finishing> finish;  // the body is to end
+};
+
 /// What one dispatcher says of one call, put where the asker finds it.
 template <class Op, class D>
-reply ask_for(D& who, effect_call& call, std::unique_ptr<finishing>& finish) {
+reply ask_for(D& who, effect_call& call, said_besides& besides) {
   using value_type = typename Op::value_type;
   auto& answer = *static_cast<std::optional<result<value_type>>*>(call.answer);
   const auto put = [&](something<value_type>& value) {
@@ -319,6 +325,7 @@ reply ask_for(D& who, effect_call& call, std::unique_ptr<finishing>& finish) {
     case 0:
       return put(std::get<0>(what));
     case 1:
+      besides.live = std::move(std::get<1>(what).second);
       return put(std::get<1>(what).first);
     case 2:
       call.hint = std::get<2>(what);
@@ -329,7 +336,7 @@ reply ask_for(D& who, effect_call& call, std::unique_ptr<finishing>& finish) {
     case 4:
       return reply::forward;
     case 5:
-      finish = std::move(std::get<5>(what));
+      besides.finish = std::move(std::get<5>(what));
       return reply::refused;
     default:
       break;
@@ -346,10 +353,9 @@ reply ask_for(D& who, effect_call& call, std::unique_ptr<finishing>& finish) {
 }
 
 template <class D, class... Ops>
-reply ask_one_of(D& who, operations<Ops...>, effect_call& call,
-                 std::unique_ptr<finishing>& finish) {
+reply ask_one_of(D& who, operations<Ops...>, effect_call& call, said_besides& besides) {
   reply said = reply::forward;
-  (void)((call.type->is(type_of<Ops>) && (said = ask_for<Ops>(who, call, finish), true)) || ...);
+  (void)((call.type->is(type_of<Ops>) && (said = ask_for<Ops>(who, call, besides), true)) || ...);
   return said;
 }
 
@@ -366,16 +372,16 @@ struct handlers_of_body : handler_frame {
 
   static reply answer(handler_frame& self, effect_call& call) {
     auto& me = static_cast<handlers_of_body&>(self);
-    std::unique_ptr<finishing> finish;
+    said_besides besides;
     reply said = reply::forward;
     std::apply(
         [&](Handlers&... each) {
-          (void)(((said = ask_one_of(each, typename Handlers::handles{}, call, finish)) !=
+          (void)(((said = ask_one_of(each, typename Handlers::handles{}, call, besides)) !=
                   reply::forward) ||
                  ...);
         },
         me.who);
-    if (finish != nullptr) return me.end_with(std::move(finish), call);
+    if (besides.finish != nullptr) return me.end_with(std::move(besides.finish), call);
     if (said == reply::forward && me.is_last) {
       call.refused = make_error_code(errc::unhandled_effect);
       return reply::refused;
