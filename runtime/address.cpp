@@ -66,8 +66,7 @@ result<address> address::of_socket(int fd) {
   sockaddr_storage there{};
   socklen_t bytes = sizeof there;
   auto* const at = reinterpret_cast<sockaddr*>(&there);
-  if (::getsockname(fd, at, &bytes) != 0)
-    return fail(std::error_code(errno, std::generic_category()));
+  if (::getsockname(fd, at, &bytes) != 0) return fail(detail::system_error(-errno));
   return copy_of(at, bytes);
 }
 

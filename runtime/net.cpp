@@ -18,8 +18,6 @@
 namespace coir::net {
 namespace {
 
-std::error_code last_error() noexcept { return {errno, std::generic_category()}; }
-
 void set_flag(int fd, int level, int name) noexcept {
   const int on = 1;
   ::setsockopt(fd, level, name, &on, sizeof on);
@@ -41,7 +39,7 @@ result<tcp_stream> tcp_stream::connect(const std::string& text, std::uint16_t po
 
 result<tcp_stream> tcp_stream::connect(const address& target, deadline until) {
   tcp_stream made(::socket(target.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!made) return fail(last_error());
+  if (!made) return fail(detail::system_error(-errno));
   set_flag(made.fd(), IPPROTO_TCP, TCP_NODELAY);
   if (auto done = io::connect(made.fd(), target.get(), target.bytes(), until); !done)
     return fail(done.error());
@@ -53,10 +51,11 @@ result<tcp_listener> tcp_listener::listen(const listen_options& o) {
   if (!wanted) return fail(wanted.error());
   tcp_listener made;
   made.fd_.reset(::socket(wanted->family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!made.fd_) return fail(last_error());
+  if (!made.fd_) return fail(detail::system_error(-errno));
   set_flag(made.fd(), SOL_SOCKET, SO_REUSEADDR);
-  if (::bind(made.fd(), wanted->get(), wanted->bytes()) != 0) return fail(last_error());
-  if (::listen(made.fd(), o.backlog) != 0) return fail(last_error());
+  if (::bind(made.fd(), wanted->get(), wanted->bytes()) != 0)
+    return fail(detail::system_error(-errno));
+  if (::listen(made.fd(), o.backlog) != 0) return fail(detail::system_error(-errno));
   const auto local = address::of_socket(made.fd());
   if (!local) return fail(local.error());
   made.port_ = local->port();

@@ -41,11 +41,10 @@ result<udp_socket> udp_socket::bind(const std::string& text, std::uint16_t port)
 }
 
 result<udp_socket> udp_socket::bind(const address& local) {
-  const auto last_error = [] { return std::error_code(errno, std::generic_category()); };
   udp_socket made;
   made.fd_.reset(::socket(local.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!made.fd_) return fail(last_error());
-  if (::bind(made.fd(), local.get(), local.bytes()) != 0) return fail(last_error());
+  if (!made.fd_) return fail(detail::system_error(-errno));
+  if (::bind(made.fd(), local.get(), local.bytes()) != 0) return fail(detail::system_error(-errno));
   const auto bound = address::of_socket(made.fd());
   if (!bound) return fail(bound.error());
   made.port_ = bound->port();

@@ -33,8 +33,6 @@ namespace {
 
 static_assert(unix_name_bytes_max + 1 == sizeof(sockaddr_un::sun_path));
 
-std::error_code last_error() noexcept { return {errno, std::generic_category()}; }
-
 struct place {
   sockaddr_un name{};
   socklen_t bytes = 0;
@@ -79,7 +77,7 @@ result<> connect_at_once(int fd, const place& target, deadline until) {
   backoff pause;
   while (::connect(fd, target.get(), target.bytes) != 0) {
     if (errno == EINTR) continue;
-    if (errno != EAGAIN) return fail(last_error());
+    if (errno != EAGAIN) return fail(detail::system_error(-errno));
     const deadline again = std::min(until, in(pause.next()));
     if (auto slept = this_fiber::sleep_until(again); !slept) return fail(slept.error());
     if (again == until) return fail(std::errc::timed_out);
@@ -93,7 +91,7 @@ result<unix_stream> unix_stream::connect(const std::string& name, deadline until
   const auto target = place_of(name);
   if (!target) return fail(target.error());
   unix_stream made(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!made) return fail(last_error());
+  if (!made) return fail(detail::system_error(-errno));
   const auto at_once = [&] { return connect_at_once(made.fd(), *target, until); };
   const connect_operation what(made.fd(), target->get(), target->bytes);
   const auto done = detail::handlers_are_there()
@@ -106,7 +104,8 @@ result<unix_stream> unix_stream::connect(const std::string& name, deadline until
 
 result<std::pair<unix_stream, unix_stream>> unix_stream::pair() {
   int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return fail(last_error());
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return fail(detail::system_error(-errno));
   return std::pair(unix_stream(ends[0]), unix_stream(ends[1]));
 }
 
@@ -116,10 +115,10 @@ result<unix_listener> unix_listener::listen(const std::string& name, int backlog
   unix_listener made;
   made.name_ = name;
   made.fd_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!made.fd_) return fail(last_error());
+  if (!made.fd_) return fail(detail::system_error(-errno));
   if (::bind(made.fd(), wanted->get(), wanted->bytes) != 0) {
     if (errno == EADDRINUSE) return fail(why_taken(*wanted));
-    return fail(last_error());
+    return fail(detail::system_error(-errno));
   }
   struct stat there {};
   if (wanted->is_file() && ::lstat(wanted->name.sun_path, &there) == 0) {
@@ -127,7 +126,7 @@ result<unix_listener> unix_listener::listen(const std::string& name, int backlog
     made.inode_ = there.st_ino;
     made.process_ = ::getpid();
   }
-  if (::listen(made.fd(), backlog) != 0) return fail(last_error());
+  if (::listen(made.fd(), backlog) != 0) return fail(detail::system_error(-errno));
   return made;
 }
 

@@ -83,7 +83,9 @@ TEST_CASE("backoff: T5 reset goes back to the first block, with the base and max
   CHECK(b.pause() == milliseconds(1));
   (void)b.next();
   CHECK(b.pause() == milliseconds(2));
+  (void)b.next();
   b.reset();  // in the middle of a block too
+  CHECK(b.block() == 1);
   (void)b.next();
   CHECK(b.block() == 2);
 }
