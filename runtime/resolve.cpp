@@ -88,6 +88,7 @@ result<tcp_stream> connect(std::span<const address> each, deadline until) {
   while (!each.empty()) {
     made = tcp_stream::connect(each.front(), share_of(until, each.size()));
     if (made || made.error() == std::errc::operation_canceled) break;
+    if (until != never && clock::now() >= until) break;  // nobody waits for a further one
     each = each.subspan(1);
   }
   return made;
