@@ -64,6 +64,15 @@ const char* text_of(errc e) noexcept {
              "options::offload_threads";
     case errc::wrong_thread:
       return "this belongs to another thread: use it, and destroy it, on the thread that began it";
+    case errc::name_too_long:
+      return "a Unix socket's name has at most 107 bytes (net::unix_name_bytes_max): take a "
+             "shorter path, or a relative one";
+    case errc::unexpected_end:
+      return "the source ended before all bytes that were asked for: what came was copied, and the "
+             "count says how much";
+    case errc::stale_socket:
+      return "a socket's file of that name is left over and nobody listens on it: remove it if it "
+             "is yours, or take another name";
   }
   return "unknown coir error";
 }

@@ -6,8 +6,13 @@
 // Comes from: the user.   Goes to: the headers below.
 #pragma once
 
+#include "coir/address.hpp"
+#include "coir/backoff.hpp"
 #include "coir/blocking.hpp"
+#include "coir/byte_stream.hpp"
 #include "coir/clock.hpp"
+#include "coir/copy.hpp"
+#include "coir/copy_policy.hpp"
 #include "coir/effects.hpp"
 #include "coir/fiber.hpp"
 #include "coir/handlers.hpp"
@@ -17,9 +22,14 @@
 #include "coir/no_park.hpp"
 #include "coir/operations.hpp"
 #include "coir/options.hpp"
+#include "coir/outcome.hpp"
+#include "coir/resolve.hpp"
 #include "coir/result.hpp"
 #include "coir/runtime.hpp"
 #include "coir/scope.hpp"
 #include "coir/signals.hpp"
 #include "coir/stepping.hpp"
 #include "coir/sync.hpp"
+#include "coir/tee.hpp"
+#include "coir/udp.hpp"
+#include "coir/unix_socket.hpp"
