@@ -44,10 +44,13 @@ result<> yield_to(fiber_id id) {
 }
 
 result<> sleep_until(deadline until) {
-  if (detail::current_fiber() == nullptr) {
+  detail::record* const me = detail::current_fiber();
+  if (me == nullptr) {
     std::this_thread::sleep_until(until);
     return {};
   }
+  if (detail::park_refused(*me)) [[unlikely]]
+    return fail(std::errc::operation_canceled);
   const detail::woken why = detail::worker::current()->sleep(detail::ns_of(until));
   detail::forced_move();
   if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
@@ -58,7 +61,7 @@ result<> sleep_for(clock::duration d) { return sleep_until(in(d)); }
 
 bool cancelled() noexcept {
   const detail::record* const me = detail::current_fiber();
-  return me != nullptr && detail::is_cancelled(*me);
+  return me != nullptr && detail::was_cancelled(*me);
 }
 
 fiber_id id() noexcept {

@@ -18,4 +18,5 @@
 #include "coir/runtime.hpp"
 #include "coir/scope.hpp"
 #include "coir/signals.hpp"
+#include "coir/state_machine.hpp"
 #include "coir/sync.hpp"

@@ -34,7 +34,8 @@ constexpr row table[] = {
     {errc::backend_refused, ENOSYS},   {errc::not_parked, EAGAIN},
     {errc::finished, ESRCH},           {errc::not_started, ENOTCONN},
     {errc::already_started, EALREADY}, {errc::foreign_runtime, EINVAL},
-    {errc::offload_full, EAGAIN},
+    {errc::offload_full, EAGAIN},      {errc::queue_full, EAGAIN},
+    {errc::state_changed, EAGAIN},     {errc::update_would_park, EINVAL},
 };
 
 }  // namespace
