@@ -62,6 +62,8 @@ int errno_of_refusal(errc refusal, bool after_fork) noexcept {
       return EAGAIN;
     case errc::update_would_park:
       return EINVAL;
+    case errc::wrong_thread:
+      return EINVAL;
   }
   return EIO;
 }

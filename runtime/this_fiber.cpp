@@ -7,10 +7,26 @@
 // Comes from: coir/fiber.hpp, coir/clock.hpp.   Goes to: hop.hpp, worker::sleep.
 #include <thread>
 
+#include "coir/operations.hpp"
+#include "runtime/handlers.hpp"
 #include "runtime/hop.hpp"
 #include "runtime/waiting.hpp"
 
 namespace coir {
+
+result<> detail::sleep_outside(deadline until) {
+  record* const me = current_fiber();
+  if (me == nullptr) {
+    std::this_thread::sleep_until(until);
+    return {};
+  }
+  if (park_refused(*me)) [[unlikely]]
+    return fail(std::errc::operation_canceled);
+  const woken why = worker::current()->sleep(ns_of(until));
+  forced_move();
+  if (why == woken::by_cancel) return fail(std::errc::operation_canceled);
+  return {};
+}
 
 namespace this_fiber {
 
@@ -44,17 +60,11 @@ result<> yield_to(fiber_id id) {
 }
 
 result<> sleep_until(deadline until) {
-  detail::record* const me = detail::current_fiber();
-  if (me == nullptr) {
-    std::this_thread::sleep_until(until);
-    return {};
+  if (detail::handlers_are_there()) [[unlikely]] {
+    return detail::perform_handled(sleep_operation{until}, never, nullptr,
+                                   [until] { return detail::sleep_outside(until); });
   }
-  if (detail::park_refused(*me)) [[unlikely]]
-    return fail(std::errc::operation_canceled);
-  const detail::woken why = detail::worker::current()->sleep(detail::ns_of(until));
-  detail::forced_move();
-  if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
-  return {};
+  return detail::sleep_outside(until);
 }
 
 result<> sleep_for(clock::duration d) { return sleep_until(in(d)); }

@@ -43,6 +43,7 @@ enum class errc {
   already_started,       ///< the runtime was started before
   foreign_runtime,       ///< the id belongs to another runtime, or to an inherited one after fork
   offload_full,          ///< options::offload_queue calls wait for a thread of the offload pool
+  wrong_thread,          ///< this belongs to the thread that began it
   queue_full,            ///< machine_options::queue_max inputs wait for their turn
   state_changed,         ///< the state of the machine is another one than the input began with
   update_would_park,     ///< something inside machine_context::update would have had to wait
