@@ -17,8 +17,7 @@
 #include <cerrno>
 #include <thread>
 
-#include "coir/effects.hpp"
-#include "coir/fiber.hpp"
+#include "coir/operations.hpp"
 #include "coir/sync.hpp"
 #include "runtime/handlers.hpp"
 #include "runtime/perform.hpp"
@@ -92,7 +91,7 @@ std::error_code wait_for(const effect_call& call, unsigned attempt) {
     next = std::min(next, call.until);
     if (next <= clock::now() && next == call.until)
       return std::make_error_code(std::errc::timed_out);
-    if (const auto slept = sleep_outside(next); !slept) ended = slept.error();
+    if (const auto slept = sleep_operation{next}.outside(never); !slept) ended = slept.error();
   }
   const bool over = call.until != never && clock::now() >= call.until;
   if (ended == std::errc::timed_out && !over) return {};
@@ -150,6 +149,23 @@ reply ask_handlers(effect_call& call) {
     if (const std::error_code ended = wait_for(call, attempts)) return refused(ended);
   }
   return reply::forward;
+}
+
+reply ask_everybody(effect_call& call) {
+  if (handlers_are_there()) {
+    const reply said = ask_handlers(call);
+    if (said != reply::forward) return said;
+  }
+  const operation_type& kind = *call.type;
+  if (kind.fill != nullptr) {
+    kind.complete(call.op, perform_outside(kind.fill, call.op, call.until), call.answer);
+  } else if (kind.outside != nullptr) {
+    kind.outside(call.op, call.until, call.answer);
+  } else {
+    call.refused = make_error_code(errc::unhandled_effect);
+    return reply::refused;
+  }
+  return reply::answered;
 }
 
 }  // namespace coir::detail

@@ -14,7 +14,4 @@ namespace coir::detail {
 /// The chain begins with `innermost` from now on; what it began with.
 handler_frame* exchange_handlers(handler_frame* innermost) noexcept;
 
-/// A sleep that no handler is asked for.
-result<> sleep_outside(deadline until);
-
 }  // namespace coir::detail

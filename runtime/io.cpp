@@ -103,6 +103,17 @@ void poll_operation::fill(io_uring_sqe& e) const noexcept {
   e.poll32_events = events;
 }
 
+result<> close_operation::outside(deadline) const {
+  int closed = 0;
+  if (detail::runtime_core* const core = detail::current_core()) {
+    closed = detail::close_everywhere(*core, fd);
+  } else {
+    closed = detail::close_from_thread(fd);
+  }
+  if (closed < 0) return fail(detail::io_error(closed));
+  return {};
+}
+
 // -- the calls
 
 namespace io {
@@ -198,26 +209,14 @@ result<int> open(const char* path, int flags, unsigned mode, deadline until) {
   return run(open_operation(path, flags, mode), until);
 }
 
-namespace {
-result<> close_outside(int fd) {
-  int closed = 0;
-  if (detail::runtime_core* const core = detail::current_core()) {
-    closed = detail::close_everywhere(*core, fd);
-  } else {
-    closed = detail::close_from_thread(fd);
-  }
-  if (closed < 0) return fail(detail::io_error(closed));
-  return {};
-}
-}  // namespace
-
 result<> close(int fd) {
   if (fd < 0) return fail(std::errc::bad_file_descriptor);
   if (detail::handlers_are_there()) [[unlikely]] {
+    const close_operation op{fd};
     return detail::perform_handled(
-        close_operation{fd}, never, nullptr, [fd] { return close_outside(fd); }, true);
+        op, never, nullptr, [&op] { return op.outside(never); }, true);
   }
-  return close_outside(fd);
+  return close_operation{fd}.outside(never);
 }
 
 result<> statx(int dirfd, const char* path, int flags, unsigned mask, struct ::statx& out,

@@ -8,23 +8,24 @@
 #include <thread>
 
 #include "coir/operations.hpp"
-#include "runtime/handlers.hpp"
 #include "runtime/hop.hpp"
 #include "runtime/waiting.hpp"
 
 namespace coir {
 
-result<> detail::sleep_outside(deadline until) {
-  record* const me = current_fiber();
+result<> sleep_operation::outside(deadline limit) const {
+  const deadline end = std::min(until, limit);
+  detail::record* const me = detail::current_fiber();
   if (me == nullptr) {
-    std::this_thread::sleep_until(until);
-    return {};
+    std::this_thread::sleep_until(end);
+  } else {
+    if (detail::park_refused(*me)) [[unlikely]]
+      return fail(std::errc::operation_canceled);
+    const detail::woken why = detail::worker::current()->sleep(detail::ns_of(end));
+    detail::forced_move();
+    if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
   }
-  if (park_refused(*me)) [[unlikely]]
-    return fail(std::errc::operation_canceled);
-  const woken why = worker::current()->sleep(ns_of(until));
-  forced_move();
-  if (why == woken::by_cancel) return fail(std::errc::operation_canceled);
+  if (limit < until) return fail(std::errc::timed_out);
   return {};
 }
 
@@ -59,13 +60,7 @@ result<> yield_to(fiber_id id) {
   return {};
 }
 
-result<> sleep_until(deadline until) {
-  if (detail::handlers_are_there()) [[unlikely]] {
-    return detail::perform_handled(sleep_operation{until}, never, nullptr,
-                                   [until] { return detail::sleep_outside(until); });
-  }
-  return detail::sleep_outside(until);
-}
+result<> sleep_until(deadline until) { return perform(sleep_operation{until}); }
 
 result<> sleep_for(clock::duration d) { return sleep_until(in(d)); }
 

@@ -41,6 +41,13 @@ concept io_operation = operation<Op> && requires(const Op op, io_uring_sqe& sqe,
   { op.complete(res) } -> std::same_as<typename Op::value_type>;
 };
 
+/// An operation that is none of the kernel's and can be done all the same, where no handler
+/// answers.
+template <class Op>
+concept outside_operation = operation<Op> && requires(const Op op, deadline until) {
+  { op.outside(until) } -> std::same_as<result<typename Op::value_type>>;
+};
+
 namespace detail {
 /// Type-erased: how to fill the entry. Returns res of the last completion, or a negative errno.
 /// Negative results below this are coir's own: -(io_own_base + errc).
@@ -50,7 +57,7 @@ inline std::error_code io_error(std::int32_t res) noexcept {
   return system_error(res);
 }
 
-using fill_function = void (*)(const void* op, io_uring_sqe& sqe);
+using fill_function = decltype(operation_type::fill);
 /// handlers_first: nothing was done, the handlers are to be asked.
 COIR_API std::int32_t perform_io(fill_function fill, const void* op, deadline until) noexcept;
 /// The same, where they have been.
@@ -72,11 +79,51 @@ template <io_operation Op>
   }
 }
 
+template <operation Op>
+constexpr operation_type make_type() noexcept {
+  if constexpr (io_operation<Op>) {
+    return {Op::name, filler<Op>,
+            [](const void* op, std::int32_t res, void* answer) {
+              static_cast<std::optional<result<typename Op::value_type>>*>(answer)->emplace(
+                  answer_of(*static_cast<const Op*>(op), res));
+            },
+            nullptr};
+  } else if constexpr (outside_operation<Op>) {
+    return {Op::name, nullptr, nullptr, [](const void* op, deadline until, void* answer) {
+              static_cast<std::optional<result<typename Op::value_type>>*>(answer)->emplace(
+                  static_cast<const Op*>(op)->outside(until));
+            }};
+  } else {
+    return {Op::name, nullptr, nullptr, nullptr};
+  }
+}
+template <operation Op>
+inline constexpr operation_type type_of = make_type<Op>();
+
+/// Asks the handlers for `op`, and `outside()` when none of them answers.
+template <class Op, class Outside>
+[[nodiscard, gnu::noinline]] result<typename Op::value_type> perform_handled(
+    const Op& op, deadline until, const retry_policy* policy, Outside outside,
+    bool must_happen = false) {
+  std::optional<result<typename Op::value_type>> answer;
+  effect_call call{&type_of<Op>, &op, &answer, until, policy, must_happen};
+  switch (ask_handlers(call)) {
+    case reply::answered:
+      return *std::move(answer);
+    case reply::forward:
+      return outside();
+    default:
+      return fail(call.refused);
+  }
+}
+
 /// What is left when no handler answered.
 template <operation Op>
 [[nodiscard]] result<typename Op::value_type> perform_unhandled(const Op& op, deadline until) {
   if constexpr (io_operation<Op>) {
     return answer_of(op, perform_outside(filler<Op>, &op, until));
+  } else if constexpr (outside_operation<Op>) {
+    return op.outside(until);
   } else {
     return fail(errc::unhandled_effect);
   }
@@ -95,7 +142,7 @@ template <operation Op>
     if (res != detail::handlers_first) [[likely]]
       return detail::answer_of(op, res);
   } else if (!detail::handlers_are_there()) {
-    return fail(errc::unhandled_effect);
+    return detail::perform_unhandled(op, until);
   }
   return detail::perform_handled(op, until, nullptr,
                                  [&] { return detail::perform_unhandled(op, until); });

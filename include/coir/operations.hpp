@@ -90,6 +90,7 @@ struct open_operation : detail::makes_descriptor {
 struct close_operation {
   using value_type = void;
   static constexpr std::string_view name = "coir.close";
+  [[nodiscard]] COIR_API result<> outside(deadline until) const;
   int fd;
 };
 
@@ -168,6 +169,7 @@ struct poll_operation {
 struct sleep_operation {
   using value_type = void;
   static constexpr std::string_view name = "coir.sleep";
+  [[nodiscard]] COIR_API result<> outside(deadline limit) const;
   deadline until;
 };
 

@@ -22,6 +22,8 @@
 #include "coir/clock.hpp"
 #include "coir/result.hpp"
 
+struct io_uring_sqe;
+
 namespace coir {
 
 class event;
@@ -45,23 +47,28 @@ struct retry_policy {
 
 namespace detail {
 
-/// The name of a kind of operation, and its hash.
+/// A kind of operation: its name with its hash, and how the kernel is asked for it.
 struct operation_type {
   std::string_view name;
   std::uint64_t hash;
+  /// Fills a zeroed entry; null: none of the kernel's.
+  void (*fill)(const void* op, io_uring_sqe& sqe);
+  /// Turns `res` of the last completion into the answer (effect_call::answer).
+  void (*complete)(const void* op, std::int32_t res, void* answer);
+  /// Does it without a backend's entry, and puts the answer there; null: it cannot.
+  void (*outside)(const void* op, deadline until, void* answer);
 
-  constexpr explicit operation_type(std::string_view text) noexcept
-      : name(text), hash(14695981039346656037u) {
-    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  constexpr operation_type(std::string_view text, decltype(fill) f, decltype(complete) c,
+                           decltype(outside) o) noexcept
+      : name(text), hash(14695981039346656037u), fill(f), complete(c), outside(o) {
+    for (const char letter : text)
+      hash = (hash ^ static_cast<unsigned char>(letter)) * 1099511628211u;
   }
   /// The same object nearly always; another one where two shared objects each have theirs.
   bool is(const operation_type& other) const noexcept {
     return this == &other || (hash == other.hash && name == other.name);
   }
 };
-
-template <class Op>
-inline constexpr operation_type type_of{std::string_view(Op::name)};
 
 /// One operation that is asked for. On the asker's stack.
 struct effect_call {
@@ -96,26 +103,12 @@ COIR_API void enter_handler(handler_frame& frame) noexcept;
 COIR_API void leave_handler(handler_frame& frame) noexcept;
 /// Asks the chain; `forward` when the question is for the outside. Never would_block.
 COIR_API reply ask_handlers(effect_call& call);
+/// Asks in the place of whoever asked first: the handlers of whoever runs here, then the outside.
+/// answered or refused.
+COIR_API reply ask_everybody(effect_call& call);
 
 /// Result of perform_io where handlers are to be asked first.
 inline constexpr std::int32_t handlers_first = INT32_MIN;
-
-/// Asks the handlers for `op`, and `outside()` when none of them answers.
-template <class Op, class Outside>
-[[nodiscard, gnu::noinline]] result<typename Op::value_type> perform_handled(
-    const Op& op, deadline until, const retry_policy* policy, Outside outside,
-    bool must_happen = false) {
-  std::optional<result<typename Op::value_type>> answer;
-  effect_call call{&type_of<Op>, &op, &answer, until, policy, must_happen};
-  switch (ask_handlers(call)) {
-    case reply::answered:
-      return *std::move(answer);
-    case reply::forward:
-      return outside();
-    default:
-      return fail(call.refused);
-  }
-}
 
 }  // namespace detail
 }  // namespace coir
