@@ -154,13 +154,17 @@ void machine_core::serve() {
   --servers_;
 }
 
-void machine_core::refuse_queued(std::error_code why) {
-  std::deque<std::shared_ptr<machine_job>> left;
-  {
-    const std::lock_guard held(mutex_);
-    left.swap(queue_);
+void machine_core::refuse_queued(std::error_code why) noexcept {
+  for (;;) {
+    std::shared_ptr<machine_job> job;
+    {
+      const std::lock_guard held(mutex_);
+      if (queue_.empty()) return;
+      job = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    job->refuse(why);
   }
-  for (const auto& job : left) job->refuse(why);
 }
 
 void machine_core::close_the_line() noexcept {

@@ -187,7 +187,7 @@ class state_machine {
   /// Hands `in` over and waits for the body's answer; rethrows its exception. Any fiber (parks),
   /// any thread (blocks); a body that calls its own machine takes a further fiber. Errors: the
   /// body's; errc::queue_full where options say so, errc::shutting_down, timed_out,
-  /// operation_canceled.
+  /// operation_canceled. Throws std::bad_alloc, as all of these do; then there is no input.
   [[nodiscard]] result<Out> call(In in, deadline until = never) {
     return answer_of(std::make_shared<call_job>(*world_, std::move(in)), until);
   }

@@ -107,7 +107,7 @@ class COIR_API machine_core {
   void serve();
   std::shared_ptr<machine_job> take(std::unique_lock<mutex>& held);
   bool spawn_server();
-  void refuse_queued(std::error_code why);
+  void refuse_queued(std::error_code why) noexcept;
   void close_the_line() noexcept;
   [[noreturn]] void seen_by_halves() const noexcept;
 
