@@ -86,7 +86,7 @@ TEST_CASE("store: C-T4: reads go on while N writes wait") {
       [] {
         disk d;
         auto s = open_store(d);
-        constexpr int pending = 40;
+        constexpr int pending = 20;
         REQUIRE(s->write("old", 1).has_value());
         d.stalled = true;
         std::vector<coir::handle<void>> writers;
