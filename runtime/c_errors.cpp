@@ -59,6 +59,12 @@ int errno_of_refusal(errc refusal, bool after_fork) noexcept {
       return after_fork ? EOWNERDEAD : EINVAL;
     case errc::offload_full:
       return EAGAIN;
+    case errc::queue_full:
+      return EAGAIN;
+    case errc::state_changed:
+      return EAGAIN;
+    case errc::update_would_park:
+      return EINVAL;
     case errc::wrong_thread:
       return EINVAL;
     case errc::name_too_long:

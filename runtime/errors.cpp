@@ -59,6 +59,14 @@ const char* text_of(errc e) noexcept {
     case errc::foreign_runtime:
       return "this belongs to another runtime, or to one inherited across fork: use the runtime "
              "that made it, in the process that made it";
+    case errc::queue_full:
+      return "machine_options::queue_max inputs wait for their turn: wait with call, or raise the "
+             "bound";
+    case errc::state_changed:
+      return "the state of the machine changed meanwhile: look at it again, or take the lock of "
+             "its key";
+    case errc::update_would_park:
+      return "what changes the state of a machine may not wait: do it before the update";
     case errc::offload_full:
       return "options::offload_queue calls of blocking wait for a thread: raise the bound or "
              "options::offload_threads";

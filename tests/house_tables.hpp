@@ -104,6 +104,7 @@ inline constexpr room runtime_rooms[] = {
     {"copy", 8},
     {"signals", 8},
     {"blocking", 8},
+    {"state_machine", 8},
     // C, in terms of the public C++ API
     {"c_api", 9},
     {"c_io", 9},

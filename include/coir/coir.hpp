@@ -28,6 +28,7 @@
 #include "coir/runtime.hpp"
 #include "coir/scope.hpp"
 #include "coir/signals.hpp"
+#include "coir/state_machine.hpp"
 #include "coir/stepping.hpp"
 #include "coir/sync.hpp"
 #include "coir/tee.hpp"

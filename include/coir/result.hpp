@@ -47,6 +47,9 @@ enum class errc {
   name_too_long,         ///< a Unix socket's name has more than net::unix_name_bytes_max bytes
   unexpected_end,        ///< the source ended before all bytes that were asked for
   stale_socket,          ///< a socket's file lies there, and nobody listens on it
+  queue_full,            ///< machine_options::queue_max inputs wait for their turn
+  state_changed,         ///< the state of the machine is another one than the input began with
+  update_would_park,     ///< something inside machine_context::update would have had to wait
 };
 
 COIR_API const std::error_category& coir_category() noexcept;

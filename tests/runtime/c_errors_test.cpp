@@ -51,6 +51,9 @@ constexpr row table[] = {
     {errc::name_too_long, ENAMETOOLONG},
     {errc::unexpected_end, ENODATA},
     {errc::stale_socket, EADDRINUSE},
+    {errc::queue_full, EAGAIN},
+    {errc::state_changed, EAGAIN},
+    {errc::update_would_park, EINVAL},
 };
 
 }  // namespace
