@@ -97,6 +97,7 @@ struct stack_head {
   arch::exception_state exceptions;
   const char* forbids = nullptr;  // the innermost no_park; null: the fiber may park
   arch::float_state controls;     // of a float fiber that is not running
+  std::uint32_t lasting = 0;      // operations that outlive its parks: with one it cannot move
   [[no_unique_address]] arch::switch_notes notes;
 };
 static_assert(sizeof(stack_head) <= stack_header_bytes);
