@@ -72,16 +72,30 @@ record* flight::complete_apart(const completion& c) noexcept {
 int flight::stand(lasting& s) noexcept {
   s.lasts = true;
   if (!tokens_.have_room()) return -ENOMEM;
-  if (!uses_fd(*s.entry)) return 0;
+  if (!uses_fd(*s.entry)) {
+    if (s.fiber->may_move) movers_.push_back(s);
+    return 0;
+  }
   std::uint32_t* const word = fds_.at(s.entry->fd);
   if (word == nullptr || (*word & fd_counts::closing) != 0) return -EBADF;
   ++*word;
   s.fd = s.entry->fd;
+  if (s.fiber->may_move) movers_.push_back(s);
   return 0;
 }
 
+void flight::forget(lasting& s) noexcept {
+  if (static_cast<mover_node&>(s).linked()) movers_.erase(s);
+}
+
+bool flight::keeps(const record& fiber) noexcept {
+  for (lasting* s = movers_.front(); s != nullptr; s = movers_.after(*s))
+    if (s->fiber == &fiber) return true;
+  return false;
+}
+
 void flight::stand_down(lasting& s) noexcept {
-  COIR_ASSERT(!s.in_flight && !s.linked());
+  COIR_ASSERT(!s.in_flight && !s.pending::linked());
   s.ended = true;
   if (s.fd >= 0) let_go(s.fd);
 }
@@ -89,7 +103,7 @@ void flight::stand_down(lasting& s) noexcept {
 void flight::set_off(lasting& s, bool later) noexcept {
   COIR_ASSERT(!s.in_flight && !s.ended);
   leave_rest(s);
-  if (s.linked()) return;  // a closing has put it into the line, which ends it
+  if (s.pending::linked()) return;  // a closing has put it into the line, which ends it
   s.cancel_wanted = false;
   if (!later && line_.empty() && !refused(s) && launch(s)) return;
   line_.push_back(s);
@@ -117,7 +131,7 @@ void flight::leave_rest(lasting& s) noexcept {
 
 void flight::retire(lasting& s) noexcept {
   if (!s.in_flight) return;
-  if (s.linked()) cancels_.erase(s);
+  if (s.pending::linked()) cancels_.erase(s);
   tokens_.close(s.name);
   s.in_flight = false;
 }
@@ -129,10 +143,10 @@ std::uint32_t flight::close_begin(int fd) noexcept {
   const std::uint32_t count = *word & fd_counts::count_mask;
   // Those at rest have no completion to come: the line ends them.
   if ((*word & fd_counts::resting) != 0 && !COIR_MUTANT(close_forgets_the_resting)) {
-    for (lasting* s = resting_.front(); s != nullptr;) {
-      lasting* const after = resting_.after(*s);
-      if (s->fd == fd) set_off(*s, true);
-      s = after;
+    for (pending* p = resting_.front(); p != nullptr;) {
+      pending* const after = resting_.after(*p);
+      if (p->fd == fd) set_off(static_cast<lasting&>(*p), true);
+      p = after;
     }
   }
   if (count != 0 && !outside_.cancel_fd(fd)) {

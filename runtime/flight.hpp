@@ -37,9 +37,11 @@ struct pending : list_node {
   bool lasts = false;  // it is a lasting one
 };
 
+struct mover_node : list_node {};  // among those of fibers that may move
+
 /// One that goes on while its fiber does something else. Its descriptor is counted from stand() to
 /// stand_down(), however often it is with the kernel in between.
-struct lasting : pending {
+struct lasting : pending, mover_node {
   /// A completion, or ECANCELED without a token when it was not let out of the line. Whom it makes
   /// ready; null: nobody.
   record* (*arrived)(lasting& self, const completion& c) noexcept = nullptr;
@@ -113,6 +115,10 @@ class flight {
   // -- lasting operations
   /// Counts the descriptor of `s.entry`, which this worker has entered. -EBADF, -ENOMEM as start().
   int stand(lasting& s) noexcept;
+  /// It ends: its fiber may move, as far as it is concerned.
+  void forget(lasting& s) noexcept;
+  /// A fiber that may move has operations here, and cannot.
+  bool keeps(const record& fiber) noexcept;
   void stand_down(lasting& s) noexcept;
   /// To the kernel: at once, or where `later` with the next turn, as from within a completion.
   void set_off(lasting& s, bool later) noexcept;
@@ -159,7 +165,8 @@ class flight {
   fd_counts fds_;
   list<pending> line_;     // wait for a submission entry
   list<pending> cancels_;  // wait for an entry for their cancel, or for the next turn
-  list<lasting> resting_;  // lasting ones that the kernel does not have
+  list<lasting, mover_node> movers_;
+  list<pending> resting_;  // lasting ones that the kernel does not have
   unsigned cancels_left_ = cancels_per_turn;
   counter in_line_, stale_, cancels_sent_;
 };

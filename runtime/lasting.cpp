@@ -52,8 +52,8 @@ lasting_operation::lasting_operation(const lasting_kind& kind, const lasting_bou
     : kind_(kind),
       bounds_(bounds),
       home_(home),
-      fiber_(&fiber),
       generation_(fiber.generation.load(std::memory_order_relaxed)) {
+  pending::fiber = &fiber;
   arrived = &on_completion;
   fed = &on_fed;
   ::new (static_cast<void*>(raw_)) io_uring_sqe{};
@@ -103,6 +103,7 @@ std::int32_t lasting_operation::begin(const io::unique_fd* owner) noexcept {
   if (const int refused = home_.operations().stand(*this); refused < 0) return refused;
   if (owner != nullptr && owner->get() != sqe().fd) {
     home_.operations().stand_down(*this);
+    home_.operations().forget(*this);
     return -EBADF;
   }
   readiness_ = kind_.leases && !picks_buffer();

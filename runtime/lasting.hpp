@@ -62,7 +62,8 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   /// Somebody wants an item, and none is there.
   void ask() noexcept;
   bool is_of(const record* fiber) const noexcept {
-    return fiber == fiber_ && generation_ == fiber->generation.load(std::memory_order_relaxed);
+    return fiber == pending::fiber &&
+           generation_ == fiber->generation.load(std::memory_order_relaxed);
   }
   worker& home() const noexcept { return home_; }
   const void* op() const noexcept { return op_; }
@@ -70,10 +71,6 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   void watch(watcher* by) noexcept { watched_by_ = by; }
   bool watched_by(const watcher& by) const noexcept { return watched_by_ == &by; }
   bool cancelled() const noexcept { return cancelled_; }
-  /// The fiber it is bound to, while that has not ended.
-  record* fiber_alive() const noexcept {
-    return is_of(fiber_) && fiber_->at != stage::finished ? fiber_ : nullptr;
-  }
   /// Nobody took it.
   void dispose_answer() noexcept { dispose({end_, 0}); }
   lasting_counts counts() const noexcept { return {count_, rearmed_, dropped_}; }
@@ -106,7 +103,6 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   const lasting_kind& kind_;
   const lasting_bounds bounds_;
   worker& home_;
-  record* const fiber_;
   const std::uint64_t generation_;
   void* op_ = nullptr;
   watcher* watched_by_ = nullptr;

@@ -100,14 +100,13 @@ lasting_operation* stand_up(const lasting_kind& kind, const void* op, const last
     made->free();
     return nullptr;
   }
-  ++me->head().lasting;
   return made;
 }
 
 void put_down(lasting_operation* one) noexcept {
   if (worker::current() != &one->home()) put_down_elsewhere();
   record* const me = current_fiber();
-  if (record* const owner = one->fiber_alive()) --owner->head().lasting;
+  one->home().operations().forget(*one);
   one->let_go();
   one->cancel();
   if (!one->over() && me == nullptr) return one->orphan();

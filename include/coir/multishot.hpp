@@ -23,21 +23,14 @@
 
 namespace coir {
 
-/// An operation with many answers: it fills an entry as an io_operation does, for one answer
-/// (whether the kernel shall give more for it is decided by the runtime), and makes an item of a
-/// completion: `res` is never negative. It may also say
-///   static bool ends(std::int32_t res)     this completion is the end, and no item
-///   static bool passes(std::int32_t res)   this error concerns one item, and the stream goes on
-///   static constexpr bool leases           items lie in buffers of the worker, which item() takes
-///                                          over (see leased_bytes)
-///   static constexpr bool asked_each_time  without the kernel's help it is submitted when an item
-///                                          is asked for, and not before
-template <class Op>
-concept multishot_operation = operation<Op> &&
-    requires(const Op op, io_uring_sqe& sqe, std::int32_t res, std::uint32_t flags) {
-  op.fill(sqe);
-  { op.item(res, flags) } -> std::same_as<typename Op::value_type>;
-};
+// What a multishot_operation may say beside what the concept asks for. Whether the kernel shall
+// give more than one answer for its entry is decided by the runtime.
+//   static bool ends(std::int32_t res)     this completion is the end, and no item
+//   static bool passes(std::int32_t res)   this error concerns one item, and the stream goes on
+//   static constexpr bool leases           items lie in buffers of the worker, which item() takes
+//                                          over (see leased_bytes)
+//   static constexpr bool asked_each_time  without the kernel's help it is submitted when an item
+//                                          is asked for, and not before
 
 /// What becomes of a stream when `capacity` items wait. `pause`: it stops and goes on later.
 /// `cancel`: it ends, and says no_buffer_space after what had come. `drop_oldest`: the oldest item
@@ -222,7 +215,7 @@ multishot<typename Op::value_type> stream_of(const Op& op, const stream_options&
 }  // namespace detail
 
 /// Starts `op`, a copy of it, and gives the stream of its items. Fibers only. What was refused is
-/// told by next().
+/// told by next(). Handlers are not asked: a stream is the backend's.
 template <multishot_operation Op>
 requires(!io_operation<Op>)
     [[nodiscard]] multishot<typename Op::value_type> perform(const Op& op,
