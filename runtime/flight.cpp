@@ -43,7 +43,8 @@ void flight::dispose(const completion& c) noexcept {
   const token_kind kind = c.to.kind();
   const bool brings_fd = kind == token_kind::descriptor || kind == token_kind::lasting_descriptor;
   if (brings_fd && c.res >= 0) outside_.discard(c.res);
-  if ((c.flags & IORING_CQE_F_BUFFER) != 0 && on_stray_buffer != nullptr)
+  if ((c.flags & IORING_CQE_F_BUFFER) != 0 && on_stray_buffer != nullptr &&
+      !COIR_MUTANT(stray_buffer_lost))
     on_stray_buffer(stray_context, c.flags >> IORING_CQE_BUFFER_SHIFT);
 }
 

@@ -59,6 +59,8 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   std::int32_t take_end() noexcept;
   bool take(item& out) noexcept;
   bool anything() const noexcept { return count_ != 0 || over_; }
+  /// When somebody who waits has to look again; never_ns: not before he is woken.
+  std::int64_t next_tick_ns() const noexcept { return tick_ns_; }
   /// Somebody wants an item, and none is there.
   void ask() noexcept;
   bool is_of(const record* fiber) const noexcept {
@@ -79,6 +81,8 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   enum class reason : std::uint8_t { none, full, starved, unasked };
 
   static record* on_completion(lasting& self, const completion& c) noexcept;
+  void tick_by_clock() noexcept;
+  void catch_up() noexcept;
   static void on_fed(buffer_pool::hungry& self) noexcept;
   void judge(const completion& c) noexcept;
   void judge_answer(const completion& c) noexcept;
@@ -125,8 +129,11 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   bool orphan_ = false;
   bool over_ = false;
   bool connecting_ = false;
-  bool broken_ = false;  // an item was lost for want of memory
+  bool broken_ = false;      // an item was lost for want of memory
+  bool look_again_ = false;  // who waits does so for the wrong thing
   std::uint8_t opcode_ = 0;
+  std::int64_t tick_ns_ = never_ns;  // of a timer that the backend does not know: when it is due
+  std::int64_t period_ns_ = 0;
   bool own_items_ = false;  // items_ was allocated apart
   alignas(io_uring_sqe) std::byte raw_[sizeof(io_uring_sqe)] = {};
 };

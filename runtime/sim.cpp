@@ -111,7 +111,9 @@ std::int64_t sim::time_of(const flying& f) noexcept {
   const sim_settings& s = world_.settings_;
   const std::int64_t takes =
       f.fate.delay_ns ? *f.fate.delay_ns : world_.dice_.between(s.delay_min_ns, s.delay_max_ns);
-  return f.entry->opcode == IORING_OP_TIMEOUT ? takes + span_of(*f.entry) : takes;
+  const bool answers_at_once = f.fate.result && f.items >= f.fate.items_max.value_or(UINT_MAX);
+  if (f.entry->opcode != IORING_OP_TIMEOUT || answers_at_once) return takes;
+  return takes + span_of(*f.entry);
 }
 
 void sim::plan(std::int64_t at_ns, const happening& what) noexcept {

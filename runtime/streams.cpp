@@ -143,6 +143,7 @@ pulled pull_now(lasting_operation& one) noexcept {
   pulled found{pulled::kind::item, {}, 0};
   if (one.take(found.what)) return found;
   one.ask();
+  if (one.take(found.what)) return found;
   if (!one.over()) return refused(-EAGAIN);
   if (const std::int32_t why = one.take_end(); why < 0) return refused(why);
   return {};
@@ -159,8 +160,10 @@ pulled pull(lasting_operation& one, deadline until) noexcept {
     const pulled found = pull_now(one);
     if (found.is != pulled::kind::refused || found.why != -EAGAIN) return found;
     if (one.anything()) continue;
-    const woken why = park_for(one, ns_of(until), true);
+    const std::int64_t look_ns = std::min(ns_of(until), one.next_tick_ns());
+    const woken why = park_for(one, look_ns, true);
     if (one.anything()) continue;  // success wins
+    if (why == woken::by_deadline && look_ns != ns_of(until)) continue;
     if (why == woken::by_deadline) return refused(-ETIMEDOUT);
     if (why == woken::by_cancel) return refused(-ECANCELED);
   }

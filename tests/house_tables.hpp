@@ -96,6 +96,7 @@ inline constexpr room runtime_rooms[] = {
     {"signals", 8},
     {"blocking", 8},
     {"lasting", 8},
+    {"judging", 8},
     {"started", 8},
     {"streams", 8},
     // C, in terms of the public C++ API
@@ -120,6 +121,7 @@ inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/lasting", "tests/sim/streams_test.cpp",
      "each completion that it may get, by a script"},
+    {"runtime/judging", "tests/sim/streams_faults_test.cpp", "the other half of lasting.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},

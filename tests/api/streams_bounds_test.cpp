@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -194,7 +195,7 @@ TEST_CASE("streams: they are bound to their fiber, which cannot move away with o
         auto bytes = coir::perform(coir::recv_stream{pair.one});
         auto other = coir::spawn(
             [&] {
-              CHECK(bytes.next().error() == coir::errc::wrong_operation);
+              CHECK(bytes.next(coir::no_wait).error() == coir::errc::wrong_operation);
               CHECK_FALSE(bytes.try_next().has_value());
               bytes.cancel();
             },
@@ -210,4 +211,45 @@ TEST_CASE("streams: they are bound to their fiber, which cannot move away with o
         CHECK(mover.join().has_value());
       },
       2);
+}
+
+TEST_CASE(
+    "streams: connections and their bytes come as streams, and end with what they belong to") {
+  const std::size_t before = descriptors_open();
+  test::on_fiber(
+      [] {
+        auto listening = coir::net::tcp_listener::listen();
+        REQUIRE(listening.has_value());
+        auto clients = coir::spawn([port = listening->port()] {
+          for (int i = 0; i < 5; ++i) {
+            auto stream = coir::net::tcp_stream::connect("127.0.0.1", port);
+            REQUIRE(stream.has_value());
+            REQUIRE(stream->write_all("says hello").has_value());
+            REQUIRE(stream->shutdown_write().has_value());
+            std::array<std::byte, 10> back;
+            CHECK(stream->read_exact(back).has_value());
+          }
+        });
+        {
+          auto incoming = listening->incoming();
+          for (int i = 0; i < 5; ++i) {
+            auto one = incoming.next();
+            REQUIRE(one.has_value());
+            REQUIRE(one->has_value());
+            auto bytes = (*one)->incoming_bytes();
+            for (auto part : bytes) {
+              REQUIRE(part.has_value());
+              CHECK((*one)->write_all(part->text()).has_value());
+            }
+          }
+          CHECK(clients.join().has_value());
+          CHECK(listening->close().has_value());
+          CHECK(incoming.next().error() == std::errc::operation_canceled);
+          CHECK_FALSE(incoming.next()->has_value());
+        }
+        auto late = listening->incoming();
+        CHECK(late.next().error() == std::errc::bad_file_descriptor);
+      },
+      2);
+  CHECK(descriptors_open() == before);
 }

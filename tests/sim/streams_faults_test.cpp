@@ -57,6 +57,20 @@ TEST_CASE("streams: where the kernel stops for want of buffers, or for nothing, 
   }
 }
 
+TEST_CASE("streams: told that there is no buffer while there is one, they ask again") {
+  in_both([](sim_world& world) {
+    const auto [a, b] = world.connection();
+    world.rule({.opcode = IORING_OP_RECV, .times = 3, .result = -ENOBUFS, .items_max = 0});
+    const auto ended = run_in_sim(world, [&, a = a, b = b] {
+      auto bytes = coir::perform(coir::recv_stream{a});
+      CHECK(coir::io::send(b, bytes_of("here")).has_value());
+      CHECK(pulled(bytes, 4) == "here");
+      CHECK(bytes.rearmed() == 3);
+    });
+    CHECK(ended.has_value());
+  });
+}
+
 TEST_CASE("streams: one that is not to be re-armed ends where the kernel stops") {
   sim_world world;
   peers p{world, {}};

@@ -239,3 +239,29 @@ TEST_CASE("T75 streams: at capacity the kernel is asked to stop, and again at lo
     CHECK(ended.has_value());
   });
 }
+
+TEST_CASE(
+    "streams: where no timer is known the clock ticks, for who waits and for who comes later") {
+  sim_world world;
+  world.rule({.opcode = IORING_OP_TIMEOUT, .times = UINT_MAX, .result = -EINVAL, .items_max = 0});
+  const auto ended = run_in_sim(world, [&] {
+    auto ticks = coir::perform(coir::tick_stream(1ms), {.capacity = 4});
+    const std::int64_t began = now_ns();
+    for (int i = 1; i <= 3; ++i) {
+      CHECK(ticks.next()->has_value());
+      CHECK(now_ns() == began + i * 1'000'000);
+    }
+    CHECK(ticks.next(coir::in(500us)).error() == std::errc::timed_out);
+    CHECK(coir::this_fiber::sleep_for(2ms).has_value());  // two are due by now
+    CHECK(ticks.try_next().has_value());
+    CHECK(ticks.try_next().has_value());
+    CHECK_FALSE(ticks.try_next().has_value());
+    CHECK(coir::this_fiber::sleep_for(1s).has_value());
+    int waiting = 0;
+    while (ticks.try_next()) ++waiting;
+    CHECK(waiting == 4);  // as many as fit
+    ticks.cancel();
+    CHECK_FALSE(ticks.next()->has_value());
+  });
+  CHECK(ended.has_value());
+}
