@@ -30,6 +30,9 @@ struct completion {
   bool more() const noexcept { return (flags & IORING_CQE_F_MORE) != 0; }
 };
 
+/// Of a timer: it fires again and again (Linux 6.4; newer than some headers).
+inline constexpr std::uint32_t timeout_multishot = 1u << 6;
+
 /// What a backend did since it was made. Any thread may read it.
 struct backend_counts {
   counter sqes, cqes, enters, overflows;
@@ -90,6 +93,8 @@ class backend {
   virtual std::int64_t now_ns() const noexcept = 0;
   virtual const backend_counts& counts() const noexcept = 0;
   virtual const char* name() const noexcept = 0;
+  /// Readable while wait() would find something; -1: there is none.
+  virtual int native_fd() const noexcept { return -1; }
   /// Simulated time: waiting costs nothing, and there is nothing to spin for.
   virtual bool simulated() const noexcept { return false; }
   /// Nothing is in flight and nothing can come from outside: whoever waits now waits for ever. Only

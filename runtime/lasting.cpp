@@ -21,9 +21,6 @@
 namespace coir::detail {
 namespace {
 
-constexpr std::uint32_t timeout_multishot = 1u << 6;  // Linux 6.4; newer than some headers
-constexpr std::uint16_t poll_multi = IORING_POLL_ADD_MULTI;
-
 void ask_for_more(io_uring_sqe& e) noexcept {
   switch (e.opcode) {
     case IORING_OP_ACCEPT:
@@ -33,7 +30,7 @@ void ask_for_more(io_uring_sqe& e) noexcept {
       e.ioprio |= IORING_RECV_MULTISHOT;
       return;
     case IORING_OP_POLL_ADD:
-      e.len |= poll_multi;
+      e.len |= IORING_POLL_ADD_MULTI;
       return;
     case IORING_OP_TIMEOUT:
       e.timeout_flags |= timeout_multishot;

@@ -14,8 +14,6 @@
 namespace coir::detail {
 namespace {
 
-constexpr std::uint32_t timeout_multishot = 1u << 6;
-
 /// Of a timeout.
 std::int64_t span_of(const io_uring_sqe& entry) noexcept {
   std::int64_t parts[2];
