@@ -134,7 +134,6 @@ result<file_change> file_changes::next(deadline until) {
 
 namespace detail {
 namespace {
-constexpr std::int32_t own(errc e) noexcept { return -(io_own_base + static_cast<int>(e)); }
 pulled refused(std::int32_t why) noexcept { return {pulled::kind::refused, {}, why}; }
 }  // namespace
 

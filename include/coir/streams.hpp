@@ -134,7 +134,8 @@ class COIR_API file_changes {
   /// Adds a file or a folder; its number, which changes of it carry. Errors: those of
   /// inotify_add_watch(2).
   [[nodiscard]] result<int> add(const char* path, std::uint32_t what);
-  /// The next change. It is valid until the next call. Errors: those of multishot::next.
+  /// The next change. It is valid until the next call. Errors: those of multishot::next;
+  /// invalid_argument when a name is longer than options::stream_buffer_bytes less 17.
   [[nodiscard]] result<file_change> next(deadline until = never);
 
  private:
