@@ -76,6 +76,11 @@ result<> tcp_listener::serve(std::function<void(tcp_stream)> handler, const spaw
   return serve_each(fd_, handle, each);
 }
 
+tcp_stream incoming_connections::item(std::int32_t res, std::uint32_t) const noexcept {
+  if (no_delay) set_flag(res, IPPROTO_TCP, TCP_NODELAY);
+  return tcp_stream(res);
+}
+
 result<> tcp_listener::close() {
   const int fd = fd_.release();
   return fd >= 0 ? io::close(fd) : result<>(fail(std::errc::bad_file_descriptor));

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "coir/io.hpp"
+#include "coir/streams.hpp"
 
 namespace coir::net {
 
@@ -35,6 +36,10 @@ class COIR_API byte_stream {
   /// Tells the peer that nothing more will be sent.
   [[nodiscard]] result<> shutdown_write(deadline until = never) {
     return io::shutdown(fd_, 1 /* SHUT_WR */, until);
+  }
+  /// What the peer sends, as a stream of leases; ends when the peer has. Fibers only.
+  [[nodiscard]] multishot<leased_bytes> incoming_bytes(const stream_options& o = {}) const {
+    return detail::stream_of(recv_stream{fd_.get()}, o, &fd_);
   }
   /// Ends the operations of every fiber on this stream, waits for them, closes. Any thread.
   [[nodiscard]] result<> close() {

@@ -15,6 +15,7 @@
 #include "coir/address.hpp"
 #include "coir/byte_stream.hpp"
 #include "coir/fiber.hpp"
+#include "coir/streams.hpp"
 
 namespace coir::net {
 
@@ -29,6 +30,17 @@ class COIR_API tcp_stream : public byte_stream {
   [[nodiscard]] static result<tcp_stream> connect(const std::string& address, std::uint16_t port,
                                                   deadline until = never);
   [[nodiscard]] static result<tcp_stream> connect(const address& target, deadline until = never);
+};
+
+/// Connections of a listening socket; see tcp_listener::incoming.
+struct incoming_connections {
+  using value_type = tcp_stream;
+  static constexpr std::string_view name = "incoming_connections";
+  accept_stream accepts;
+  bool no_delay = true;
+  void fill(io_uring_sqe& sqe) const noexcept { accepts.fill(sqe); }
+  COIR_API tcp_stream item(std::int32_t res, std::uint32_t) const noexcept;
+  static bool passes(std::int32_t res) noexcept { return accept_stream::passes(res); }
 };
 
 struct listen_options {
@@ -48,6 +60,11 @@ class COIR_API tcp_listener {
   /// One connection. Fibers only. Errors of accept(2); a full descriptor table is waited out, with
   /// one log line.
   [[nodiscard]] result<tcp_stream> accept(deadline until = never);
+  /// Connections as a stream. One that nobody takes is closed with it. A full descriptor table ends
+  /// it with too_many_files_open: ask for another one once descriptors are free. Fibers only.
+  [[nodiscard]] multishot<tcp_stream> incoming(const stream_options& o = {}) const {
+    return detail::stream_of(incoming_connections{{fd_.get()}, no_delay_}, o, &fd_);
+  }
   /// Accepts until the listener is closed or the calling fiber is cancelled, and runs `handler` for
   /// each connection on a fiber made with `each`: of the worker with the fewest live fibers, unless
   /// each.worker names one. A connection that finds no room until each.until is closed. Returns
