@@ -9,6 +9,7 @@
 #include "coir/blocking.hpp"
 #include "coir/clock.hpp"
 #include "coir/effects.hpp"
+#include "coir/error_effects.hpp"
 #include "coir/fiber.hpp"
 #include "coir/handlers.hpp"
 #include "coir/io.hpp"
