@@ -8,6 +8,7 @@
 
 #include "coir/blocking.hpp"
 #include "coir/clock.hpp"
+#include "coir/coroutine.hpp"
 #include "coir/effects.hpp"
 #include "coir/error_effects.hpp"
 #include "coir/fiber.hpp"

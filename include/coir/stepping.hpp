@@ -151,6 +151,12 @@ class suspension {
     detail::resume_computation(c, said);
     return detail::result_of_step(c);
   }
+  /// Goes on by throwing `what` out of the perform() that waits, as a handler that throws does. Not
+  /// of one that was used; on the computation's thread.
+  step_result<R> resume_throwing(std::exception_ptr what) {
+    waits_->throws = &what;
+    return resume_answered(detail::reply::refused);
+  }
 
  private:
   template <class Op>
