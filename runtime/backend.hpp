@@ -80,6 +80,8 @@ class backend {
   virtual std::int64_t now_ns() const noexcept = 0;
   virtual const backend_counts& counts() const noexcept = 0;
   virtual const char* name() const noexcept = 0;
+  /// Readable while wait() would find something; -1: there is none.
+  virtual int native_fd() const noexcept { return -1; }
   /// Simulated time: waiting costs nothing, and there is nothing to spin for.
   virtual bool simulated() const noexcept { return false; }
   /// Nothing is in flight and nothing can come from outside: whoever waits now waits for ever. Only

@@ -82,6 +82,8 @@ inline constexpr room runtime_rooms[] = {
     // the public face
     {"effects", 8},
     {"handlers", 8},
+    {"loop", 8},
+    {"loop_backend", 8},
     {"stepping", 8},
     {"spawn", 8},
     {"join", 8},
@@ -111,6 +113,7 @@ struct tested_elsewhere {
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/counter", "tests/runtime/runtime_test.cpp", "snapshot() reads while others count"},
     {"runtime/hop", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
+    {"include/coir/backend", "tests/api/loop_test.cpp", "an interface"},
     {"runtime/resting", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/choosing", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
