@@ -21,7 +21,6 @@
 #include "runtime/stacks.hpp"
 
 namespace coir::detail {
-namespace {
 
 /// What a thread needs to step.
 struct stepping_thread {
@@ -29,6 +28,8 @@ struct stepping_thread {
   stack_cache warm;
   arch::switch_notes notes;  // of its own stack, or of the computation that it runs
 };
+
+namespace {
 
 stacks* pool_of_process() noexcept {
   // Never destroyed: a thread that ends after main() still gives its stacks back.

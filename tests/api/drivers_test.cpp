@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "random_program.hpp"
+#include "scripted_outside.hpp"
 #include "tests/test_options.hpp"
 
 namespace {
@@ -80,6 +81,44 @@ seen by_hand(F body, memory& m) {
   return {at.value(), m.trace};
 }
 
+/// To a backend and back: each number that was an answer is one of its completions.
+struct wire {
+  using value_type = long;
+  static constexpr std::string_view name = "random.wire";
+  void fill(io_uring_sqe& entry) const {
+    entry.opcode = IORING_OP_NOP;
+    entry.len = static_cast<unsigned>(value);
+  }
+  long complete(std::int32_t res) const { return res; }
+  long value;
+};
+struct wired : random_program::dispatcher {
+  using dispatcher::dispatch;
+  using dispatcher::dispatcher;
+  coir::dispatched<long> dispatch(const ask_number& op, coir::dispatch_context<ask_number>& c) {
+    auto said = dispatcher::dispatch(op, c);
+    if (said.kind() != coir::outcome::ok) return said;
+    const auto got = coir::perform(wire{said.value()});
+    return got ? coir::dispatched<long>::done(*got) : coir::dispatched<long>::failed(got.error());
+  }
+};
+
+/// In a loop, whose backend answers what is added to `off`; 0, or it is a broken one.
+template <long Off = 0, class F>
+seen by_loop(F body, memory& m) {
+  test::scripted_outside outside;
+  auto loop = coir::loop::make(outside);
+  wired by(m);
+  auto one = loop->submit([&] { return coir::handle_effects(body, by); });
+  while (!one.done()) {
+    REQUIRE(outside.flying.size() == 1);
+    outside.answer(outside.flying.front().name,
+                   outside.flying.front().about + static_cast<std::int32_t>(Off));
+    REQUIRE(loop->poll());
+  }
+  return {*one.get(), m.trace};
+}
+
 // -- who asks -------------------------------------------------------------------------------------
 
 auto blocking(const program& p, memory& m) {
@@ -101,7 +140,7 @@ struct named {
   driver drive;
 };
 
-/// A driver of two halves. A loop over a backend is one more place for `Answer` here.
+/// A driver of two halves.
 template <class Ask, class Answer>
 driver of(Ask ask, Answer answer) {
   return [=](const program& p) {
@@ -124,7 +163,8 @@ driver of(Ask ask, Answer answer) {
   }
 
 std::vector<named> all_drivers() {
-  return {COIR_DRIVERS_WITH(by_exec), COIR_DRIVERS_WITH(by_hand), COIR_DRIVERS_WITH(by_handlers)};
+  return {COIR_DRIVERS_WITH(by_exec), COIR_DRIVERS_WITH(by_hand), COIR_DRIVERS_WITH(by_handlers),
+          COIR_DRIVERS_WITH(by_loop)};
 }
 
 constexpr int programs = test::at_full_speed(300, 60);
@@ -172,7 +212,7 @@ TEST_CASE("T57 drivers: the programs are deep, and meet everything that a progra
     CHECK_MESSAGE(std::ranges::count(all, what) > 10, what);
 }
 
-TEST_CASE("T57 drivers: exec, by hand, handlers, coroutines, and there and back, are one") {
+TEST_CASE("T57 drivers: exec, by hand, handlers, a loop, coroutines, and there and back, are one") {
   for (const auto& each : all_drivers()) CHECK_MESSAGE(differing(each.drive) == 0, each.name);
 }
 
@@ -197,6 +237,7 @@ TEST_CASE("T57 drivers: broken ones are noticed") {
   CHECK(differing(by_flawed(std::integral_constant<flaw, flaw::exceptions_are_errors>{})) > 0);
   CHECK(differing(by_flawed(std::integral_constant<flaw, flaw::asks_twice>{})) > 0);
   CHECK(differing(by_flawed(std::integral_constant<flaw, flaw::errors_are_dropped>{})) > 0);
+  CHECK(differing(of(blocking, [](auto b, memory& m) { return by_loop<1>(b, m); })) > 0);
   const auto forgetful = [](const program& p, memory& m) {
     return coir::reflect(random_program::coroutine<true>(p, m));
   };
