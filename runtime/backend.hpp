@@ -10,7 +10,7 @@
 //   - Nothing outside the seam reads a clock; wait() returns when a completion is there, wake() was
 //     called, or `until` came.
 //
-// Comes from: flight, worker.   Goes to: uring (the kernel), sim (a script).
+// Comes from: flight, worker.   Goes to: uring and poll (the kernel), sim (a script).
 #pragma once
 
 #include <linux/io_uring.h>
@@ -56,11 +56,13 @@ class backend {
   virtual bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept = 0;
   /// What the kernel answers to a SEND that does not wait, or -EAGAIN: it has to be submitted.
   virtual std::int32_t send_now(const io_uring_sqe& entry) noexcept;
-  /// Asks for the end of `target`; the answer comes as a completion of kind cancel and means
+  /// Asks for the end of `target`; an answer may come as a completion of kind cancel and means
   /// nothing by itself. False: no room.
   virtual bool cancel(token target) noexcept = 0;
   /// The same for every operation on `fd`. False: no room.
   virtual bool cancel_fd(int fd) noexcept = 0;
+  /// The number is about to be closed, and no operation of ours is on it.
+  virtual void forget(int) noexcept {}
   /// Hands over what was submitted; sleeps until a completion, wake() or `until_ns` (no_wait_ns:
   /// not at all).
   virtual void wait(std::int64_t until_ns) noexcept = 0;

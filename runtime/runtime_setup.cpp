@@ -21,6 +21,7 @@
 #include "arch/refusal.hpp"
 #include "runtime/options_parse.hpp"
 #include "runtime/overflow.hpp"
+#include "runtime/poll.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/runtime.hpp"
 #include "runtime/uring.hpp"
@@ -91,13 +92,21 @@ std::uint32_t stacks_for(const options& o) noexcept {
 }
 
 /// COIR_BACKEND decides for `automatic`.
-result<> check_backend(const options& o) {
-  if (o.backend != backend_kind::automatic) return {};
+result<backend_kind> wished_backend(const options& o) {
+  if (o.backend != backend_kind::automatic) return o.backend;
   const char* const wish = std::getenv("COIR_BACKEND");
-  if (wish == nullptr || *wish == '\0' || std::strcmp(wish, "uring") == 0) return {};
+  if (wish == nullptr || *wish == '\0') return backend_kind::automatic;
+  if (std::strcmp(wish, "uring") == 0) return backend_kind::uring;
+  if (std::strcmp(wish, "poll") == 0) return backend_kind::poll;
   o.log({log_record::level::error,
-         "COIR_BACKEND=" + std::string(wish) + ": this version knows uring"});
+         "COIR_BACKEND=" + std::string(wish) + ": write uring or poll, or nothing"});
   return fail(std::errc::invalid_argument);
+}
+
+/// Whether it says that this system has no ring for us, rather than that we have used up something.
+bool has_no_ring(const std::error_code& why) noexcept {
+  constexpr int errors[] = {EPERM, EACCES, ENOSYS, EINVAL, ENOMEM};
+  return std::ranges::find(errors, why.value()) != std::end(errors);
 }
 
 bool describe_running(overflow_view& out) noexcept {
@@ -178,14 +187,44 @@ result<> runtime_core::make_worker(unsigned index, const backend_factory& make) 
   return {};
 }
 
+result<> runtime_core::make_workers(const backend_factory& make) {
+  for (unsigned i = 0; i < chosen.workers; ++i)
+    if (auto made = make_worker(i, make); !made) return made;
+  return {};
+}
+
+/// All on one backend: on rings, unless something else is wished, or the system has none.
+result<> runtime_core::make_workers(backend_kind wish) {
+  const auto on_epoll = [this](unsigned, const options& all) {
+    return make_poll(offload_, all.log);
+  };
+  if (wish == backend_kind::poll) return make_workers(on_epoll);
+  std::string refused;
+  const std::function<void(const log_record&)> note = [&](const log_record& line) {
+    refused = line.text;
+  };
+  auto made = make_workers([&](unsigned, const options& all) {
+    return make_uring(all.ring_entries, wish == backend_kind::automatic ? note : all.log);
+  });
+  if (made || refused.empty()) return made;
+  if (!has_no_ring(made.error())) {
+    log(log_record::level::error, refused);
+    return made;
+  }
+  workers_.clear();
+  log(log_record::level::warning,
+      refused +
+          ". Until then coir uses epoll: more system calls for each operation, and files on " +
+          std::to_string(chosen.offload_threads) + " threads");
+  return make_workers(on_epoll);
+}
+
 result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make,
                                                            machine where) try {
   if (!o.log) o.log = &log_to_stderr;
   if (auto checked = check(o); !checked) return fail(checked.error());
-  if (!make) {
-    if (auto checked = check_backend(o); !checked) return fail(checked.error());
-    make = [](unsigned, const options& all) { return make_uring(all.ring_entries, all.log); };
-  }
+  const auto kind = make ? result<backend_kind>(o.backend) : wished_backend(o);
+  if (!kind) return fail(kind.error());
   if (const char* const why = arch::refusal();
       why != nullptr && !COIR_MUTANT(shadow_stack_accepted)) {
     o.log({log_record::level::error, why});
@@ -226,8 +265,8 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   core->stack_class = static_cast<std::uint8_t>(*usual);
   core->peers = std::make_unique<worker*[]>(chosen.workers);
   core->stop_errands_ = std::make_unique<errand[]>(chosen.workers);
-  for (unsigned i = 0; i < chosen.workers; ++i)
-    if (auto made = core->make_worker(i, make); !made) return fail(made.error());
+  if (auto made = make ? core->make_workers(make) : core->make_workers(*kind); !made)
+    return fail(made.error());
   install_overflow_report(&describe_running);
   register_core(*core);
   return core;
