@@ -7,7 +7,8 @@
 //     the descriptor is non-blocking already. What can do none of these is left to a thread.
 //   - Neither is EINTR an answer, nor does any of them touch errno.
 //   - An answer is what the ring would give: a count, a new descriptor, or a negative errno. An
-//     opcode that is not known here is answered with -EOPNOTSUPP.
+//     opcode that is not known here is answered with -EOPNOTSUPP,
+//     one that nobody knows with -EINVAL.
 //
 // Two calls have no form that cannot wait. accept4(2) on a blocking listener: somebody else may
 // take the connection between the look and the call. connect(2) on a blocking socket. Both go to a

@@ -20,6 +20,7 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <string>
 #include <system_error>
 
@@ -369,7 +370,8 @@ result<std::unique_ptr<backend>> make_poll(offload_pool& pool,
     for (const int fd : fds)
       if (fd >= 0) ::close(fd);
     const std::error_code why(error, std::generic_category());
-    std::string text = std::string(what) + ": " + why.message();
+    const char* const name = ::strerrorname_np(error);
+    std::string text = std::string(what) + ": " + (name != nullptr ? name : "?");
     if (error == EMFILE || error == ENFILE) {
       rlimit limit{};
       ::getrlimit(RLIMIT_NOFILE, &limit);
