@@ -56,6 +56,8 @@ int errno_of_refusal(errc refusal, bool after_fork) noexcept {
       return after_fork ? EOWNERDEAD : EINVAL;
     case errc::offload_full:
       return EAGAIN;
+    case errc::wrong_thread:
+      return EINVAL;
   }
   return EIO;
 }

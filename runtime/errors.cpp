@@ -62,6 +62,8 @@ const char* text_of(errc e) noexcept {
     case errc::offload_full:
       return "options::offload_queue calls of blocking wait for a thread: raise the bound or "
              "options::offload_threads";
+    case errc::wrong_thread:
+      return "this belongs to another thread: use it, and destroy it, on the thread that began it";
   }
   return "unknown coir error";
 }

@@ -38,6 +38,7 @@ namespace coir::detail {
 struct record;
 struct waiter;
 struct commons;
+struct handler_frame;
 
 /// What travels to another worker without room being asked for: a wake-up of a record, or an
 /// errand. Intrusive, and queued at most once, so sending it cannot fail.
@@ -95,8 +96,9 @@ inline constexpr std::uint32_t no_home = UINT32_MAX;
 /// What lies at the very top of a stack while a fiber has it.
 struct stack_head {
   arch::exception_state exceptions;
-  const char* forbids = nullptr;  // the innermost no_park; null: the fiber may park
-  arch::float_state controls;     // of a float fiber that is not running
+  const char* forbids = nullptr;      // the innermost no_park; null: the fiber may park
+  handler_frame* handlers = nullptr;  // the innermost of those who answer its effects
+  arch::float_state controls;         // of a float fiber that is not running
   [[no_unique_address]] arch::switch_notes notes;
 };
 static_assert(sizeof(stack_head) <= stack_header_bytes);
@@ -120,6 +122,7 @@ struct staged_task : task {
   bool may_move : 1 = false;     // a cross_thread one
   bool let_go : 1 = false;       // it has no handle any more, as far as the owner knows
   bool far_joiners : 1 = false;  // some wait in the join stripe, as far as the owner knows
+  bool asks : 1 = false;         // somebody answers its effects before the backend does
   woken slept_until = woken::by_deadline;  // what ended its last sleep
 };
 static_assert(sizeof(staged_task) == sizeof(task));

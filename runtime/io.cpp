@@ -1,4 +1,4 @@
-// io.cpp: the calls of coir::io, each one entry.
+// io.cpp: the calls of coir::io, each one operation, and what that asks the kernel for.
 //
 // Always true:
 //   - A count above 0x7ffff000 is cut to it, as read(2) does: `len` and `res` have 32 bits.
@@ -15,84 +15,163 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "coir/effects.hpp"
+#include "coir/operations.hpp"
 #include "runtime/perform.hpp"
 
-namespace coir::io {
-namespace {
+namespace coir {
 
-using detail::ns_of;
+// -- what each operation asks the kernel for
+
+namespace {
 
 constexpr std::size_t most_at_once = 0x7ffff000;
 constexpr std::size_t parts_max = 1024;  // IOV_MAX
-constexpr std::uint64_t own_position = ~std::uint64_t{0};
 
 std::uint32_t cut(std::size_t bytes) noexcept {
   return static_cast<std::uint32_t>(std::min(bytes, most_at_once));
 }
 
-io_uring_sqe entry_of(std::uint8_t opcode, int fd, const void* address, std::uint32_t length,
-                      std::uint64_t offset) noexcept {
-  io_uring_sqe e{};
+void fill_entry(io_uring_sqe& e, std::uint8_t opcode, int fd, const void* address,
+                std::uint32_t length, std::uint64_t offset) noexcept {
   e.opcode = opcode;
   e.fd = fd;
   e.addr = reinterpret_cast<std::uintptr_t>(address);
   e.len = length;
   e.off = offset;
-  return e;
 }
 
-std::int32_t run(const io_uring_sqe& e, deadline until, const unique_fd* owner = nullptr) noexcept {
-  // A negative number of a descriptor is refused here: to some operations -1 means something else.
-  if (e.fd < 0 && e.fd != AT_FDCWD) return -EBADF;
-  return detail::perform_entry(e, ns_of(until), owner);
+}  // namespace
+
+void read_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_READ, fd, into.data(), cut(into.size()), offset);
 }
 
-result<std::size_t> count_of(std::int32_t res) {
-  if (res < 0) return fail(detail::io_error(res));
-  return static_cast<std::size_t>(res);
+void write_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_WRITE, fd, from.data(), cut(from.size()), offset);
 }
 
-result<> nothing_of(std::int32_t res) {
-  if (res < 0) return fail(detail::io_error(res));
+void readv_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_READV, fd, into.data(), static_cast<std::uint32_t>(into.size()),
+             own_position);
+}
+
+void writev_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_WRITEV, fd, from.data(), static_cast<std::uint32_t>(from.size()),
+             own_position);
+}
+
+void fsync_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_FSYNC, fd, nullptr, 0, 0);
+  if (data_only) e.fsync_flags = IORING_FSYNC_DATASYNC;
+}
+
+void open_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_OPENAT, AT_FDCWD, path, mode, 0);
+  e.open_flags = static_cast<std::uint32_t>(flags | O_CLOEXEC);
+}
+
+void statx_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_STATX, dirfd, path, mask, reinterpret_cast<std::uintptr_t>(out));
+  e.statx_flags = static_cast<std::uint32_t>(flags);
+}
+
+void accept_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_ACCEPT, fd, address, 0, reinterpret_cast<std::uintptr_t>(address_bytes));
+  e.accept_flags = SOCK_CLOEXEC;
+}
+
+void connect_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_CONNECT, fd, address, 0, address_bytes);
+}
+
+void recv_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_RECV, fd, into.data(), cut(into.size()), 0);
+  e.msg_flags = static_cast<std::uint32_t>(flags);
+}
+
+void send_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_SEND, fd, from.data(), cut(from.size()), 0);
+  e.msg_flags = static_cast<std::uint32_t>(flags | MSG_NOSIGNAL);
+}
+
+void shutdown_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_SHUTDOWN, fd, nullptr, static_cast<std::uint32_t>(how), 0);
+}
+
+void poll_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_POLL_ADD, fd, nullptr, 0, 0);
+  e.poll32_events = events;
+}
+
+result<> close_operation::outside(deadline) const {
+  int closed = 0;
+  if (detail::runtime_core* const core = detail::current_core()) {
+    closed = detail::close_everywhere(*core, fd);
+  } else {
+    closed = detail::close_from_thread(fd);
+  }
+  if (closed < 0) return fail(detail::io_error(closed));
   return {};
+}
+
+// -- the calls
+
+namespace io {
+namespace {
+
+using detail::ns_of;
+
+template <class Op>
+using answer = result<typename Op::value_type>;
+
+template <class Op>
+[[gnu::always_inline]] inline answer<Op> outside(const Op& op, deadline until,
+                                                 const unique_fd* owner) {
+  io_uring_sqe e{};
+  op.fill(e);
+  // A negative number of a descriptor is refused here: to some operations -1 means something else.
+  if (e.fd < 0 && e.fd != AT_FDCWD) return fail(std::errc::bad_file_descriptor);
+  return detail::answer_of(op, detail::perform_entry(e, ns_of(until), owner));
+}
+
+template <class Op>
+[[gnu::always_inline]] inline answer<Op> run(const Op& op, deadline until,
+                                             const unique_fd* owner = nullptr) {
+  if (detail::handlers_are_there()) [[unlikely]] {
+    return detail::perform_handled(op, until, nullptr, [&] { return outside(op, until, owner); });
+  }
+  return outside(op, until, owner);
 }
 
 }  // namespace
 
 result<std::size_t> read(int fd, std::span<std::byte> into, deadline until) {
-  return count_of(
-      run(entry_of(IORING_OP_READ, fd, into.data(), cut(into.size()), own_position), until));
+  return run(read_operation(fd, into), until);
 }
 
 result<std::size_t> write(int fd, std::span<const std::byte> from, deadline until) {
-  return count_of(
-      run(entry_of(IORING_OP_WRITE, fd, from.data(), cut(from.size()), own_position), until));
+  return run(write_operation(fd, from), until);
 }
 
 result<std::size_t> readv(int fd, std::span<const iovec> into, deadline until) {
   if (into.size() > parts_max) return fail(std::errc::invalid_argument);
-  return count_of(run(entry_of(IORING_OP_READV, fd, into.data(),
-                               static_cast<std::uint32_t>(into.size()), own_position),
-                      until));
+  return run(readv_operation(fd, into), until);
 }
 
 result<std::size_t> writev(int fd, std::span<const iovec> from, deadline until) {
   if (from.size() > parts_max) return fail(std::errc::invalid_argument);
-  return count_of(run(entry_of(IORING_OP_WRITEV, fd, from.data(),
-                               static_cast<std::uint32_t>(from.size()), own_position),
-                      until));
+  return run(writev_operation(fd, from), until);
 }
 
 result<std::size_t> pread(int fd, std::span<std::byte> into, std::uint64_t offset, deadline until) {
   if (offset > INT64_MAX) return fail(std::errc::invalid_argument);
-  return count_of(run(entry_of(IORING_OP_READ, fd, into.data(), cut(into.size()), offset), until));
+  return run(read_operation(fd, into, offset), until);
 }
 
 result<std::size_t> pwrite(int fd, std::span<const std::byte> from, std::uint64_t offset,
                            deadline until) {
   if (offset > INT64_MAX) return fail(std::errc::invalid_argument);
-  return count_of(run(entry_of(IORING_OP_WRITE, fd, from.data(), cut(from.size()), offset), until));
+  return run(write_operation(fd, from, offset), until);
 }
 
 result<std::size_t> read_exact(int fd, std::span<std::byte> into, deadline until) {
@@ -109,7 +188,7 @@ result<std::size_t> read_exact(int fd, std::span<std::byte> into, deadline until
 result<std::size_t> write_all(int fd, std::span<const std::byte> from, deadline until) {
   // Linux up to 6.18 at least leaves a regular file's position where it was when the ring cuts a
   // write short (found with a full tmpfs), so the next one would overwrite the first.
-  const off_t begin = ::lseek(fd, 0, SEEK_CUR);
+  const off_t begin = detail::handlers_are_there() ? -1 : ::lseek(fd, 0, SEEK_CUR);
   std::size_t done = 0;
   while (done < from.size()) {
     const auto n = write(fd, from.subspan(done), until);
@@ -122,117 +201,71 @@ result<std::size_t> write_all(int fd, std::span<const std::byte> from, deadline 
   return done;
 }
 
-result<> fsync(int fd, deadline until) {
-  return nothing_of(run(entry_of(IORING_OP_FSYNC, fd, nullptr, 0, 0), until));
-}
+result<> fsync(int fd, deadline until) { return run(fsync_operation(fd), until); }
 
-result<> fdatasync(int fd, deadline until) {
-  io_uring_sqe e = entry_of(IORING_OP_FSYNC, fd, nullptr, 0, 0);
-  e.fsync_flags = IORING_FSYNC_DATASYNC;
-  return nothing_of(run(e, until));
-}
+result<> fdatasync(int fd, deadline until) { return run(fsync_operation(fd, true), until); }
 
 result<int> open(const char* path, int flags, unsigned mode, deadline until) {
-  io_uring_sqe e = entry_of(IORING_OP_OPENAT, AT_FDCWD, path, mode, 0);
-  e.open_flags = static_cast<std::uint32_t>(flags | O_CLOEXEC);
-  const std::int32_t res = run(e, until);
-  if (res < 0) return fail(detail::io_error(res));
-  return res;
+  return run(open_operation(path, flags, mode), until);
 }
 
 result<> close(int fd) {
   if (fd < 0) return fail(std::errc::bad_file_descriptor);
-  if (detail::runtime_core* const core = detail::current_core())
-    return nothing_of(detail::close_everywhere(*core, fd));
-  return nothing_of(detail::close_from_thread(fd));
+  if (detail::handlers_are_there()) [[unlikely]] {
+    const close_operation op{fd};
+    return detail::perform_handled(
+        op, never, nullptr, [&op] { return op.outside(never); }, true);
+  }
+  return close_operation{fd}.outside(never);
 }
 
 result<> statx(int dirfd, const char* path, int flags, unsigned mask, struct ::statx& out,
                deadline until) {
-  io_uring_sqe e =
-      entry_of(IORING_OP_STATX, dirfd, path, mask, reinterpret_cast<std::uintptr_t>(&out));
-  e.statx_flags = static_cast<std::uint32_t>(flags);
-  return nothing_of(run(e, until));
+  return run(statx_operation(dirfd, path, flags, mask, out), until);
 }
-
-namespace {
-
-// What a socket is asked for, by its number alone or by who owns it.
-
-result<int> accept(int fd, const unique_fd* owner, sockaddr* address, unsigned* address_bytes,
-                   deadline until) {
-  io_uring_sqe e =
-      entry_of(IORING_OP_ACCEPT, fd, address, 0, reinterpret_cast<std::uintptr_t>(address_bytes));
-  e.accept_flags = SOCK_CLOEXEC;
-  const std::int32_t res = run(e, until, owner);
-  if (res < 0) return fail(detail::io_error(res));
-  return res;
-}
-
-result<std::size_t> recv(int fd, const unique_fd* owner, std::span<std::byte> into, int flags,
-                         deadline until) {
-  io_uring_sqe e = entry_of(IORING_OP_RECV, fd, into.data(), cut(into.size()), 0);
-  e.msg_flags = static_cast<std::uint32_t>(flags);
-  return count_of(run(e, until, owner));
-}
-
-result<std::size_t> send(int fd, const unique_fd* owner, std::span<const std::byte> from, int flags,
-                         deadline until) {
-  io_uring_sqe e = entry_of(IORING_OP_SEND, fd, from.data(), cut(from.size()), 0);
-  e.msg_flags = static_cast<std::uint32_t>(flags | MSG_NOSIGNAL);
-  return count_of(run(e, until, owner));
-}
-
-result<> shutdown(int fd, const unique_fd* owner, int how, deadline until) {
-  return nothing_of(run(
-      entry_of(IORING_OP_SHUTDOWN, fd, nullptr, static_cast<std::uint32_t>(how), 0), until, owner));
-}
-
-}  // namespace
 
 result<int> accept(int fd, sockaddr* address, unsigned* address_bytes, deadline until) {
-  return accept(fd, nullptr, address, address_bytes, until);
+  return run(accept_operation(fd, address, address_bytes), until);
 }
 
 result<int> accept(const unique_fd& on, sockaddr* address, unsigned* address_bytes,
                    deadline until) {
-  return accept(on.get(), &on, address, address_bytes, until);
+  return run(accept_operation(on.get(), address, address_bytes), until, &on);
 }
 
 result<> connect(int fd, const sockaddr* address, unsigned address_bytes, deadline until) {
-  return nothing_of(run(entry_of(IORING_OP_CONNECT, fd, address, 0, address_bytes), until));
+  return run(connect_operation(fd, address, address_bytes), until);
 }
 
 result<std::size_t> recv(int fd, std::span<std::byte> into, int flags, deadline until) {
-  return recv(fd, nullptr, into, flags, until);
+  return run(recv_operation(fd, into, flags), until);
 }
 
 result<std::size_t> recv(const unique_fd& on, std::span<std::byte> into, int flags,
                          deadline until) {
-  return recv(on.get(), &on, into, flags, until);
+  return run(recv_operation(on.get(), into, flags), until, &on);
 }
 
 result<std::size_t> send(int fd, std::span<const std::byte> from, int flags, deadline until) {
-  return send(fd, nullptr, from, flags, until);
+  return run(send_operation(fd, from, flags), until);
 }
 
 result<std::size_t> send(const unique_fd& on, std::span<const std::byte> from, int flags,
                          deadline until) {
-  return send(on.get(), &on, from, flags, until);
+  return run(send_operation(on.get(), from, flags), until, &on);
 }
 
-result<> shutdown(int fd, int how, deadline until) { return shutdown(fd, nullptr, how, until); }
+result<> shutdown(int fd, int how, deadline until) {
+  return run(shutdown_operation(fd, how), until);
+}
 
 result<> shutdown(const unique_fd& on, int how, deadline until) {
-  return shutdown(on.get(), &on, how, until);
+  return run(shutdown_operation(on.get(), how), until, &on);
 }
 
 result<unsigned> poll(int fd, unsigned events, deadline until) {
-  io_uring_sqe e = entry_of(IORING_OP_POLL_ADD, fd, nullptr, 0, 0);
-  e.poll32_events = events;
-  const std::int32_t res = run(e, until);
-  if (res < 0) return fail(detail::io_error(res));
-  return static_cast<unsigned>(res);
+  return run(poll_operation(fd, events), until);
 }
 
-}  // namespace coir::io
+}  // namespace io
+}  // namespace coir

@@ -254,10 +254,16 @@ std::int32_t perform_to_the_end(const io_uring_sqe& entry) noexcept {
   return res;
 }
 
-std::int32_t perform_io(fill_function fill, const void* op, deadline until) noexcept {
+std::int32_t perform_outside(fill_function fill, const void* op, deadline until) noexcept {
   io_uring_sqe entry{};
   fill(op, entry);
   return perform_entry(entry, ns_of(until));
+}
+
+std::int32_t perform_io(fill_function fill, const void* op, deadline until) noexcept {
+  if (handlers_are_there()) [[unlikely]]
+    return handlers_first;
+  return perform_outside(fill, op, until);
 }
 
 }  // namespace detail

@@ -7,10 +7,24 @@
 // Comes from: coir/fiber.hpp, coir/clock.hpp.   Goes to: hop.hpp, worker::sleep.
 #include <thread>
 
+#include "coir/operations.hpp"
 #include "runtime/hop.hpp"
 #include "runtime/waiting.hpp"
 
 namespace coir {
+
+result<> sleep_operation::outside(deadline limit) const {
+  const deadline end = std::min(until, limit);
+  if (detail::current_fiber() == nullptr) {
+    std::this_thread::sleep_until(end);
+  } else {
+    const detail::woken why = detail::worker::current()->sleep(detail::ns_of(end));
+    detail::forced_move();
+    if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
+  }
+  if (limit < until) return fail(std::errc::timed_out);
+  return {};
+}
 
 namespace this_fiber {
 
@@ -43,16 +57,7 @@ result<> yield_to(fiber_id id) {
   return {};
 }
 
-result<> sleep_until(deadline until) {
-  if (detail::current_fiber() == nullptr) {
-    std::this_thread::sleep_until(until);
-    return {};
-  }
-  const detail::woken why = detail::worker::current()->sleep(detail::ns_of(until));
-  detail::forced_move();
-  if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
-  return {};
-}
+result<> sleep_until(deadline until) { return perform(sleep_operation{until}); }
 
 result<> sleep_for(clock::duration d) { return sleep_until(in(d)); }
 

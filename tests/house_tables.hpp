@@ -84,6 +84,8 @@ inline constexpr room runtime_rooms[] = {
     {"machine", 7},
     // the public face
     {"effects", 8},
+    {"handlers", 8},
+    {"stepping", 8},
     {"spawn", 8},
     {"join", 8},
     {"this_fiber", 8},
@@ -134,9 +136,10 @@ inline constexpr int separate_level = 4;
 
 /// include/coir/: values that any room may use. Every other public header is on the public level.
 inline constexpr room public_values[] = {
-    {"result", 0},  {"options", 0}, {"clock", 0},   {"task", 0},    {"wait_queue", 0},
-    {"placing", 0}, {"atomic", 0},  {"backend", 5}, {"runtime", 6},  // the counters of a worker are
-                                                                     // declared there
+    {"result", 0},     {"options", 0}, {"clock", 0},  {"task", 0},
+    {"wait_queue", 0}, {"placing", 0}, {"atomic", 0}, {"effect_call", 0},
+    {"backend", 5},    {"runtime", 6},  // the counters of a worker are
+                                        // declared there
 };
 inline constexpr int public_level = 8;
 

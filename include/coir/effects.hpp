@@ -5,6 +5,8 @@
 //     the kernel (buffers, addresses) is untouched by the kernel after perform returned, cancelled
 //     or not.
 //   - Success wins: a completion that beats its cancel or its deadline is delivered.
+//   - Who asks does not know who answers: the handlers of the fiber, innermost first
+//     (coir/handlers.hpp), then the backend. Without a handler this costs one branch.
 //   - From a user's submission entry the runtime takes opcode, fd, addr, len, off and the
 //     operation's flags; user_data, links, CQE_SKIP and personality are its own.
 //
@@ -16,6 +18,7 @@
 #include <string_view>
 
 #include "coir/clock.hpp"
+#include "coir/detail/effect_call.hpp"
 #include "coir/result.hpp"
 
 struct io_uring_sqe;
@@ -23,7 +26,7 @@ struct io_uring_sqe;
 namespace coir {
 
 /// Something a fiber can ask for: what the answer is, and the name it is known by in every shared
-/// object.
+/// object. Two operations of one name are one operation, so name yours with a prefix of your own.
 template <class Op>
 concept operation = requires {
   typename Op::value_type;
@@ -38,6 +41,13 @@ concept io_operation = operation<Op> && requires(const Op op, io_uring_sqe& sqe,
   { op.complete(res) } -> std::same_as<typename Op::value_type>;
 };
 
+/// An operation that is none of the kernel's and can be done all the same, where no handler
+/// answers.
+template <class Op>
+concept outside_operation = operation<Op> && requires(const Op op, deadline until) {
+  { op.outside(until) } -> std::same_as<result<typename Op::value_type>>;
+};
+
 namespace detail {
 /// Type-erased: how to fill the entry. Returns res of the last completion, or a negative errno.
 /// Negative results below this are coir's own: -(io_own_base + errc).
@@ -47,25 +57,113 @@ inline std::error_code io_error(std::int32_t res) noexcept {
   return system_error(res);
 }
 
-using fill_function = void (*)(const void* op, io_uring_sqe& sqe);
+using fill_function = decltype(operation_type::fill);
+/// handlers_first: nothing was done, the handlers are to be asked.
 COIR_API std::int32_t perform_io(fill_function fill, const void* op, deadline until) noexcept;
-}  // namespace detail
+/// The same, where they have been.
+COIR_API std::int32_t perform_outside(fill_function fill, const void* op, deadline until) noexcept;
+COIR_API bool handlers_are_there() noexcept;
 
-/// Performs `op`: parks the calling fiber until the kernel answered. Fibers only
-/// (errc::not_in_fiber). Errors: operation_canceled, timed_out, bad_file_descriptor (also: the fd
-/// is being closed), and the operation's own.
+template <class Op>
+constexpr fill_function filler =
+    [](const void* self, io_uring_sqe& sqe) { static_cast<const Op*>(self)->fill(sqe); };
+
 template <io_operation Op>
-[[nodiscard]] result<typename Op::value_type> perform(const Op& op, deadline until = never) {
-  const std::int32_t res = detail::perform_io(
-      [](const void* self, io_uring_sqe& sqe) { static_cast<const Op*>(self)->fill(sqe); }, &op,
-      until);
-  if (res < 0) return fail(detail::io_error(res));
+[[nodiscard]] result<typename Op::value_type> answer_of(const Op& op, std::int32_t res) {
+  if (res < 0) return fail(io_error(res));
   if constexpr (std::is_void_v<typename Op::value_type>) {
     op.complete(res);
     return {};
   } else {
     return op.complete(res);
   }
+}
+
+template <operation Op>
+constexpr operation_type make_type() noexcept {
+  if constexpr (io_operation<Op>) {
+    return {Op::name, filler<Op>,
+            [](const void* op, std::int32_t res, void* answer) {
+              static_cast<std::optional<result<typename Op::value_type>>*>(answer)->emplace(
+                  answer_of(*static_cast<const Op*>(op), res));
+            },
+            nullptr};
+  } else if constexpr (outside_operation<Op>) {
+    return {Op::name, nullptr, nullptr, [](const void* op, deadline until, void* answer) {
+              static_cast<std::optional<result<typename Op::value_type>>*>(answer)->emplace(
+                  static_cast<const Op*>(op)->outside(until));
+            }};
+  } else {
+    return {Op::name, nullptr, nullptr, nullptr};
+  }
+}
+template <operation Op>
+inline constexpr operation_type type_of = make_type<Op>();
+
+/// Asks the handlers for `op`, and `outside()` when none of them answers.
+template <class Op, class Outside>
+[[nodiscard, gnu::noinline]] result<typename Op::value_type> perform_handled(
+    const Op& op, deadline until, const retry_policy* policy, Outside outside,
+    bool must_happen = false) {
+  std::optional<result<typename Op::value_type>> answer;
+  effect_call call{&type_of<Op>, &op, &answer, until, policy, must_happen};
+  switch (ask_handlers(call)) {
+    case reply::answered:
+      return *std::move(answer);
+    case reply::forward:
+      return outside();
+    default:
+      return fail(call.refused);
+  }
+}
+
+/// What is left when no handler answered.
+template <operation Op>
+[[nodiscard]] result<typename Op::value_type> perform_unhandled(const Op& op, deadline until) {
+  if constexpr (io_operation<Op>) {
+    return answer_of(op, perform_outside(filler<Op>, &op, until));
+  } else if constexpr (outside_operation<Op>) {
+    return op.outside(until);
+  } else {
+    return fail(errc::unhandled_effect);
+  }
+}
+}  // namespace detail
+
+/// Performs `op`: asks the handlers of the calling fiber, then parks it until the kernel answered.
+/// Where no handler answers and the operation is none of the kernel's: errc::unhandled_effect. For
+/// the kernel fibers only (errc::not_in_fiber). Errors: operation_canceled, timed_out,
+/// bad_file_descriptor (also: the fd is being closed), and the operation's own. Throws what a
+/// handler throws.
+template <operation Op>
+[[nodiscard]] result<typename Op::value_type> perform(const Op& op, deadline until = never) {
+  if constexpr (io_operation<Op>) {
+    const std::int32_t res = detail::perform_io(detail::filler<Op>, &op, until);
+    if (res != detail::handlers_first) [[likely]]
+      return detail::answer_of(op, res);
+  } else if (!detail::handlers_are_there()) {
+    return detail::perform_unhandled(op, until);
+  }
+  return detail::perform_handled(op, until, nullptr,
+                                 [&] { return detail::perform_unhandled(op, until); });
+}
+
+/// An operation and how often a handler that answers "not now" is asked for it.
+template <operation Op>
+struct retry {
+  Op op;
+  retry_policy policy = {};
+};
+template <class Op>
+retry(Op, retry_policy) -> retry<Op>;
+
+/// perform() with a policy of its own.
+template <operation Op>
+[[nodiscard]] result<typename Op::value_type> perform(const retry<Op>& what,
+                                                      deadline until = never) {
+  if (!detail::handlers_are_there()) return detail::perform_unhandled(what.op, until);
+  return detail::perform_handled(what.op, until, &what.policy,
+                                 [&] { return detail::perform_unhandled(what.op, until); });
 }
 
 /// The cheapest effect: a round trip through the kernel that does nothing.

@@ -43,6 +43,7 @@ enum class errc {
   already_started,       ///< the runtime was started before
   foreign_runtime,       ///< the id belongs to another runtime, or to an inherited one after fork
   offload_full,          ///< options::offload_queue calls wait for a thread of the offload pool
+  wrong_thread,          ///< this belongs to the thread that began it
 };
 
 COIR_API const std::error_category& coir_category() noexcept;

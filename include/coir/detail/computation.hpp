@@ -1,0 +1,45 @@
+// computation.hpp: a body on a stack of its own that stops at each effect: what the typed half of
+// stepping needs to know of it.
+//
+// Always true:
+//   - It runs only inside begin_computation() or resume_computation(), on the thread that made it;
+//     when these return it has ended or waits at `asks`.
+//   - It lies at the top of its own stack, so a computation costs no allocation but that.
+//
+// Comes from: coir/stepping.hpp.   Goes to: runtime/stepping.cpp.
+#pragma once
+
+#include <cstddef>
+
+#include "coir/detail/effect_call.hpp"
+
+namespace coir::detail {
+
+struct stepped;  // the untyped half
+
+struct computation {
+  stepped* inner = nullptr;
+  void (*run)(computation& self) noexcept = nullptr;  // the body; keeps its answer
+  effect_call* asks = nullptr;                        // what it waits for; null: it runs, or ended
+  bool ended = false;
+};
+
+/// Where a computation of `bytes` may be built, on a stack that has `stack_bytes` in all; null and
+/// `why`: errc::stack_limit, invalid_argument.
+COIR_API void* computation_place(std::size_t bytes, std::size_t alignment, std::size_t stack_bytes,
+                                 stepped*& inner, refusal& why) noexcept;
+/// Gives it back. Nothing of it was begun, or it has ended, and what was built there is destroyed.
+COIR_API void give_computation_back(stepped& inner) noexcept;
+/// Whether the caller is on the thread that made it.
+COIR_API bool computation_is_here(const computation& c) noexcept;
+
+/// Runs it to its first effect, or to its end.
+COIR_API void begin_computation(computation& c) noexcept;
+/// Goes on after `asks`, whose answer is there (or `asks->refused`, when `said` is refused), to the
+/// next effect, or to the end.
+COIR_API void resume_computation(computation& c, reply said) noexcept;
+/// Runs it to its end: what it waits for, and all that it asks for from then on, answers
+/// operation_canceled.
+COIR_API void discard_computation(computation& c) noexcept;
+
+}  // namespace coir::detail
