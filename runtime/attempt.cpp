@@ -83,6 +83,7 @@ std::int32_t try_transfer(effort& e, bool polled) noexcept {
   const std::uint32_t wanted = reads(s) ? POLLIN : POLLOUT;
   // Few file systems write without waiting, and the rest of several parts would have to be cut out.
   if (!polled && s.opcode != IORING_OP_READ && is_file(s.fd)) return for_a_thread;
+  if (COIR_MUTANT(poll_changes_flags)) ::fcntl(s.fd, F_SETFL, ::fcntl(s.fd, F_GETFL) | O_NONBLOCK);
   const std::int32_t res = transfer(s, RWF_NOWAIT);
   if (res > 0 && !polled && s.opcode == IORING_OP_READ && static_cast<std::uint32_t>(res) < s.len &&
       is_file(s.fd)) {
@@ -170,7 +171,7 @@ std::int32_t accept_now(const io_uring_sqe& s) noexcept {
 std::int32_t try_accept(effort& e) noexcept {
   const io_uring_sqe& s = e.entry();
   if ((s.ioprio & IORING_ACCEPT_MULTISHOT) != 0) return -EINVAL;
-  if (never_waits(s.fd)) {
+  if (never_waits(s.fd) || COIR_MUTANT(poll_accept_waits)) {
     const std::int32_t res = accept_now(s);
     return res == -EAGAIN ? wait_for(e, s.fd, POLLIN) : res;
   }

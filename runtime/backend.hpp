@@ -82,6 +82,8 @@ class backend {
   virtual std::int64_t now_ns() const noexcept = 0;
   virtual const backend_counts& counts() const noexcept = 0;
   virtual const char* name() const noexcept = 0;
+  /// True when an accept or a connect costs a thread, unless the socket is a non-blocking one.
+  virtual bool threads_for_blocking_sockets() const noexcept { return false; }
   /// Simulated time: waiting costs nothing, and there is nothing to spin for.
   virtual bool simulated() const noexcept { return false; }
   /// Nothing is in flight and nothing can come from outside: whoever waits now waits for ever. Only

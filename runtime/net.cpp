@@ -1,7 +1,9 @@
 // net.cpp: TCP sockets: made with plain system calls that do not block, used through the ring.
 //
 // Always true:
-//   - Sockets are blocking ones (no O_NONBLOCK): the ring waits for readiness itself.
+//   - Sockets are blocking ones (no O_NONBLOCK): the ring waits for readiness itself. On a fiber
+//     without a ring a listener is made non-blocking, and a socket is so while it connects. One
+//     made on a plain thread stays as it is: later somebody else might have its number.
 //   - serve keeps count of its handlers and returns only when the last has ended; a connection that
 //     found no fiber is closed.
 //
@@ -9,6 +11,7 @@
 #include "coir/net.hpp"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -57,6 +60,18 @@ void set_flag(int fd, int level, int name) noexcept {
   ::setsockopt(fd, level, name, &on, sizeof on);
 }
 
+/// Of a socket that we have made.
+void set_blocking(int fd, bool blocks) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  const int wanted = blocks ? flags & ~O_NONBLOCK : flags | O_NONBLOCK;
+  if (flags >= 0 && flags != wanted) ::fcntl(fd, F_SETFL, wanted);
+}
+
+bool better_non_blocking() noexcept {
+  detail::worker* const here = detail::worker::current();
+  return here != nullptr && here->outside().threads_for_blocking_sockets();
+}
+
 /// Passes when something is given back: descriptors or memory.
 bool is_scarcity(const std::error_code& e) noexcept {
   return e == std::errc::too_many_files_open || e == std::errc::too_many_files_open_in_system ||
@@ -79,8 +94,11 @@ result<tcp_stream> tcp_stream::connect(const std::string& text, std::uint16_t po
   tcp_stream made(::socket(target->place.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!made) return fail(last_error());
   set_flag(made.fd(), IPPROTO_TCP, TCP_NODELAY);
+  const bool waits = better_non_blocking();
+  if (waits) set_blocking(made.fd(), false);
   if (auto connected = io::connect(made.fd(), target->get(), target->bytes, until); !connected)
     return fail(connected.error());
+  if (waits) set_blocking(made.fd(), true);
   return made;
 }
 
@@ -114,6 +132,7 @@ result<tcp_listener> tcp_listener::listen(const listen_options& o) {
   if (::listen(made.fd(), o.backlog) != 0) return fail(last_error());
   local->bytes = sizeof local->place;
   if (::getsockname(made.fd(), local->get(), &local->bytes) != 0) return fail(last_error());
+  if (better_non_blocking()) set_blocking(made.fd(), false);
   made.port_ = ntohs(reinterpret_cast<const sockaddr_in&>(local->place)
                          .sin_port);  // the same place in both families
   made.no_delay_ = o.no_delay;

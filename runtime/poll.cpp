@@ -30,7 +30,6 @@ namespace coir::detail {
 namespace {
 
 constexpr std::uint64_t bell_mark = UINT64_MAX;
-constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP;
 constexpr std::int64_t hurry_again_ns = 5'000'000;
 
 /// The caller's errno is a fiber's.
@@ -119,11 +118,12 @@ int poll::arm(watched& w, int fd, std::uint32_t events) noexcept {
   const auto control = [&](int how) {
     return ::epoll_ctl(epoll_fd_, how, fd, &e) == 0 ? 0 : -errno;
   };
+  if (w.registered && COIR_MUTANT(poll_trusts_numbers)) return 0;
   int res = w.registered ? control(EPOLL_CTL_MOD) : -ENOENT;
   if (res == -ENOENT) {
     // The number names something else by now. Who waits here waits for what is gone.
     w.registered = false;
-    while (operation* const left = w.line.front()) {
+    while (operation* const left = COIR_MUTANT(poll_reads_for_others) ? nullptr : w.line.front()) {
       leave_line(*left);
       give_up(*left, EBADF);
     }
@@ -151,7 +151,8 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
   for (operation* op = w->line.front(); op != nullptr;) {
     operation* const after = w->line.after(*op);
     const std::uint32_t wanted = op->what.events;
-    const bool told = (events & (wanted | always_told)) != 0;
+    const std::uint32_t always = COIR_MUTANT(poll_hangup_untold) ? 0 : EPOLLERR | EPOLLHUP;
+    const bool told = (events & (wanted | always)) != 0;
     if (told && (wanted & ~vain) != 0) {
       const std::int32_t res = try_now(op->what, true);
       const bool stays = res == not_ready && op->what.waits_on == fd;
@@ -167,7 +168,7 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
     }
     op = after;
   }
-  if (w->line.empty()) return;
+  if (w->line.empty() || COIR_MUTANT(poll_tells_once)) return;
   const int refused = arm(*w, fd, left | w->armed);
   while (operation* const op = refused == 0 ? nullptr : w->line.front()) {
     leave_line(*op);
@@ -181,7 +182,7 @@ void poll::to_pool(operation& op) noexcept {
   op.run = &on_thread;
   op.argument = &op;
   op.finished = &thread_has_finished;
-  op.counted = false;
+  op.counted = COIR_MUTANT(poll_files_bounded);
   op.at = place::in_pool;
   beside_.push_back(op);
   if (!pool_.submit(op)) return;
@@ -242,11 +243,11 @@ void poll::take_finished() noexcept {
 bool poll::cancel(token target) noexcept {
   operation* const op = operations_.find(target.slot());
   if (op == nullptr || op->name != target) return true;
-  if (op->at == place::in_line) {
+  if (op->at == place::in_line && !COIR_MUTANT(poll_cancel_forgotten)) {
     leave_line(*op);
     give_up(*op, ECANCELED);
   } else if (op->at == place::in_pool && !op->unwanted) {
-    if (pool_.withdraw(*op)) {
+    if (!COIR_MUTANT(poll_never_withdraws) && pool_.withdraw(*op)) {
       beside_.erase(*op);
       give_up(*op, ECANCELED);
     } else {
@@ -287,7 +288,7 @@ void poll::forget(int fd) noexcept {
   }
   // Without this the description, if it lives on under another number, would go on to tell us.
   epoll_event unused{};
-  ::epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, &unused);
+  if (!COIR_MUTANT(poll_never_forgets)) ::epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, &unused);
 }
 
 // -- the wait
@@ -386,7 +387,7 @@ result<std::unique_ptr<backend>> make_poll(offload_pool& pool,
   fds[1] = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fds[1] < 0) return refuse("eventfd", errno);
   epoll_event bell{};
-  bell.events = EPOLLIN | EPOLLET;
+  bell.events = EPOLLIN | (COIR_MUTANT(poll_bell_rings_once) ? EPOLLONESHOT : EPOLLET);
   bell.data.u64 = bell_mark;
   if (::epoll_ctl(fds[0], EPOLL_CTL_ADD, fds[1], &bell) != 0) return refuse("epoll_ctl", errno);
   poll* const made = new (std::nothrow) poll(fds[0], fds[1], pool);

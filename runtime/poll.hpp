@@ -99,6 +99,7 @@ class poll final : public backend {
   std::int64_t now_ns() const noexcept override;
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "poll"; }
+  bool threads_for_blocking_sockets() const noexcept override { return true; }
 
  private:
   enum class place : std::uint8_t { nowhere, in_line, in_pool, ended };

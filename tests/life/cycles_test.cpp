@@ -6,6 +6,7 @@
 //
 // Comes from: runtime/runtime.cpp, runtime/uring_setup.cpp.   Goes to: /proc/self.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -62,6 +63,17 @@ bool live(unsigned which, unsigned ring_entries) {
   if (which % 16 == 3) {
     auto elsewhere = rt.spawn([] { return coir::blocking([] { return 1; }); });
     if (!elsewhere.join()) return false;
+  }
+  if (which % 16 == 5) {
+    auto reads = rt.spawn([]() -> coir::result<> {
+      const auto file = coir::io::open("/proc/self/status", O_RDONLY);
+      if (!file) return coir::fail(file.error());
+      std::array<std::byte, 64> some{};
+      const auto n = coir::io::read(*file, some);
+      const auto closed = coir::io::close(*file);
+      return n ? closed : coir::fail(n.error());
+    });
+    if (!reads.join()) return false;
   }
   return which % 4 == 1 || rt.shutdown().has_value();  // or its destructor does it
 }
