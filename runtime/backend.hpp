@@ -84,6 +84,8 @@ class backend {
   virtual const char* name() const noexcept = 0;
   /// True when an accept or a connect costs a thread, unless the socket is a non-blocking one.
   virtual bool threads_for_blocking_sockets() const noexcept { return false; }
+  /// Readable while wait() would find something; -1: there is none.
+  virtual int native_fd() const noexcept { return -1; }
   /// Simulated time: waiting costs nothing, and there is nothing to spin for.
   virtual bool simulated() const noexcept { return false; }
   /// Nothing is in flight and nothing can come from outside: whoever waits now waits for ever. Only

@@ -20,11 +20,10 @@
 
 #include "arch/refusal.hpp"
 #include "runtime/options_parse.hpp"
+#include "runtime/outside.hpp"
 #include "runtime/overflow.hpp"
-#include "runtime/poll.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/runtime.hpp"
-#include "runtime/uring.hpp"
 
 namespace coir::detail {
 namespace {
@@ -89,24 +88,6 @@ std::uint32_t stacks_for(const options& o) noexcept {
   const std::uint32_t warm_max = stack_settings().warm_max;
   const bool keeps_warm_ones = o.fibers_max + o.workers * left_last >= warm_max;
   return o.fibers_max + o.workers * (left_last + (keeps_warm_ones ? warm_max * stack_classes : 0));
-}
-
-/// COIR_BACKEND decides for `automatic`.
-result<backend_kind> wished_backend(const options& o) {
-  if (o.backend != backend_kind::automatic) return o.backend;
-  const char* const wish = std::getenv("COIR_BACKEND");
-  if (wish == nullptr || *wish == '\0') return backend_kind::automatic;
-  if (std::strcmp(wish, "uring") == 0) return backend_kind::uring;
-  if (std::strcmp(wish, "poll") == 0) return backend_kind::poll;
-  o.log({log_record::level::error,
-         "COIR_BACKEND=" + std::string(wish) + ": write uring or poll, or nothing"});
-  return fail(std::errc::invalid_argument);
-}
-
-/// Whether it says that this system has no ring for us, rather than that we have used up something.
-bool has_no_ring(const std::error_code& why) noexcept {
-  constexpr int errors[] = {EPERM, EACCES, ENOSYS, EINVAL, ENOMEM};
-  return std::ranges::find(errors, why.value()) != std::end(errors);
 }
 
 bool describe_running(overflow_view& out) noexcept {
@@ -195,28 +176,15 @@ result<> runtime_core::make_workers(const backend_factory& make) {
 
 /// All on one backend: on rings, unless something else is wished, or the system has none.
 result<> runtime_core::make_workers(backend_kind wish) {
-  const auto on_epoll = [this](unsigned, const options& all) {
-    return make_poll(offload_, all.log);
-  };
-  if (wish == backend_kind::poll) return make_workers(on_epoll);
-  std::string refused;
-  const std::function<void(const log_record&)> note = [&](const log_record& line) {
-    refused = line.text;
-  };
-  auto made = make_workers([&](unsigned, const options& all) {
-    return make_uring(all.ring_entries, wish == backend_kind::automatic ? note : all.log);
-  });
-  if (made || refused.empty()) return made;
-  if (!has_no_ring(made.error())) {
-    log(log_record::level::error, refused);
-    return made;
+  const auto make = [&](unsigned, const options& all) { return make_outside(wish, all, offload_); };
+  for (unsigned i = 0; i < chosen.workers; ++i) {
+    const backend_kind before = wish;
+    if (auto made = make_worker(i, make); !made) return made;
+    if (i == 0 || wish == before) continue;
+    workers_.clear();  // those that got a ring before there was no room for another one
+    return make_workers(make);
   }
-  workers_.clear();
-  log(log_record::level::warning,
-      refused +
-          ". Until then coir uses epoll: more system calls for each operation, and files on " +
-          std::to_string(chosen.offload_threads) + " threads");
-  return make_workers(on_epoll);
+  return {};
 }
 
 result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make,

@@ -20,7 +20,6 @@
 #include "runtime/stacks.hpp"
 
 namespace coir::detail {
-namespace {
 
 /// What a thread needs to step.
 struct stepping_thread {
@@ -28,6 +27,8 @@ struct stepping_thread {
   stack_cache warm;
   arch::switch_notes notes;  // of its own stack, or of the computation that it runs
 };
+
+namespace {
 
 stacks* pool_of_process() noexcept {
   // Never destroyed: a thread that ends after main() still gives its stacks back.
@@ -66,6 +67,7 @@ struct stepped : handler_frame {
   arch::switch_notes own_notes, caller_notes;
   arch::exception_state own_exceptions, caller_exceptions;
   handler_frame* chain = nullptr;  // of the one of the two who does not run
+  bool still_asked = false;        // although it is to end
   int own_errno = 0;
   reply said = reply::answered;
   computation* typed = nullptr;
@@ -116,7 +118,8 @@ COIR_UNINSTRUMENTED void first_of(void* argument) noexcept {
 
 reply stop_at(handler_frame& self, effect_call& call) {
   auto& c = static_cast<stepped&>(self);
-  if (c.ending) {  // what must happen all the same; nobody is there who could do it
+  if (c.ending &&
+      !c.still_asked) {  // what must happen all the same; nobody is there who could do it
     call.refused = std::make_error_code(std::errc::operation_canceled);
     return reply::refused;
   }
@@ -188,9 +191,14 @@ void resume_computation(computation& c, reply said) noexcept {
   step_in(*c.inner);
 }
 
+void end_computation(computation& c, bool still_asked) noexcept {
+  c.inner->still_asked = still_asked;
+  c.inner->ending = !COIR_MUTANT(discard_asks_on);
+}
+
 void discard_computation(computation& c) noexcept {
   COIR_ASSERT(computation_is_here(c) && "a suspension is destroyed by the thread that began it");
-  c.inner->ending = !COIR_MUTANT(discard_asks_on);
+  end_computation(c, false);
   while (!c.ended) {
     c.asks->refused = std::make_error_code(std::errc::operation_canceled);
     resume_computation(c, reply::refused);

@@ -46,6 +46,7 @@ class uring final : public backend {
   std::int64_t now_ns() const noexcept override;
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "uring"; }
+  int native_fd() const noexcept override { return ring_.ring_fd; }
 
  private:
   io_uring_sqe* entry(bool urgent) noexcept;

@@ -45,6 +45,7 @@ inline constexpr room runtime_rooms[] = {
     // the outside world
     {"backend", 5},
     {"offload", 5},
+    {"outside", 5},
     {"attempt", 5},
     {"attempt_files", 5},
     {"asking", 5},
@@ -85,6 +86,8 @@ inline constexpr room runtime_rooms[] = {
     // the public face
     {"effects", 8},
     {"handlers", 8},
+    {"loop", 8},
+    {"loop_backend", 8},
     {"stepping", 8},
     {"spawn", 8},
     {"join", 8},
@@ -114,10 +117,12 @@ struct tested_elsewhere {
 inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/counter", "tests/runtime/runtime_test.cpp", "snapshot() reads while others count"},
     {"runtime/hop", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
+    {"include/coir/backend", "tests/api/loop_test.cpp", "an interface"},
     {"runtime/resting", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/choosing", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/switching", "tests/runtime/worker_test.cpp", "a part of worker.hpp"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
+    {"runtime/outside", "tests/runtime/runtime_setup_test.cpp", "what becomes of options::backend"},
     {"runtime/asking", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
     {"runtime/attempt_files", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},

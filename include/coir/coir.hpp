@@ -12,6 +12,7 @@
 #include "coir/fiber.hpp"
 #include "coir/handlers.hpp"
 #include "coir/io.hpp"
+#include "coir/loop.hpp"
 #include "coir/net.hpp"
 #include "coir/no_park.hpp"
 #include "coir/operations.hpp"

@@ -143,6 +143,8 @@ class suspension {
     c->destroy(*c);
   }
 
+  /// For whoever drives it by other means: the computation, which this gives up.
+  detail::computation* release() noexcept { return std::exchange(waits_, nullptr); }
   /// For advance(): the effect itself.
   detail::effect_call* call() const noexcept { return waits_ == nullptr ? nullptr : waits_->asks; }
   /// For advance(): goes on after its answer was put where the effect wants it.
@@ -176,31 +178,28 @@ template <class R>
 class [[nodiscard]] step_result {
  public:
   using stored = detail::something<R>;
-  explicit step_result(std::in_place_index_t<0> i, stored v) : at_(i, std::move(v)) {}
-  explicit step_result(suspension<R> s) : at_(std::in_place_index<1>, std::move(s)) {}
-  explicit step_result(std::exception_ptr thrown)
-      : at_(std::in_place_index<2>, std::move(thrown)) {}
-  explicit step_result(std::error_code why) : at_(std::in_place_index<3>, why) {}
+  explicit step_result(std::in_place_t, stored v) : value_(std::move(v)) {}
+  explicit step_result(suspension<R> s) noexcept : waiting_(std::move(s)), suspended_(true) {}
+  explicit step_result(std::exception_ptr thrown) noexcept : thrown_(std::move(thrown)) {}
+  explicit step_result(std::error_code why) noexcept : error_(why) {}
 
-  bool has_value() const noexcept { return at_.index() == 0; }
-  bool is_suspended() const noexcept { return at_.index() == 1; }
+  bool has_value() const noexcept { return value_.has_value(); }
+  bool is_suspended() const noexcept { return suspended_; }
   /// Of a body that has ended with a value.
-  stored& value() { return std::get<0>(at_); }
+  stored& value() { return value_.value(); }
   /// Of one that waits.
-  suspension<R>& waiting() { return std::get<1>(at_); }
+  suspension<R>& waiting() noexcept { return waiting_; }
   /// What left the body; null: nothing.
-  std::exception_ptr exception() const noexcept {
-    const auto* const thrown = std::get_if<2>(&at_);
-    return thrown != nullptr ? *thrown : nullptr;
-  }
+  std::exception_ptr exception() const noexcept { return thrown_; }
   /// Why the body was not begun: errc::stack_limit, invalid_argument (stack_bytes).
-  std::error_code error() const noexcept {
-    const auto* const why = std::get_if<3>(&at_);
-    return why != nullptr ? *why : std::error_code();
-  }
+  std::error_code error() const noexcept { return error_; }
 
  private:
-  std::variant<stored, suspension<R>, std::exception_ptr, std::error_code> at_;
+  std::optional<stored> value_;
+  suspension<R> waiting_;
+  std::exception_ptr thrown_;
+  std::error_code error_;
+  bool suspended_ = false;
 };
 
 namespace detail {
@@ -212,7 +211,7 @@ step_result<R> result_of_step(computation_of<R>& c) {
     c.destroy(c);
     return thrown;
   }
-  step_result<R> ended(std::in_place_index<0>, *std::move(c.value));
+  step_result<R> ended(std::in_place, *std::move(c.value));
   c.destroy(c);
   return ended;
 }
@@ -285,9 +284,8 @@ advanced<R> advance(D& by, suspension<R>&& held) {
     return refused(make_error_code(errc::wrong_operation));
   held.discard();
   using whole = detail::finishing_with<detail::something<R>>;
-  return {
-      step_result<R>(std::in_place_index<0>, std::move(static_cast<whole&>(*besides.finish).value)),
-      outcome::ok};
+  return {step_result<R>(std::in_place, std::move(static_cast<whole&>(*besides.finish).value)),
+          outcome::ok};
 }
 
 /// A suspension and what belongs to it: carried through every step, also to the end.

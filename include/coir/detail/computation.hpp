@@ -38,6 +38,9 @@ COIR_API void begin_computation(computation& c) noexcept;
 /// Goes on after `asks`, whose answer is there (or `asks->refused`, when `said` is refused), to the
 /// next effect, or to the end.
 COIR_API void resume_computation(computation& c, reply said) noexcept;
+/// What it asks for from now on answers operation_canceled; but what must happen all the same (a
+/// close) still stops it where `still_asked`.
+COIR_API void end_computation(computation& c, bool still_asked) noexcept;
 /// Runs it to its end: what it waits for, and all that it asks for from then on, answers
 /// operation_canceled.
 COIR_API void discard_computation(computation& c) noexcept;

@@ -1,0 +1,74 @@
+// backend.hpp: the outside of a loop: operations go in with a token, completions come out with it.
+//
+// Always true:
+//   - A backend copies the entry that it takes; what the entry points to stays lent until the
+//     token's last completion.
+//   - Every token that was taken gets one completion without `more`, cancelled or not.
+//   - It gives completions or an error, never both.
+//   - One thread uses it; only wake() may be called by any.
+//
+// Comes from: the user.   Goes to: coir/loop.hpp; runtime/loop_backend.cpp for the kernel's.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "coir/clock.hpp"
+#include "coir/options.hpp"
+#include "coir/result.hpp"
+
+struct io_uring_sqe;
+
+namespace coir {
+
+/// Names an operation that is under way. Never zero; its owner alone knows what it means.
+struct token {
+  std::uint64_t raw = 0;
+  friend bool operator==(token, token) = default;
+};
+
+struct completion {
+  token to = {};
+  std::int32_t res = 0;     ///< as the kernel says it: a negated errno, or what was done
+  std::uint32_t flags = 0;  ///< IORING_CQE_F_...
+  /// It is not the last one of its token (IORING_CQE_F_MORE).
+  bool more() const noexcept { return (flags & 2) != 0; }
+};
+
+class COIR_API backend {
+ public:
+  backend() = default;
+  backend(const backend&) = delete;
+  backend& operator=(const backend&) = delete;
+  virtual ~backend();
+
+  /// Takes an operation. Errors: operation_would_block (no room before the next reap or wait: it
+  /// will be offered again); any other reaches whoever asked for the operation.
+  [[nodiscard]] virtual result<> submit(const io_uring_sqe& entry, token name) = 0;
+  /// Asks for the end of one; its last completion still comes. Errors: operation_would_block (it
+  /// will be asked again); others mean nothing.
+  [[nodiscard]] virtual result<> cancel(token name) = 0;
+  /// What was taken is with the outside when this returns.
+  virtual void hand_over() {}
+  /// Up to into.size() of the completions that are there; 0: none. Errors: operation_would_block
+  /// says the same as 0; any other is the end of the backend: nothing that was lent to it is
+  /// touched from then on.
+  [[nodiscard]] virtual result<std::size_t> reap(std::span<completion> into) = 0;
+  /// Sleeps until a completion is there, wake() was called or `until` came. Errors: as reap.
+  [[nodiscard]] virtual result<> wait(deadline until) = 0;
+  /// Ends a wait(), now or the next one. Any thread.
+  virtual void wake() noexcept {}
+  virtual clock::time_point now() const;
+  /// Is readable (poll(2), epoll) while there may be something to reap; -1: it has none.
+  virtual int native_fd() const noexcept { return -1; }
+  /// A completion that nobody waits for any more; where it brought a descriptor, this closes it.
+  virtual void dispose(const completion& c) noexcept;
+};
+
+/// The backend of a runtime's worker, for a loop on the calling thread, chosen by options::backend
+/// as there. `ring_entries`: 8 to 32768. Errors: those of io_uring_setup(2) or epoll_create1(2),
+/// with one line to `log` that names the cause.
+[[nodiscard]] COIR_API result<std::unique_ptr<backend>> make_backend(const options& o = {});
+
+}  // namespace coir

@@ -1,0 +1,114 @@
+// loop_core.hpp: what coir::loop does without knowing types.
+//
+// Always true:
+//   - A job is in exactly one place: in flight (its token is open), in the line for room, asleep,
+//   or
+//     ended.
+//   - What a job lent to the backend lies on its own stack, which ends only after the operation's
+//     last completion.
+//
+// Comes from: coir/loop.hpp.   Goes to: runtime/loop.cpp.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <memory_resource>
+#include <vector>
+
+#include "coir/backend.hpp"
+#include "coir/detail/computation.hpp"
+
+namespace coir::detail {
+
+/// One body in a loop. Shared by the loop and whoever submitted it.
+struct loop_job {
+  virtual ~loop_job() = default;
+  /// The computation has ended: keeps its answer and gives its stack back.
+  virtual void ended() noexcept = 0;
+
+  enum class stands : std::uint8_t { nowhere, in_flight, in_line, asleep };
+  computation* body = nullptr;
+  std::uint32_t slot = 0;
+  std::uint32_t generation = 0;
+  std::int32_t res = 0;  // of a completion that was not the last
+  stands at = stands::nowhere;
+  bool looks_for_ready = false;  // in flight is a poll, after which the operation is tried again
+  bool ending = false;
+  bool timed = false;  // stands among the timers
+  bool late = false;   // its deadline came
+  bool cancel_wanted = false;
+  bool done = false;
+  std::multimap<deadline, std::shared_ptr<loop_job>>::iterator timer;
+};
+
+struct loop_progress {
+  unsigned finished = 0;     ///< bodies that ended
+  unsigned resumed = 0;      ///< effects that were answered
+  unsigned resubmitted = 0;  ///< operations that were handed over once more
+  unsigned stale = 0;        ///< completions for nobody
+  bool any() const noexcept { return (finished | resumed | resubmitted | stale) != 0; }
+};
+
+class COIR_API loop_core {
+ public:
+  loop_core(backend& outside, unsigned completions_max, std::pmr::memory_resource* memory);
+  ~loop_core();
+  loop_core(const loop_core&) = delete;
+  loop_core& operator=(const loop_core&) = delete;
+
+  /// Why nothing may be submitted; empty: it may.
+  std::error_code refuses() const noexcept;
+  /// Takes a job whose body waits for its first answer.
+  void take(std::shared_ptr<loop_job> job);
+  void cancel(loop_job& job);
+  [[nodiscard]] result<loop_progress> poll(deadline until);
+  [[nodiscard]] result<> run(deadline until);
+  std::size_t drain();
+  std::size_t pending() const noexcept { return jobs_; }
+  std::error_code failed() const noexcept { return failed_; }
+  std::uint64_t stale() const noexcept { return stale_; }
+  int native_fd() const noexcept { return outside_.native_fd(); }
+  backend& outside() noexcept { return outside_; }
+
+ private:
+  struct place {
+    std::shared_ptr<loop_job> job;  // null: free
+    std::uint32_t generation = 0;
+  };
+
+  void start(loop_job& job);
+  bool launch(loop_job& job);
+  bool wait_in_line(loop_job& job);
+  void next_generation(loop_job& job) noexcept;
+  void offer_again(loop_job& job);
+  void go_on(loop_job& job, reply said);
+  void answer(loop_job& job, std::int32_t res);
+  void refuse(loop_job& job, std::error_code why);
+  void finish(loop_job& job);
+  void arm(loop_job& job, deadline at);
+  void disarm(loop_job& job) noexcept;
+  void complete(const completion& c);
+  void give_room();
+  void fire(clock::time_point now);
+  [[nodiscard]] result<bool> reap_once();
+  void fail_with(std::error_code why);
+  void end_all();
+  std::shared_ptr<loop_job> shared(loop_job& job) { return places_[job.slot].job; }
+
+  backend& outside_;
+  std::pmr::vector<completion> buffer_;
+  std::vector<place> places_;
+  std::vector<std::uint32_t> free_;
+  std::deque<std::shared_ptr<loop_job>> line_;
+  std::vector<std::shared_ptr<loop_job>> cancels_;
+  std::multimap<deadline, std::shared_ptr<loop_job>> timers_;
+  std::size_t jobs_ = 0;
+  std::uint64_t stale_ = 0;
+  std::error_code failed_;
+  loop_progress did_;
+  bool drained_ = false;
+};
+
+}  // namespace coir::detail

@@ -1,0 +1,368 @@
+// loop.cpp: bodies in flight on one thread: which operation belongs to whom, and what its answer
+// means.
+//
+// Always true:
+//   - A token names a place and its generation; a completion that finds neither is counted and
+//     disposed of.
+//   - What EINTR, EAGAIN and the like mean is the same table as on a runtime (classify).
+//   - Nothing is freed that the outside may still touch: a cancel, a deadline or a drain waits for
+//     the last completion.
+//
+// Comes from: coir/loop.hpp.   Goes to: coir/backend.hpp.
+#include <linux/io_uring.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "coir/detail/loop_core.hpp"
+#include "coir/operations.hpp"
+#include "runtime/backend.hpp"
+
+namespace coir::detail {
+namespace {
+
+coir::token name_of(const loop_job& job, bool makes_descriptor) noexcept {
+  return {token::make(job.slot, job.generation,
+                      makes_descriptor ? token_kind::descriptor : token_kind::operation)
+              .raw};
+}
+
+bool is_would_block(std::error_code why) noexcept {
+  return why == std::errc::operation_would_block ||
+         why == std::errc::resource_unavailable_try_again;
+}
+
+}  // namespace
+
+loop_core::loop_core(coir::backend& outside, unsigned completions_max,
+                     std::pmr::memory_resource* memory)
+    : outside_(outside), buffer_(completions_max, memory) {}
+
+loop_core::~loop_core() { drain(); }
+
+std::error_code loop_core::refuses() const noexcept {
+  if (failed_) return failed_;
+  return drained_ ? make_error_code(errc::shutting_down) : std::error_code();
+}
+
+void loop_core::take(std::shared_ptr<loop_job> job) {
+  if (free_.empty()) {
+    free_.push_back(static_cast<std::uint32_t>(places_.size()));
+    places_.emplace_back();
+  }
+  job->slot = free_.back();
+  free_.pop_back();
+  loop_job& taken = *job;
+  places_[taken.slot].job = std::move(job);
+  ++jobs_;
+  start(taken);
+}
+
+// -- one operation of one body
+
+/// The body waits for its next effect: hands it over, or answers it here, until one takes time.
+void loop_core::start(loop_job& job) {
+  while (!job.body->ended) {
+    effect_call& call = *job.body->asks;
+    const operation_type& kind = *call.type;
+    job.late = job.cancel_wanted = job.looks_for_ready = false;
+    job.res = 0;
+    job.at = loop_job::stands::nowhere;
+    reply said = reply::refused;
+    if (job.ending && !call.must_happen) {
+      call.refused = std::make_error_code(std::errc::operation_canceled);
+    } else if (kind.is(type_of<sleep_operation>)) {
+      job.at = loop_job::stands::asleep;
+      return arm(job, std::min(static_cast<const sleep_operation*>(call.op)->until, call.until));
+    } else if (kind.fill != nullptr) {
+      if (call.until != never) arm(job, call.until);
+      if (launch(job)) return;
+    } else if (kind.outside != nullptr) {
+      kind.outside(call.op, call.until, call.answer);
+      said = reply::answered;
+    } else {
+      call.refused = make_error_code(errc::unhandled_effect);
+    }
+    disarm(job);
+    ++did_.resumed;
+    resume_computation(*job.body, said);
+  }
+  finish(job);
+}
+
+/// True: it is in flight, or in the line for room. False: the outside refuses it, and
+/// effect_call::refused says why.
+bool loop_core::launch(loop_job& job) {
+  if (!line_.empty() && job.at != loop_job::stands::in_line) return wait_in_line(job);
+  effect_call& call = *job.body->asks;
+  io_uring_sqe entry{};
+  call.type->fill(call.op, entry);
+  bool descriptor = makes_fd(entry.opcode);
+  if (job.looks_for_ready) {
+    const unsigned events = readiness_of(entry.opcode);
+    const int fd = entry.fd;
+    entry = io_uring_sqe{};
+    entry.opcode = IORING_OP_POLL_ADD;
+    entry.fd = fd;
+    entry.poll32_events = events;
+    descriptor = false;
+  }
+  next_generation(job);
+  const auto taken = outside_.submit(entry, name_of(job, descriptor));
+  if (taken) {
+    job.at = loop_job::stands::in_flight;
+    return true;
+  }
+  next_generation(job);  // what was refused has no completion
+  if (is_would_block(taken.error())) return wait_in_line(job);
+  call.refused = taken.error();
+  return false;
+}
+
+bool loop_core::wait_in_line(loop_job& job) {
+  if (job.at == loop_job::stands::in_line) return true;
+  job.at = loop_job::stands::in_line;
+  line_.push_back(shared(job));
+  return true;
+}
+
+/// Completions of what went before find nobody.
+void loop_core::next_generation(loop_job& job) noexcept {
+  std::uint32_t& of_place = places_[job.slot].generation;
+  if (++of_place == 0) ++of_place;
+  job.generation = of_place;
+}
+
+void loop_core::go_on(loop_job& job, reply said) {
+  disarm(job);
+  ++did_.resumed;
+  resume_computation(*job.body, said);
+  start(job);
+}
+
+void loop_core::refuse(loop_job& job, std::error_code why) {
+  job.body->asks->refused = why;
+  go_on(job, reply::refused);
+}
+
+/// The same operation once more.
+void loop_core::offer_again(loop_job& job) {
+  ++did_.resubmitted;
+  if (!launch(job)) go_on(job, reply::refused);
+}
+
+/// The last completion of its operation came.
+void loop_core::answer(loop_job& job, std::int32_t res) {
+  const effect_call& call = *job.body->asks;
+  next_generation(job);
+  job.at = loop_job::stands::nowhere;
+  if (res == -ECANCELED && (job.late || job.cancel_wanted)) {
+    return refuse(job,
+                  std::make_error_code(job.late && !job.ending ? std::errc::timed_out
+                                                               : std::errc::operation_canceled));
+  }
+  if (std::exchange(job.looks_for_ready, false)) {
+    if (res >= 0 || res == -EINTR) return offer_again(job);
+    call.type->complete(call.op, res, call.answer);
+    return go_on(job, reply::answered);
+  }
+  io_uring_sqe entry{};
+  call.type->fill(call.op, entry);
+  const verdict means = classify(entry.opcode, res);
+  if ((means == verdict::retry || means == verdict::wait_ready) && !job.cancel_wanted) {
+    job.looks_for_ready = means == verdict::wait_ready && readiness_of(entry.opcode) != 0;
+    return offer_again(job);
+  }
+  call.type->complete(call.op, means == verdict::done ? 0 : res, call.answer);
+  go_on(job, reply::answered);
+}
+
+void loop_core::finish(loop_job& job) {
+  const std::shared_ptr<loop_job> kept = std::move(places_[job.slot].job);
+  free_.push_back(job.slot);
+  --jobs_;
+  ++did_.finished;
+  job.done = true;
+  job.ended();
+}
+
+// -- deadlines
+
+void loop_core::arm(loop_job& job, deadline at) {
+  job.timer = timers_.emplace(at, shared(job));
+  job.timed = true;
+}
+
+void loop_core::disarm(loop_job& job) noexcept {
+  if (!std::exchange(job.timed, false)) return;
+  timers_.erase(job.timer);
+}
+
+void loop_core::fire(clock::time_point now) {
+  while (!timers_.empty() && timers_.begin()->first <= now) {
+    const std::shared_ptr<loop_job> due = timers_.begin()->second;
+    disarm(*due);
+    switch (due->at) {
+      case loop_job::stands::asleep: {
+        const effect_call& call = *due->body->asks;
+        const auto& sleep = *static_cast<const sleep_operation*>(call.op);
+        if (call.until < sleep.until) {
+          refuse(*due, std::make_error_code(std::errc::timed_out));
+        } else {
+          static_cast<std::optional<result<>>*>(call.answer)->emplace();
+          go_on(*due, reply::answered);
+        }
+        break;
+      }
+      case loop_job::stands::in_line:
+        std::erase(line_, due);
+        refuse(*due, std::make_error_code(std::errc::timed_out));
+        break;
+      default:
+        due->late = true;
+        cancel(*due);
+        break;
+    }
+  }
+}
+
+/// Its effect shall end. What is in flight ends with its last completion.
+void loop_core::cancel(loop_job& job) {
+  const auto canceled = std::make_error_code(std::errc::operation_canceled);
+  if (!job.late && !std::exchange(job.ending, true)) end_computation(*job.body, true);
+  const std::shared_ptr<loop_job> kept = shared(job);
+  switch (job.at) {
+    case loop_job::stands::asleep:
+      return refuse(job, canceled);
+    case loop_job::stands::in_line:
+      std::erase(line_, kept);
+      return refuse(job, canceled);
+    case loop_job::stands::in_flight:
+      if (std::exchange(job.cancel_wanted, true)) return;
+      cancels_.push_back(kept);
+      return;
+    case loop_job::stands::nowhere:
+      return;
+  }
+}
+
+// -- the outside
+
+void loop_core::complete(const coir::completion& c) {
+  const token name{c.to.raw};
+  place* const at = name.slot() < places_.size() ? &places_[name.slot()] : nullptr;
+  if (at == nullptr || at->job == nullptr || at->generation != name.generation() ||
+      at->job->at != loop_job::stands::in_flight) {
+    ++stale_;
+    ++did_.stale;
+    outside_.dispose(c);
+    return;
+  }
+  const std::shared_ptr<loop_job> job = at->job;
+  if (c.more()) {  // what was lent is still in use
+    job->res = c.res;
+    return;
+  }
+  answer(*job, (c.flags & IORING_CQE_F_NOTIF) != 0 ? job->res : c.res);
+}
+
+/// Those in line, and requests to cancel, as far as there is room.
+void loop_core::give_room() {
+  for (std::size_t tried = line_.size(); tried != 0; --tried) {
+    const std::shared_ptr<loop_job> next = line_.front();
+    const bool taken = launch(*next);
+    if (next->at == loop_job::stands::in_line && taken) break;  // no room yet
+    line_.pop_front();
+    if (!taken) go_on(*next, reply::refused);
+  }
+  std::erase_if(cancels_, [this](const std::shared_ptr<loop_job>& job) {
+    if (job->done || job->at != loop_job::stands::in_flight || !job->cancel_wanted) return true;
+    io_uring_sqe entry{};
+    const effect_call& call = *job->body->asks;
+    call.type->fill(call.op, entry);
+    const auto asked =
+        outside_.cancel(name_of(*job, makes_fd(entry.opcode) && !job->looks_for_ready));
+    return asked.has_value() || !is_would_block(asked.error());
+  });
+}
+
+/// True: completions came.
+result<bool> loop_core::reap_once() {
+  give_room();
+  const auto n = outside_.reap(buffer_);
+  if (!n) {
+    if (is_would_block(n.error())) return false;
+    fail_with(n.error());
+    return fail(failed_);
+  }
+  for (std::size_t i = 0; i < *n; ++i) complete(buffer_[i]);
+  return *n != 0;
+}
+
+void loop_core::fail_with(std::error_code why) {
+  if (!failed_) failed_ = why;
+  end_all();
+}
+
+/// The backend is dead: nothing is touched by it any more, so every body may end at once.
+void loop_core::end_all() {
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    const std::shared_ptr<loop_job> job = places_[i].job;
+    if (job == nullptr) continue;
+    if (job->at == loop_job::stands::in_line) std::erase(line_, job);
+    job->ending = true;
+    end_computation(*job->body, true);
+    next_generation(*job);
+    refuse(*job, job->at == loop_job::stands::in_flight
+                     ? failed_
+                     : std::make_error_code(std::errc::operation_canceled));
+  }
+}
+
+result<loop_progress> loop_core::poll(deadline until) {
+  if (failed_) return fail(failed_);
+  did_ = {};
+  for (;;) {
+    fire(outside_.now());
+    const auto came = reap_once();
+    if (!came) return fail(came.error());
+    if (*came || did_.any() || jobs_ == 0) break;
+    const deadline next = timers_.empty() ? until : std::min(until, timers_.begin()->first);
+    const auto now = outside_.now();
+    if (until == no_wait || until <= now) break;
+    if (next <= now) continue;
+    if (const auto waited = outside_.wait(next); !waited && !is_would_block(waited.error())) {
+      fail_with(waited.error());
+      return fail(failed_);
+    }
+  }
+  give_room();
+  outside_.hand_over();
+  return did_;
+}
+
+result<> loop_core::run(deadline until) {
+  while (jobs_ != 0) {
+    if (const auto did = poll(until); !did) return fail(did.error());
+    if (jobs_ != 0 && until != never && outside_.now() >= until) return fail(std::errc::timed_out);
+  }
+  if (failed_) return fail(failed_);
+  return {};
+}
+
+std::size_t loop_core::drain() {
+  if (std::exchange(drained_, true)) return 0;
+  const std::size_t left = jobs_;
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    if (const std::shared_ptr<loop_job> job = places_[i].job) {
+      job->late = false;
+      cancel(*job);
+    }
+  }
+  if (!failed_) (void)run(never);
+  buffer_.clear();
+  buffer_.shrink_to_fit();
+  return left;
+}
+
+}  // namespace coir::detail
