@@ -53,7 +53,7 @@ struct loop_progress {
 
 class COIR_API loop_core {
  public:
-  loop_core(backend& outside, unsigned completions_max, std::pmr::memory_resource* memory);
+  loop_core(coir::backend& outside, unsigned completions_max, std::pmr::memory_resource* memory);
   ~loop_core();
   loop_core(const loop_core&) = delete;
   loop_core& operator=(const loop_core&) = delete;
@@ -70,7 +70,7 @@ class COIR_API loop_core {
   std::error_code failed() const noexcept { return failed_; }
   std::uint64_t stale() const noexcept { return stale_; }
   int native_fd() const noexcept { return outside_.native_fd(); }
-  backend& outside() noexcept { return outside_; }
+  coir::backend& outside() noexcept { return outside_; }
 
  private:
   struct place {
@@ -97,7 +97,7 @@ class COIR_API loop_core {
   void end_all();
   std::shared_ptr<loop_job> shared(loop_job& job) { return places_[job.slot].job; }
 
-  backend& outside_;
+  coir::backend& outside_;
   std::pmr::vector<completion> buffer_;
   std::vector<place> places_;
   std::vector<std::uint32_t> free_;
