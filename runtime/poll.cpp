@@ -67,7 +67,15 @@ bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
   op->what.begin(entry);
   if (entry.opcode == IORING_OP_CLOSE) forget(entry.fd);
   settle(*op, try_now(op->what, is_polled(entry.fd)));
+  tell_outside();
   return true;
+}
+
+/// Whoever waits for native_fd() cannot see what ended without epoll.
+void poll::tell_outside() noexcept {
+  if (!watched_from_outside_ || rung_ || ended_.empty() || COIR_MUTANT(poll_ends_unseen)) return;
+  rung_ = true;
+  wake();
 }
 
 std::int32_t poll::send_now(const io_uring_sqe& entry) noexcept { return send_at_once(entry); }
@@ -256,6 +264,7 @@ bool poll::cancel(token target) noexcept {
       hurry(op->what);
     }
   }
+  tell_outside();
   return true;
 }
 
@@ -297,10 +306,11 @@ void poll::wait(std::int64_t until_ns) noexcept {
   woke_early_ = false;
   take_finished();
   const bool rests = until_ns != no_wait_ns && ended_.empty();
-  if (!rests && in_line_ == 0) return;
+  if (!rests && in_line_ == 0 && !rung_) return;
   const int events = ask_epoll(rests ? until_ns : no_wait_ns);
   woke_early_ = rests && events > 0;
   take_finished();
+  tell_outside();
 }
 
 /// Sleeps until then at most, and has everybody try who was told of; how many events there were.
@@ -327,6 +337,7 @@ int poll::ask_epoll(std::int64_t until_ns) noexcept {
     n = ::epoll_wait(epoll_fd_, events.data(), events.size(), static_cast<int>(ms));
   }
   COIR_ASSERT(n >= 0 || errno == EINTR);
+  rung_ = false;
   for (int i = 0; i < n; ++i) {
     const epoll_event& e = events[static_cast<std::size_t>(i)];
     if (e.data.u64 != bell_mark) heard(static_cast<int>(e.data.u64), e.events);
@@ -354,7 +365,7 @@ bool poll::ready() const noexcept {
   return !ended_.empty() || finished_.load(std::memory_order_relaxed) != nullptr;
 }
 
-bool poll::pending() const noexcept { return in_line_ != 0 || ready(); }
+bool poll::pending() const noexcept { return in_line_ != 0 || rung_ || ready(); }
 
 void poll::wake() noexcept {
   const keeps_errno kept;

@@ -100,7 +100,10 @@ class poll final : public backend {
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "poll"; }
   bool threads_for_blocking_sockets() const noexcept override { return true; }
-  int native_fd() const noexcept override { return epoll_fd_; }
+  int native_fd() const noexcept override {
+    watched_from_outside_ = true;
+    return epoll_fd_;
+  }
 
  private:
   enum class place : std::uint8_t { nowhere, in_line, in_pool, ended };
@@ -124,6 +127,7 @@ class poll final : public backend {
     bool registered = false;  // under this number, as far as we know
   };
 
+  void tell_outside() noexcept;
   void settle(operation& op, std::int32_t res) noexcept;
   void end(operation& op, std::int32_t res) noexcept;
   void give_up(operation& op, int why) noexcept;
@@ -149,7 +153,9 @@ class poll final : public backend {
   std::size_t hurried_ = 0;  // unwanted connects that a thread has
   atomic<operation*> finished_{nullptr};
   bool woke_early_ = false;
-  bool whole_ms_ = false;  // there is no epoll_pwait2 here
+  mutable bool watched_from_outside_ = false;  // somebody has native_fd()
+  bool rung_ = false;                          // by ourselves, for what has ended already
+  bool whole_ms_ = false;                      // there is no epoll_pwait2 here
   backend_counts counts_;
 };
 

@@ -8,9 +8,12 @@
 //
 // Comes from: ctest.   Goes to: runtime/placing.cpp.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -59,8 +62,9 @@ class held_worker {
   ~held_worker() { release(); }
   held_worker(const held_worker&) = delete;
   held_worker& operator=(const held_worker&) = delete;
+  void let_go() { free_ = true; }
   void release() {
-    free_ = true;
+    let_go();
     CHECK((!holder_ || holder_.join().has_value()));
   }
 
@@ -105,6 +109,23 @@ auto until_one_is_elsewhere(unsigned fibers, count& elsewhere) {
       while (elsewhere == 0) coir::this_fiber::yield();
     }));
   return all;
+}
+
+/// Somebody from elsewhere stands in the stripe of that fiber.
+bool is_waited_for(const coir::fiber_id& id) {
+  coir::detail::commons& all = worker::current()->shared();
+  auto& queue = all.stripe_of(*static_cast<coir::detail::record*>(all.records.at(id.slot))).queue;
+  const coir::detail::word_lock held(queue.lock);
+  return queue.head != nullptr;
+}
+
+/// The kernel says that this thread of ours sleeps.
+bool is_asleep(int thread) {
+  std::ifstream about("/proc/self/task/" + std::to_string(thread) + "/stat");
+  std::string text;
+  std::getline(about, text);
+  const std::size_t name_end = text.rfind(')');
+  return name_end != std::string::npos && text.compare(name_end + 1, 2, " S") == 0;
 }
 
 }  // namespace
@@ -237,17 +258,20 @@ TEST_CASE("placing: threads that wait for a fiber hear of its end wherever it we
       held_worker other;
       count elsewhere{0};
       auto all = until_one_is_elsewhere(8, elsewhere);
-      count began{0};
+      std::array<std::atomic<int>, 8> names{};
       std::vector<std::thread> threads;
-      for (auto& each : all)
-        threads.emplace_back([&began, id = each.id()] {
-          ++began;
+      for (std::size_t i = 0; i < all.size(); ++i)
+        threads.emplace_back([&name = names[i], id = all[i].id()] {
+          name = ::gettid();
           const auto ended = coir::wait(id);
           CHECK((ended || ended.error() == coir::errc::stale_handle));
         });
       // They have told worker 0, which has not heard it: it has not had a turn since.
-      wait_for([&] { return began == threads.size() && !worker::current()->inbox_empty(); });
-      other.release();
+      for (std::size_t i = 0; i < all.size(); ++i)
+        wait_for([&] { return is_waited_for(all[i].id()) && is_asleep(names[i]); });
+      // Its next pick of one that has not started sends others on.
+      other.let_go();
+      wait_for([] { return worker::current()->shared().hungry.any(2); });
       for (auto& each : all) CHECK(each.join().has_value());
       for (std::thread& t : threads) t.join();
       CHECK(elsewhere != 0);

@@ -326,6 +326,18 @@ TEST_CASE("poll: a ring ends the wait that is under way, or the next one") {
   CHECK_FALSE(b.outside->woke_early());
 }
 
+TEST_CASE("poll: what has ended makes its descriptor readable, until it was taken") {
+  polled b;
+  pollfd one{b.outside->native_fd(), POLLIN, 0};
+  CHECK(::poll(&one, 1, 0) == 0);
+  REQUIRE(b.submit(entry_of(IORING_OP_NOP, -1), 1));
+  CHECK(::poll(&one, 1, 0) == 1);
+  b.look();
+  CHECK(b.seen.size() == 1);
+  b.look();
+  CHECK(::poll(&one, 1, 0) == 0);
+}
+
 TEST_CASE("poll: a deadline that is over does not sleep, one that comes ends the wait") {
   polled b;
   b.outside->wait(0);

@@ -89,7 +89,7 @@ class COIR_API loop_core {
   void finish(loop_job& job);
   void arm(loop_job& job, deadline at);
   void disarm(loop_job& job) noexcept;
-  void complete(const completion& c);
+  void complete(const coir::completion& c);
   void give_room();
   void fire(clock::time_point now);
   [[nodiscard]] result<bool> reap_once();
@@ -98,7 +98,7 @@ class COIR_API loop_core {
   std::shared_ptr<loop_job> shared(loop_job& job) { return places_[job.slot].job; }
 
   coir::backend& outside_;
-  std::pmr::vector<completion> buffer_;
+  std::pmr::vector<coir::completion> buffer_;
   std::vector<place> places_;
   std::vector<std::uint32_t> free_;
   std::deque<std::shared_ptr<loop_job>> line_;
