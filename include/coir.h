@@ -114,8 +114,8 @@ typedef struct coir_spawn_options {
 /* All of them: EINVAL for a null runtime, EOWNERDEAD for one that was inherited by fork. */
 
 /* Creates a runtime; `config` may be null. Errors: EINVAL (null `out`, bad size or range, or a
- * kernel before 6.1), EPERM, ENOSYS, ENOMEM, EMFILE (io_uring was refused; a log line names the
- * cause and the remedy). */
+ * kernel before 6.1), EPERM, EACCES, ENOSYS, ENOMEM (a ring was asked for, by backend=uring in
+ * `options` or COIR_BACKEND, and is refused; a log line names the cause and the remedy), EMFILE. */
 COIR_C_API int coir_runtime_create(const coir_config* config, coir_runtime** out);
 /* Starts the workers. What coir_spawn_on queued before runs now. EALREADY when started before,
  * ESHUTDOWN after coir_runtime_shutdown. */

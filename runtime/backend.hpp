@@ -10,7 +10,7 @@
 //   - Nothing outside the seam reads a clock; wait() returns when a completion is there, wake() was
 //     called, or `until` came.
 //
-// Comes from: flight, worker.   Goes to: uring (the kernel), sim (a script).
+// Comes from: flight, worker.   Goes to: uring and poll (the kernel), sim (a script).
 #pragma once
 
 #include <linux/io_uring.h>
@@ -69,11 +69,13 @@ class backend {
   virtual int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept;
   /// One that a completion brought may be used again.
   virtual void return_buffer(unsigned buffer) noexcept;
-  /// Asks for the end of `target`; the answer comes as a completion of kind cancel and means
+  /// Asks for the end of `target`; an answer may come as a completion of kind cancel and means
   /// nothing by itself. False: no room.
   virtual bool cancel(token target) noexcept = 0;
   /// The same for every operation on `fd`. False: no room.
   virtual bool cancel_fd(int fd) noexcept = 0;
+  /// The number is about to be closed, and no operation of ours is on it.
+  virtual void forget(int) noexcept {}
   /// Hands over what was submitted; sleeps until a completion, wake() or `until_ns` (no_wait_ns:
   /// not at all).
   virtual void wait(std::int64_t until_ns) noexcept = 0;
@@ -93,6 +95,8 @@ class backend {
   virtual std::int64_t now_ns() const noexcept = 0;
   virtual const backend_counts& counts() const noexcept = 0;
   virtual const char* name() const noexcept = 0;
+  /// True when an accept or a connect costs a thread, unless the socket is a non-blocking one.
+  virtual bool threads_for_blocking_sockets() const noexcept { return false; }
   /// Readable while wait() would find something; -1: there is none.
   virtual int native_fd() const noexcept { return -1; }
   /// Simulated time: waiting costs nothing, and there is nothing to spin for.

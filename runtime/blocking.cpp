@@ -22,7 +22,7 @@ std::error_code offload(offload_function run, void* argument, deadline until) no
     worker::current()->count_ignored(*me);
     return std::make_error_code(std::errc::operation_canceled);
   }
-  offload_call call;
+  awaited_call call;
   call.run = run;
   call.argument = argument;
   // The fiber is in the queue of `done` before a thread can take the call, because submit happens

@@ -158,6 +158,9 @@ std::uint32_t flight::close_begin(int fd) noexcept {
   return count;
 }
 
-void flight::close_end(int fd) noexcept { *fds_.at(fd) = 0; }
+void flight::close_end(int fd) noexcept {
+  outside_.forget(fd);
+  *fds_.at(fd) = 0;
+}
 
 }  // namespace coir::detail

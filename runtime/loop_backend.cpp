@@ -13,7 +13,7 @@
 
 #include "coir/backend.hpp"
 #include "runtime/backend.hpp"
-#include "runtime/uring.hpp"
+#include "runtime/outside.hpp"
 
 namespace coir {
 
@@ -31,8 +31,9 @@ namespace {
 
 class worker_backend final : public coir::backend {
  public:
-  explicit worker_backend(std::unique_ptr<detail::backend> inner) noexcept
-      : inner_(std::move(inner)) {}
+  worker_backend(std::unique_ptr<detail::backend> inner,
+                 std::unique_ptr<offload_pool> pool) noexcept
+      : inner_(std::move(inner)), pool_(std::move(pool)) {}
   ~worker_backend() override { inner_->detach(); }
 
   int attach() { return inner_->attach(); }
@@ -81,6 +82,7 @@ class worker_backend final : public coir::backend {
   }
 
   std::unique_ptr<detail::backend> inner_;
+  std::unique_ptr<offload_pool> pool_;  // its threads end before the backend does
   std::vector<coir::completion> came_;
   std::size_t given_ = 0;
 };
@@ -89,9 +91,12 @@ class worker_backend final : public coir::backend {
 }  // namespace detail
 
 result<std::unique_ptr<backend>> make_backend(const options& o) {
-  auto made = detail::make_uring(o.ring_entries, o.log);
+  auto kind = detail::wished_backend(o);
+  if (!kind) return fail(kind.error());
+  auto pool = std::make_unique<detail::offload_pool>(o.offload_threads, o.offload_queue);
+  auto made = detail::make_outside(*kind, o, *pool);
   if (!made) return fail(made.error());
-  auto whole = std::make_unique<detail::worker_backend>(*std::move(made));
+  auto whole = std::make_unique<detail::worker_backend>(*std::move(made), std::move(pool));
   if (const int refused = whole->attach(); refused < 0) return fail(detail::system_error(refused));
   return std::unique_ptr<backend>(std::move(whole));
 }

@@ -1,12 +1,15 @@
 // net.cpp: TCP sockets: made with plain system calls that do not block, used through the ring.
 //
 // Always true:
-//   - Sockets are blocking ones (no O_NONBLOCK): the ring waits for readiness itself.
+//   - Sockets are blocking ones (no O_NONBLOCK): the ring waits for readiness itself. On a fiber
+//     without a ring a listener is made non-blocking, and a socket is so while it connects. One
+//     made on a plain thread stays as it is: later somebody else might have its number.
 //   - What is not of TCP alone lies elsewhere: byte_stream, accepting, address.
 //
 // Comes from: coir/net.hpp.   Goes to: io, accepting.
 #include "coir/net.hpp"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -14,6 +17,7 @@
 #include <cerrno>
 
 #include "runtime/accepting.hpp"
+#include "runtime/worker.hpp"
 
 namespace coir::net {
 namespace {
@@ -21,6 +25,18 @@ namespace {
 void set_flag(int fd, int level, int name) noexcept {
   const int on = 1;
   ::setsockopt(fd, level, name, &on, sizeof on);
+}
+
+/// Of a socket that we have made.
+void set_blocking(int fd, bool blocks) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  const int wanted = blocks ? flags & ~O_NONBLOCK : flags | O_NONBLOCK;
+  if (flags >= 0 && flags != wanted) ::fcntl(fd, F_SETFL, wanted);
+}
+
+bool better_non_blocking() noexcept {
+  detail::worker* const here = detail::worker::current();
+  return here != nullptr && here->outside().threads_for_blocking_sockets();
 }
 
 tcp_stream taken_in(int fd, bool no_delay) noexcept {
@@ -41,8 +57,11 @@ result<tcp_stream> tcp_stream::connect(const address& target, deadline until) {
   tcp_stream made(::socket(target.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!made) return fail(detail::system_error(-errno));
   set_flag(made.fd(), IPPROTO_TCP, TCP_NODELAY);
+  const bool waits = better_non_blocking();
+  if (waits) set_blocking(made.fd(), false);
   if (auto done = io::connect(made.fd(), target.get(), target.bytes(), until); !done)
     return fail(done.error());
+  if (waits) set_blocking(made.fd(), true);
   return made;
 }
 
@@ -56,6 +75,7 @@ result<tcp_listener> tcp_listener::listen(const listen_options& o) {
   if (::bind(made.fd(), wanted->get(), wanted->bytes()) != 0)
     return fail(detail::system_error(-errno));
   if (::listen(made.fd(), o.backlog) != 0) return fail(detail::system_error(-errno));
+  if (better_non_blocking()) set_blocking(made.fd(), false);
   const auto local = address::of_socket(made.fd());
   if (!local) return fail(local.error());
   made.port_ = local->port();

@@ -1,15 +1,17 @@
 // offload.cpp: a queue under a mutex: cold, and a well-kept standard tool is enough.
 //
 // Always true:
-//   - The waiter of a call is woken under its queue's lock, after run() returned; the call is not
-//     touched afterwards.
+//   - A call counts as busy until after its end was told: while the news is on its way the pool is
+//     still what could end a wait.
 //
-// Comes from: offload.hpp.   Goes to: commons (wake_waiter).
+// Comes from: offload.hpp.   Goes to: whoever made the call.
 #include "runtime/offload.hpp"
 
+#include <pthread.h>
 #include <signal.h>
 
-#include "runtime/commons.hpp"
+#include <new>
+#include <system_error>
 
 namespace coir::detail {
 
@@ -29,7 +31,8 @@ unsigned offload_pool::threads() const {
 
 refusal offload_pool::submit(offload_call& call) {
   const std::lock_guard held(mutex_);
-  if (waiting_ >= queue_max_ && !COIR_MUTANT(offload_unbounded)) return errc::offload_full;
+  if (call.counted && counted_ >= queue_max_ && !COIR_MUTANT(offload_unbounded))
+    return errc::offload_full;
   if (idle_ <= waiting_ && threads_.size() < threads_max_) {
     sigset_t all{};
     sigset_t before{};
@@ -50,6 +53,7 @@ refusal offload_pool::submit(offload_call& call) {
   }
   queue_.push_back(call);
   ++waiting_;
+  if (call.counted) ++counted_;
   busy_.fetch_add(1, std::memory_order_relaxed);
   more_.notify_one();
   return {};
@@ -60,11 +64,13 @@ bool offload_pool::withdraw(offload_call& call) noexcept {
   if (!call.linked()) return false;
   queue_.erase(call);
   --waiting_;
+  if (call.counted) --counted_;
   busy_.fetch_sub(1, std::memory_order_relaxed);
   return true;
 }
 
 void offload_pool::work() noexcept {
+  ::pthread_setname_np(::pthread_self(), "coir/offload");
   std::unique_lock held(mutex_);
   for (;;) {
     ++idle_;
@@ -73,14 +79,10 @@ void offload_pool::work() noexcept {
     offload_call* const call = queue_.pop_front();
     if (call == nullptr) return;
     --waiting_;
+    if (call->counted) --counted_;
     held.unlock();
     call->run(call->argument);
-    {
-      const word_lock waking(call->done.lock);
-      call->ended = true;
-      if (waiter* const w = dequeue(call->done)) (void)wake_waiter(*w);
-    }
-    // After the wake-up: while it is on its way the pool is still what could end a wait.
+    call->finished(*call);
     busy_.fetch_sub(1, std::memory_order_release);
     held.lock();
   }

@@ -2,12 +2,13 @@
 //
 // Always true:
 //   - At most `threads_max` threads, started when needed, and at most `queue_max` calls that wait;
-//     one more is refused.
-//   - A call that a thread has taken runs to its end, and its fiber waits for it; only a waiting
-//     call can be withdrawn.
+//     one more is refused. Those of a backend are as many as its operations and are not counted.
+//   - A call that a thread has taken runs to its end, and whoever made it waits for it; only a
+//     waiting call can be withdrawn.
+//   - A call is not touched any more once its `finished` was called.
 //   - Threads block every signal, and end in the destructor, after the queue is empty.
 //
-// Comes from: coir::blocking.   Goes to: the caller's function, then the fiber's waiter.
+// Comes from: coir::blocking, poll.   Goes to: the caller's functions.
 #pragma once
 
 #include <condition_variable>
@@ -15,18 +16,18 @@
 #include <thread>
 #include <vector>
 
+#include "coir/detail/atomic.hpp"
+#include "coir/result.hpp"
 #include "runtime/list.hpp"
-#include "runtime/waits.hpp"
 
 namespace coir::detail {
 
-/// One call. On the stack of the fiber that waits for it.
+/// One call. It belongs to whoever made it, until `finished` says that it is theirs again.
 struct offload_call : list_node {
   void (*run)(void* argument) noexcept = nullptr;
   void* argument = nullptr;
-  wait_queue done;  // its one waiter; its lock guards `ended`
-  bool ended = false;
-  waiter caller;
+  void (*finished)(offload_call& self) noexcept = nullptr;
+  bool counted = true;  // among those that queue_max bounds
 };
 
 class offload_pool {
@@ -54,6 +55,7 @@ class offload_pool {
   std::condition_variable more_;
   list<offload_call> queue_;
   unsigned waiting_ = 0;
+  unsigned counted_ = 0;  // of those that wait
   unsigned idle_ = 0;
   atomic<unsigned> busy_{0};
   atomic<bool> told_{false};

@@ -323,6 +323,7 @@ void runtime_core::log_survivors(std::string_view what) const noexcept try {
 stats runtime_core::snapshot() const {
   stats all;
   if (inherited()) return all;
+  if (!workers_.empty()) all.backend = workers_[0]->outside().name();
   for (const auto& w : workers_) all.workers.push_back(w->stats());
   if (!all.workers.empty())
     all.workers[0].spawned += foreign_spawned_.load(std::memory_order_relaxed);

@@ -103,6 +103,8 @@ class runtime_core : public commons {
   int take_place(unsigned index) noexcept;
   neighbours around(unsigned index) const noexcept;
   result<> make_worker(unsigned index, const backend_factory& make);
+  result<> make_workers(const backend_factory& make);
+  result<> make_workers(backend_kind wish);
 
   machine place_;
   bool spin_pays_ = false;  // each worker may have a processor of its own

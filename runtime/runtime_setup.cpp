@@ -20,10 +20,10 @@
 
 #include "arch/refusal.hpp"
 #include "runtime/options_parse.hpp"
+#include "runtime/outside.hpp"
 #include "runtime/overflow.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/runtime.hpp"
-#include "runtime/uring.hpp"
 
 namespace coir::detail {
 namespace {
@@ -88,16 +88,6 @@ std::uint32_t stacks_for(const options& o) noexcept {
   const std::uint32_t warm_max = stack_settings().warm_max;
   const bool keeps_warm_ones = o.fibers_max + o.workers * left_last >= warm_max;
   return o.fibers_max + o.workers * (left_last + (keeps_warm_ones ? warm_max * stack_classes : 0));
-}
-
-/// COIR_BACKEND decides for `automatic`.
-result<> check_backend(const options& o) {
-  if (o.backend != backend_kind::automatic) return {};
-  const char* const wish = std::getenv("COIR_BACKEND");
-  if (wish == nullptr || *wish == '\0' || std::strcmp(wish, "uring") == 0) return {};
-  o.log({log_record::level::error,
-         "COIR_BACKEND=" + std::string(wish) + ": this version knows uring"});
-  return fail(std::errc::invalid_argument);
 }
 
 bool describe_running(overflow_view& out) noexcept {
@@ -178,14 +168,31 @@ result<> runtime_core::make_worker(unsigned index, const backend_factory& make) 
   return {};
 }
 
+result<> runtime_core::make_workers(const backend_factory& make) {
+  for (unsigned i = 0; i < chosen.workers; ++i)
+    if (auto made = make_worker(i, make); !made) return made;
+  return {};
+}
+
+/// All on one backend: on rings, unless something else is wished, or the system has none.
+result<> runtime_core::make_workers(backend_kind wish) {
+  const auto make = [&](unsigned, const options& all) { return make_outside(wish, all, offload_); };
+  for (unsigned i = 0; i < chosen.workers; ++i) {
+    const backend_kind before = wish;
+    if (auto made = make_worker(i, make); !made) return made;
+    if (i == 0 || wish == before) continue;
+    workers_.clear();  // those that got a ring before there was no room for another one
+    return make_workers(make);
+  }
+  return {};
+}
+
 result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make,
                                                            machine where) try {
   if (!o.log) o.log = &log_to_stderr;
   if (auto checked = check(o); !checked) return fail(checked.error());
-  if (!make) {
-    if (auto checked = check_backend(o); !checked) return fail(checked.error());
-    make = [](unsigned, const options& all) { return make_uring(all.ring_entries, all.log); };
-  }
+  const auto kind = make ? result<backend_kind>(o.backend) : wished_backend(o);
+  if (!kind) return fail(kind.error());
   if (const char* const why = arch::refusal();
       why != nullptr && !COIR_MUTANT(shadow_stack_accepted)) {
     o.log({log_record::level::error, why});
@@ -226,8 +233,8 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   core->stack_class = static_cast<std::uint8_t>(*usual);
   core->peers = std::make_unique<worker*[]>(chosen.workers);
   core->stop_errands_ = std::make_unique<errand[]>(chosen.workers);
-  for (unsigned i = 0; i < chosen.workers; ++i)
-    if (auto made = core->make_worker(i, make); !made) return fail(made.error());
+  if (auto made = make ? core->make_workers(make) : core->make_workers(*kind); !made)
+    return fail(made.error());
   install_overflow_report(&describe_running);
   register_core(*core);
   return core;

@@ -68,6 +68,23 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
   return wait_in(q, w, until_ns, heed_cancel, blocked, [] { return true; });
 }
 
+/// A call on the offload pool that a fiber, or a plain thread, waits for. On its stack.
+struct awaited_call : offload_call {
+  awaited_call() noexcept { finished = &tell; }
+  wait_queue done;  // its one waiter; its lock guards `ended`
+  bool ended = false;
+  waiter caller;
+
+ private:
+  static void tell(offload_call& self) noexcept {
+    auto& me = static_cast<awaited_call&>(self);
+    // The waiter is woken under the lock; once that is free the call may be gone.
+    const word_lock waking(me.done.lock);
+    me.ended = true;
+    if (waiter* const w = dequeue(me.done)) (void)wake_waiter(*w);
+  }
+};
+
 inline refusal refusal_of(woken why) noexcept {
   switch (why) {
     case woken::by_item:

@@ -5,12 +5,20 @@
 //     tested(); the list has eight places. The programs and C tests that set numbers of their own,
 //     because these are what they are about, are named in house_names_test.cpp.
 //   - Each name is that of a test case or of a script of tests/programs; the house test looks.
+//   - What only a ring can show is left out by on_a_ring() and by nothing else, and says so.
 //
 // Comes from: people.   Goes to: test_options.hpp, house_test.cpp.
 #pragma once
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <string_view>
 
@@ -45,5 +53,17 @@ inline constexpr need needs[] = {
 
 inline constexpr std::size_t needs_max = 9;
 static_assert(std::size(needs) <= needs_max, "a test must do with the small configuration");
+
+/// Whether runtimes of this process are on rings: COIR_BACKEND does not say poll, and the system
+/// has some. If not, says what of the running test is left out, and why.
+inline bool on_a_ring(const char* what) {
+  const char* const told = std::getenv("COIR_BACKEND");
+  const bool poll = told != nullptr && std::strcmp(told, "poll") == 0;
+  // A null answer to a question without parameters is EFAULT or EINVAL where there are rings.
+  if (!poll && ::syscall(SYS_io_uring_setup, 0, nullptr) < 0 && errno != EPERM && errno != ENOSYS)
+    return true;
+  std::printf("left out without a ring: %s\n", what);
+  return false;
+}
 
 }  // namespace test

@@ -66,8 +66,9 @@ class COIR_API backend {
   virtual void dispose(const completion& c) noexcept;
 };
 
-/// The backend of a runtime's worker, for a loop on the calling thread. `ring_entries`: 8 to 32768.
-/// Errors: those of io_uring_setup(2), with one line to `log` that names the cause.
+/// The backend of a runtime's worker, for a loop on the calling thread, chosen by options::backend
+/// as there. `ring_entries`: 8 to 32768. Errors: those of io_uring_setup(2) or epoll_create1(2),
+/// with one line to `log` that names the cause.
 [[nodiscard]] COIR_API result<std::unique_ptr<backend>> make_backend(const options& o = {});
 
 }  // namespace coir

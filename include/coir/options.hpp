@@ -19,9 +19,12 @@
 
 namespace coir {
 
-/// Where operations go. `automatic` lets the environment variable COIR_BACKEND decide, else
-/// io_uring.
-enum class backend_kind { automatic, uring };
+/// Where operations go. `uring`: io_uring. `poll`: epoll, system calls that do not wait, and the
+/// threads of `offload_threads` for files. `automatic`: what the environment variable COIR_BACKEND
+/// says (uring or poll); without it io_uring, and where the kernel refuses that (EPERM, EACCES,
+/// ENOSYS, ENOMEM, or one below 6.1) poll, with one line of the log that names the cause. One that
+/// was asked for by name and is refused is an error.
+enum class backend_kind { automatic, uring, poll };
 
 /// What lies under the stacks: nothing, one guard under each group of 16, or one under every stack.
 enum class guard { none, grouped, every };
@@ -58,7 +61,8 @@ struct options {
   unsigned stream_buffers = 256;    ///< of each worker, for what streams receive, 1 to 32768,
                                     ///< rounded up to a power of two; made at first use
   std::size_t stream_buffer_bytes = 4096;  ///< of each, 64 to 1M
-  unsigned offload_threads = 16;           ///< threads of blocking() at most, 1 to 1024
+  unsigned offload_threads = 16;  ///< threads of blocking(), and of files where there is no
+                                  ///< io_uring, at most, 1 to 1024
   unsigned offload_queue = 4096;  ///< calls of blocking() that may wait for a thread, from 1
   std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps
                                             ///< at most, 0 to a second

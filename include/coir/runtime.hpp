@@ -65,6 +65,7 @@ struct worker_stats {
 };
 
 struct stats {
+  std::string_view backend;           ///< where operations go: "uring" or "poll"
   std::vector<worker_stats> workers;  ///< by index; empty for a runtime inherited by fork
   std::uint64_t boxes = 0;  ///< allocations for closures and answers that do not fit into a record
   std::uint64_t records_touched =
@@ -76,10 +77,10 @@ struct stats {
 class COIR_API runtime {
  public:
   /// Checks the options, opens every worker's backend and reserves memory; starts nothing yet.
-  /// Plain threads only. Errors: invalid_argument (a log line names the field); when io_uring is
-  /// refused the errno of io_uring_setup(2): EPERM, ENOSYS, EINVAL, ENOMEM or EMFILE (a log line
-  /// names the cause among sysctl, seccomp, kernel, memlock and file descriptors, and the remedy);
-  /// not_enough_memory.
+  /// Plain threads only. Errors: invalid_argument (a log line names the field); when io_uring was
+  /// asked for by name and is refused the errno of io_uring_setup(2): EPERM, EACCES, ENOSYS, EINVAL
+  /// or ENOMEM (a log line names the cause among sysctl, seccomp, kernel and memlock, and the
+  /// remedy); EMFILE (a log line names the limit); not_enough_memory.
   [[nodiscard]] static result<std::unique_ptr<runtime>> create(options o = {});
 
   /// Starts the workers. What was spawned before runs now. Errors: errc::already_started,

@@ -111,5 +111,5 @@ TEST_CASE("B3: wake-ups from another core reach a worker whose completions overf
       },
       o);
   REQUIRE(done.has_value());
-  CHECK(*done > 0);
+  if (test::on_a_ring("a completion queue that overflows")) CHECK(*done > 0);
 }

@@ -102,7 +102,7 @@ TEST_CASE("c_ring: C5 no answer is lost when the completion queue overflows") {
   REQUIRE(seen.has_value());
   CHECK(seen->good == bursts * 1000);
   CHECK(seen->other == 0);
-  CHECK(counted.total().overflows > 0);
+  if (test::on_a_ring("a completion queue that overflows")) CHECK(counted.total().overflows > 0);
 }
 
 namespace {

@@ -59,7 +59,9 @@ TEST_CASE("store: a new folder is durable in the folder that names it before any
     synced.clear();
     auto s = kv::store::open(outer.path() + "/data");
     REQUIRE(s.has_value());
-    CHECK(synced == std::vector{std::filesystem::canonical(outer.path()).string()});
+    // Where there is no ring its own files are synced by the same call, after that.
+    REQUIRE_FALSE(synced.empty());
+    CHECK(synced.front() == std::filesystem::canonical(outer.path()).string());
   });
 }
 

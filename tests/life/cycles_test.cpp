@@ -6,15 +6,20 @@
 //
 // Comes from: runtime/runtime.cpp, runtime/uring_setup.cpp.   Goes to: /proc/self.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
+#include <thread>
 
 #include "coir/coir.hpp"
 #include "tests/catalogue/child.hpp"
@@ -59,6 +64,17 @@ bool live(unsigned which, unsigned ring_entries) {
     auto elsewhere = rt.spawn([] { return coir::blocking([] { return 1; }); });
     if (!elsewhere.join()) return false;
   }
+  if (which % 16 == 5) {
+    auto reads = rt.spawn([]() -> coir::result<> {
+      const auto file = coir::io::open("/proc/self/status", O_RDONLY);
+      if (!file) return coir::fail(file.error());
+      std::array<std::byte, 64> some{};
+      const auto n = coir::io::read(*file, some);
+      const auto closed = coir::io::close(*file);
+      return n ? closed : coir::fail(n.error());
+    });
+    if (!reads.join()) return false;
+  }
   return which % 4 == 1 || rt.shutdown().has_value();  // or its destructor does it
 }
 
@@ -70,9 +86,24 @@ unsigned refused_lives(unsigned cycles, unsigned ring_entries) {
   return refused;
 }
 
+/// The C library gives each thread that allocates an arena, and keeps those of threads that ended
+/// for the next ones: it shall have as many as ever lived at once, before anything is counted.
+void have_arenas() {
+  std::array<std::thread, 4> all;  // two workers, the pool, and one that is just ending
+  std::atomic<unsigned> ready{0};
+  for (std::thread& t : all)
+    t = std::thread([&] {
+      const auto some = std::make_unique<char[]>(64);
+      ++ready;
+      while (ready.load() < all.size()) std::this_thread::yield();
+    });
+  for (std::thread& t : all) t.join();
+}
+
 }  // namespace
 
 TEST_CASE("life: thousands of lives with rings of 1,024 entries give everything back") {
+  have_arenas();
   REQUIRE(refused_lives(at_full_speed(200u, 50u), 1'024) == 0);
   const holdings before = holdings::now();
   REQUIRE(refused_lives(at_full_speed(10'000u, 200u), 1'024) == 0);

@@ -166,8 +166,10 @@ TEST_CASE("snapshot: of a worker that rests everybody else knows who is parked, 
   const auto end = rt->snapshot().workers[1];
   CHECK(end.cancels == 1);
   CHECK(end.operations_open + end.timers + end.live + end.stacks_bound == 0);
-  CHECK(end.sqes > then.sqes);
-  CHECK(end.cqes >= 2);  // of the read and of its cancel
+  if (test::on_a_ring("the entry and the completion of a cancel")) {
+    CHECK(end.sqes > then.sqes);
+    CHECK(end.cqes >= 2);  // of the read and of its cancel
+  }
   CHECK(end.turns > then.turns);
   CHECK(end.wakes_taken >= 2);
   ::close(ends[0]);
@@ -277,7 +279,8 @@ TEST_CASE("snapshot: an operation is an entry, a completion and a part of an ent
         const coir::worker_stats after = now();
         CHECK(after.sqes - before.sqes >= operations);
         CHECK(after.cqes - before.cqes >= operations);
-        CHECK(after.enters - before.enters >= operations);
+        if (test::on_a_ring("an enter for an operation that waits for nothing"))
+          CHECK(after.enters - before.enters >= operations);
         CHECK(after.turns - before.turns >= operations);
         CHECK(after.parks - before.parks == operations);
         CHECK(after.operations_open == 0);

@@ -106,14 +106,29 @@ struct cause {
   bool (*make)();
   int code;
   std::vector<const char*> words;  // what a person must find in the line
+  bool of_the_ring = false;        // without a wish for a ring there is a runtime all the same
 };
 
 const std::vector<cause>& causes() {
   static const std::vector<cause> all{
-      {"seccomp", [] { return forbid_by_seccomp(EPERM); }, EPERM, {"EPERM", "seccomp", "profile"}},
-      {"kernel", [] { return forbid_by_seccomp(ENOSYS); }, ENOSYS, {"ENOSYS", "Linux 6.1"}},
-      {"old_kernel", [] { return forbid_by_seccomp(EINVAL); }, EINVAL, {"EINVAL", "Linux 6.1"}},
-      {"memlock", &starve_memlock, ENOMEM, {"ENOMEM", "memlock", "64 KiB", "ulimit -l"}},
+      {"seccomp",
+       [] { return forbid_by_seccomp(EPERM); },
+       EPERM,
+       {"EPERM", "seccomp", "profile"},
+       true},
+      {"kernel", [] { return forbid_by_seccomp(ENOSYS); }, ENOSYS, {"ENOSYS", "Linux 6.1"}, true},
+      {"old_kernel",
+       [] { return forbid_by_seccomp(EINVAL); },
+       EINVAL,
+       {"EINVAL", "Linux 6.1"},
+       true},
+      {"access", [] { return forbid_by_seccomp(EACCES); }, EACCES, {"Permission denied"}, true},
+      {"no_memory",
+       [] { return forbid_by_seccomp(ENOMEM); },
+       ENOMEM,
+       {"ENOMEM", "ulimit -l"},
+       true},
+      {"memlock", &starve_memlock, ENOMEM, {"ENOMEM", "memlock", "64 KiB", "ulimit -l"}, true},
       {"descriptors_0", &leave_descriptors<0>, EMFILE, {"EMFILE", "ulimit -n"}},
       {"descriptors_1", &leave_descriptors<1>, EMFILE, {"EMFILE", "ulimit -n"}},
       {"descriptors_2", &leave_descriptors<2>, EMFILE, {"EMFILE", "ulimit -n"}},
@@ -125,8 +140,9 @@ const std::vector<cause>& causes() {
 }
 
 /// Two workers: what the first was given has to be given back when the second is refused.
-coir::result<std::unique_ptr<coir::runtime>> attempt(std::vector<std::string>& lines) {
-  coir::options o{.workers = 2, .ring_entries = 4096};
+coir::result<std::unique_ptr<coir::runtime>> attempt(std::vector<std::string>& lines,
+                                                     coir::backend_kind kind) {
+  coir::options o{.workers = 2, .backend = kind, .ring_entries = 4096};
   o.log = [&lines](const coir::log_record& r) { lines.emplace_back(r.text); };
   auto made = coir::runtime::create(std::move(o));
   if (!made) return made;
@@ -141,6 +157,37 @@ bool told(const std::vector<std::string>& lines, const cause& why) {
   return true;
 }
 
+/// Bytes through a pipe, and through a file that the pool writes.
+bool works() {
+  std::array<int, 2> pipe{};
+  if (::pipe(pipe.data()) != 0) return false;
+  std::byte in{};
+  const std::byte out{42};
+  auto reader = coir::spawn([&] { return coir::io::read(pipe[0], {&in, 1}); });
+  coir::this_fiber::yield();
+  const auto written = coir::io::write(pipe[1], {&out, 1});
+  const auto read = reader.join();
+  const auto file = coir::io::open("/tmp", O_RDWR | O_TMPFILE, 0600);
+  const bool kept = file && coir::io::pwrite(*file, {&out, 1}, 0).value_or(0) == 1 &&
+                    coir::io::fsync(*file).has_value() && coir::io::close(*file).has_value();
+  (void)coir::io::close(pipe[0]);
+  (void)coir::io::close(pipe[1]);
+  return written && read && *read == 1 && in == out && kept;
+}
+
+/// Nobody has asked for a ring by name: one line, and it works without.
+int check_without(const cause& why) {
+  std::vector<std::string> lines;
+  auto made = attempt(lines, coir::backend_kind::automatic);
+  if (!made) return std::printf("%s: nothing in its place\n", why.name), 1;
+  if (!told(lines, why) || lines[0].find("epoll") == std::string::npos)
+    return std::printf("%s: the line without a ring\n", why.name), 1;
+  if ((*made)->snapshot().backend != "poll") return std::printf("no poll\n"), 1;
+  const auto well = (*made)->run(works);
+  if (!well || !*well) return std::printf("%s: it does not work\n", why.name), 1;
+  return (*made)->shutdown() ? 0 : 1;
+}
+
 int check(const cause& why) {
   if (!why.make()) return 77;
   // The descriptor limit also keeps us from looking into /proc, so it is counted by its effect.
@@ -149,7 +196,8 @@ int check(const cause& why) {
   const long threads = counts ? entries_of("/proc/self/task") : 0;
   if (!counts && fds >= 0) ::close(static_cast<int>(fds));
   std::vector<std::string> lines;
-  const auto made = attempt(lines);
+  const auto kind = why.of_the_ring ? coir::backend_kind::uring : coir::backend_kind::automatic;
+  const auto made = attempt(lines, kind);
   for (const std::string& line : lines) std::printf("%s\n", line.c_str());
   if (made) return std::printf("%s: not refused\n", why.name), 1;
   if (made.error() != std::error_code(why.code, std::generic_category()))
@@ -159,7 +207,7 @@ int check(const cause& why) {
   if (counts && entries_of("/proc/self/task") != threads)
     return std::printf("a thread is left\n"), 1;
   if (!counts && ::dup(0) != fds) return std::printf("a descriptor is left\n"), 1;
-  return 0;
+  return why.of_the_ring ? check_without(why) : 0;
 }
 
 }  // namespace

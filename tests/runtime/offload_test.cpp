@@ -38,7 +38,7 @@ struct door {
   }
 };
 
-struct call : offload_call {
+struct call : awaited_call {
   call() = default;
   explicit call(door& d) {
     argument = &d;

@@ -85,9 +85,23 @@ TEST_CASE(
   CHECK_FALSE(made_with("", coir::backend_kind::automatic, said));
   CHECK_FALSE(made_with("uring", coir::backend_kind::automatic, said));
   CHECK_FALSE(made_with("nonsense", coir::backend_kind::uring, said));
+  CHECK_FALSE(made_with("poll", coir::backend_kind::automatic, said));
+  CHECK_FALSE(made_with("uring", coir::backend_kind::poll, said));
   CHECK(said.empty());
   CHECK(made_with("nonsense", coir::backend_kind::automatic, said) == std::errc::invalid_argument);
   CHECK(said.find("COIR_BACKEND=nonsense") != std::string::npos);
+  CHECK(said.find("uring or poll") != std::string::npos);
+  ::setenv("COIR_BACKEND", "poll", 1);
+  const auto which = [](coir::backend_kind asked) {
+    coir::options o = small();
+    o.backend = asked;
+    return coir::run([] { return std::string(coir::snapshot().backend); }, std::move(o)).value();
+  };
+  CHECK(which(coir::backend_kind::automatic) == "poll");
+  CHECK(which(coir::backend_kind::uring) == "uring");
+  ::setenv("COIR_BACKEND", "uring", 1);
+  CHECK(which(coir::backend_kind::automatic) == "uring");
+  CHECK(which(coir::backend_kind::poll) == "poll");
   was == nullptr ? ::unsetenv("COIR_BACKEND") : ::setenv("COIR_BACKEND", before.c_str(), 1);
 }
 

@@ -1,0 +1,65 @@
+// outside.cpp: asks for a ring, and for what takes its place.
+//
+// Always true:
+//   - ENOMEM has been waited for before it counts (uring_setup).
+//
+// Comes from: outside.hpp.   Goes to: uring, poll.
+#include "runtime/outside.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <string>
+
+#include "runtime/poll.hpp"
+#include "runtime/uring.hpp"
+
+namespace coir::detail {
+namespace {
+
+/// Whether it says that this system has no ring for us, rather than that we have used up something.
+bool has_no_ring(const std::error_code& why) noexcept {
+  constexpr int errors[] = {EPERM, EACCES, ENOSYS, EINVAL, ENOMEM};
+  return std::ranges::find(errors, why.value()) != std::end(errors);
+}
+
+}  // namespace
+
+result<backend_kind> wished_backend(const options& o) {
+  if (o.backend != backend_kind::automatic) return o.backend;
+  const char* const wish = std::getenv("COIR_BACKEND");
+  if (wish == nullptr || *wish == '\0') return backend_kind::automatic;
+  if (std::strcmp(wish, "uring") == 0) return backend_kind::uring;
+  if (std::strcmp(wish, "poll") == 0) return backend_kind::poll;
+  if (o.log)
+    o.log({log_record::level::error,
+           "COIR_BACKEND=" + std::string(wish) + ": write uring or poll, or nothing"});
+  return fail(std::errc::invalid_argument);
+}
+
+result<std::unique_ptr<backend>> make_outside(backend_kind& kind, const options& o,
+                                              offload_pool& pool) {
+  const auto log = [&o](const log_record& line) {
+    if (o.log) o.log(line);
+  };
+  if (kind == backend_kind::poll) return make_poll(pool, log);
+  if (kind == backend_kind::uring) return make_uring(o.ring_entries, log);
+  std::string refused;
+  auto made =
+      make_uring(o.ring_entries, [&refused](const log_record& line) { refused = line.text; });
+  if (made || refused.empty()) return made;
+  if (!has_no_ring(made.error())) {
+    log({log_record::level::error, refused});
+    return made;
+  }
+  kind = backend_kind::poll;
+  log({log_record::level::warning,
+       refused +
+           ". Until then coir uses epoll: more system calls for each operation, and files on " +
+           std::to_string(o.offload_threads) + " threads"});
+  return make_poll(pool, log);
+}
+
+}  // namespace coir::detail

@@ -1,0 +1,30 @@
+// outside.hpp: which backend there will be: the one that was asked for by name, or what the system
+// allows.
+//
+// Always true:
+//   - One that was asked for by name and is refused is an error; nothing else takes its place.
+//   - Whoever gets something else than a ring without having asked for it reads one line that says
+//     why, and what it costs.
+//
+// Comes from: runtime_setup, loop_backend.   Goes to: uring, poll.
+#pragma once
+
+#include <memory>
+
+#include "coir/options.hpp"
+#include "coir/result.hpp"
+#include "runtime/backend.hpp"
+#include "runtime/offload.hpp"
+
+namespace coir::detail {
+
+/// What options::backend says, or COIR_BACKEND where that is `automatic`. Errors: invalid_argument,
+/// with a line of the log, for a COIR_BACKEND that names none.
+result<backend_kind> wished_backend(const options& o);
+
+/// One of that kind. Where `automatic` finds that the system has no ring for us, `kind` becomes
+/// poll. Errors: those of the system, with a line of the log.
+result<std::unique_ptr<backend>> make_outside(backend_kind& kind, const options& o,
+                                              offload_pool& pool);
+
+}  // namespace coir::detail

@@ -1,0 +1,412 @@
+// poll.cpp: operations in their lines, events out of epoll, and the pool's answers.
+//
+// Always true:
+//   - The bell is registered with EPOLLET and never read: each ring is an edge, and one that comes
+//     before the wait ends that. So a sleeper pays for no read.
+//   - A thread of the pool touches an operation only until it has told its end; the news goes
+//     through `finished_`, and whoever puts the first one there rings.
+//
+// Comes from: poll.hpp.   Goes to: the kernel.
+#include "runtime/poll.hpp"
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <string>
+#include <system_error>
+
+#include "runtime/futex.hpp"
+
+namespace coir::detail {
+namespace {
+
+constexpr std::uint64_t bell_mark = UINT64_MAX;
+constexpr std::int64_t hurry_again_ns = 5'000'000;
+
+/// The caller's errno is a fiber's.
+class keeps_errno {
+ public:
+  keeps_errno() noexcept : was_(errno) {}
+  ~keeps_errno() { errno = was_; }
+  keeps_errno(const keeps_errno&) = delete;
+  keeps_errno& operator=(const keeps_errno&) = delete;
+
+ private:
+  int was_;
+};
+
+}  // namespace
+
+poll::poll(int epoll_fd, int bell_fd, offload_pool& pool) noexcept
+    : epoll_fd_(epoll_fd), bell_fd_(bell_fd), pool_(pool) {}
+
+poll::~poll() {
+  ::close(epoll_fd_);
+  ::close(bell_fd_);
+}
+
+// -- in
+
+bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
+  operation* const op = operations_.at(t.slot());
+  if (op == nullptr) return false;
+  COIR_ASSERT(op->at == place::nowhere);
+  ++counts_.sqes;
+  op->home = this;
+  op->name = t;
+  op->unwanted = false;
+  op->what.begin(entry);
+  if (entry.opcode == IORING_OP_CLOSE) forget(entry.fd);
+  settle(*op, try_now(op->what, is_polled(entry.fd)));
+  tell_outside();
+  return true;
+}
+
+/// Whoever waits for native_fd() cannot see what ended without epoll.
+void poll::tell_outside() noexcept {
+  if (!watched_from_outside_ || rung_ || ended_.empty() || COIR_MUTANT(poll_ends_unseen)) return;
+  rung_ = true;
+  wake();
+}
+
+std::int32_t poll::send_now(const io_uring_sqe& entry) noexcept { return send_at_once(entry); }
+
+bool poll::is_polled(int fd) noexcept {
+  const watched* const w = fd < 0 ? nullptr : watched_.find(static_cast<std::size_t>(fd));
+  return w != nullptr && w->registered;
+}
+
+/// What an attempt has brought: the end, or a place to wait.
+void poll::settle(operation& op, std::int32_t res) noexcept {
+  if (res == for_a_thread) return to_pool(op);
+  if (res == not_ready) return stand_in_line(op);
+  end(op, res);
+}
+
+void poll::end(operation& op, std::int32_t res) noexcept {
+  op.at = place::ended;
+  op.res = res;
+  ended_.push_back(op);
+}
+
+void poll::give_up(operation& op, int why) noexcept { end(op, given_up(op.what, why)); }
+
+// -- lines
+
+void poll::stand_in_line(operation& op) noexcept {
+  const int fd = op.what.waits_on;
+  if (fd < 0) return end(op, -EBADF);
+  watched* const w = watched_.at(static_cast<std::size_t>(fd));
+  if (w == nullptr) return end(op, -ENOMEM);
+  const int refused = arm(*w, fd, w->armed | op.what.events);
+  if (refused == -EPERM && op.what.entry().opcode != IORING_OP_POLL_ADD) return to_pool(op);
+  if (refused != 0) return end(op, refused);
+  op.at = place::in_line;
+  w->line.push_back(op);
+  if (fd != op.what.entry().fd) beside_.push_back(op);
+  ++in_line_;
+}
+
+/// Has epoll tell of `events` on `fd` once. 0, or a negative errno: -EPERM for what cannot be
+/// waited for.
+int poll::arm(watched& w, int fd, std::uint32_t events) noexcept {
+  const keeps_errno kept;
+  epoll_event e{};
+  e.events = events | EPOLLONESHOT;
+  e.data.u64 = static_cast<std::uint64_t>(fd);
+  const auto control = [&](int how) {
+    return ::epoll_ctl(epoll_fd_, how, fd, &e) == 0 ? 0 : -errno;
+  };
+  if (w.registered && COIR_MUTANT(poll_trusts_numbers)) return 0;
+  int res = w.registered ? control(EPOLL_CTL_MOD) : -ENOENT;
+  if (res == -ENOENT) {
+    // The number names something else by now. Who waits here waits for what is gone.
+    w.registered = false;
+    while (operation* const left = COIR_MUTANT(poll_reads_for_others) ? nullptr : w.line.front()) {
+      leave_line(*left);
+      give_up(*left, EBADF);
+    }
+    res = control(EPOLL_CTL_ADD);
+    if (res == -EEXIST) res = control(EPOLL_CTL_MOD);  // it was here before, under this number
+  }
+  if (res != 0) return res;
+  w.registered = true;
+  w.armed = events;
+  return 0;
+}
+
+void poll::leave_line(operation& op) noexcept {
+  watched_.find(static_cast<std::size_t>(op.what.waits_on))->line.erase(op);
+  if (static_cast<beside&>(op).linked()) beside_.erase(op);
+  --in_line_;
+}
+
+void poll::heard(int fd, std::uint32_t events) noexcept {
+  watched* const w = watched_.find(static_cast<std::size_t>(fd));
+  if (w == nullptr) return;
+  w->armed = 0;
+  std::uint32_t left = 0;  // what those who stay wait for
+  std::uint32_t vain = 0;  // that it was told of, and is over already
+  for (operation* op = w->line.front(); op != nullptr;) {
+    operation* const after = w->line.after(*op);
+    const std::uint32_t wanted = op->what.events;
+    const std::uint32_t always = COIR_MUTANT(poll_hangup_untold) ? 0 : EPOLLERR | EPOLLHUP;
+    const bool told = (events & (wanted | always)) != 0;
+    if (told && (wanted & ~vain) != 0) {
+      const std::int32_t res = try_now(op->what, true);
+      const bool stays = res == not_ready && op->what.waits_on == fd;
+      if (!stays) {
+        leave_line(*op);
+        settle(*op, res);
+      } else if (op->what.entry().opcode != IORING_OP_POLL_ADD) {
+        vain |= wanted;
+      }
+      if (stays) left |= op->what.events;
+    } else {
+      left |= wanted;
+    }
+    op = after;
+  }
+  if (w->line.empty() || COIR_MUTANT(poll_tells_once)) return;
+  const int refused = arm(*w, fd, left | w->armed);
+  while (operation* const op = refused == 0 ? nullptr : w->line.front()) {
+    leave_line(*op);
+    give_up(*op, -refused);
+  }
+}
+
+// -- the pool
+
+void poll::to_pool(operation& op) noexcept {
+  op.run = &on_thread;
+  op.argument = &op;
+  op.finished = &thread_has_finished;
+  op.counted = COIR_MUTANT(poll_files_bounded);
+  op.at = place::in_pool;
+  beside_.push_back(op);
+  if (!pool_.submit(op)) return;
+  // No thread, and no memory for one.
+  beside_.erase(op);
+  end(op, -ENOMEM);
+}
+
+void poll::on_thread(void* at) noexcept {
+  auto& op = *static_cast<operation*>(at);
+  op.res = do_now(op.what);
+}
+
+void poll::thread_has_finished(offload_call& call) noexcept {
+  auto& op = static_cast<operation&>(call);
+  poll& home = *op.home;
+  operation* before = home.finished_.load(std::memory_order_relaxed);
+  do {
+    op.told_after = before;
+    // release: the answer and the link are seen by the worker, whose take is an acquire.
+  } while (!home.finished_.compare_exchange_weak(before, &op, std::memory_order_release,
+                                                 std::memory_order_relaxed));
+  if (before == nullptr) home.wake();
+}
+
+/// What threads have done is over, or goes on in a line.
+void poll::take_finished() noexcept {
+  // relaxed: a look; the exchange orders what matters.
+  if (finished_.load(std::memory_order_relaxed) == nullptr) return;
+  // acquire: pairs with the release of the thread, whose answers are read here.
+  operation* newest = finished_.exchange(nullptr, std::memory_order_acquire);
+  operation* oldest = nullptr;
+  while (newest != nullptr) {
+    operation* const next = newest->told_after;
+    newest->told_after = oldest;
+    oldest = newest;
+    newest = next;
+  }
+  while (oldest != nullptr) {
+    operation& op = *oldest;
+    oldest = op.told_after;
+    beside_.erase(op);
+    const bool connects = op.what.entry().opcode == IORING_OP_CONNECT;
+    if (op.unwanted && connects) --hurried_;
+    // Success wins. What hurry() does to a connect is told as what it was for.
+    if (op.unwanted && (op.res == not_ready || (connects && op.res < 0))) {
+      give_up(op, ECANCELED);
+    } else if (op.res == not_ready) {
+      settle(op, try_now(op.what, false));
+    } else {
+      end(op, op.res);
+    }
+  }
+}
+
+// -- the end of an operation
+
+bool poll::cancel(token target) noexcept {
+  operation* const op = operations_.find(target.slot());
+  if (op == nullptr || op->name != target) return true;
+  if (op->at == place::in_line && !COIR_MUTANT(poll_cancel_forgotten)) {
+    leave_line(*op);
+    give_up(*op, ECANCELED);
+  } else if (op->at == place::in_pool && !op->unwanted) {
+    if (!COIR_MUTANT(poll_never_withdraws) && pool_.withdraw(*op)) {
+      beside_.erase(*op);
+      give_up(*op, ECANCELED);
+    } else {
+      op->unwanted = true;
+      if (op->what.entry().opcode == IORING_OP_CONNECT) ++hurried_;
+      hurry(op->what);
+    }
+  }
+  tell_outside();
+  return true;
+}
+
+bool poll::cancel_fd(int fd) noexcept {
+  if (fd < 0) return true;
+  if (watched* const w = watched_.find(static_cast<std::size_t>(fd))) {
+    for (operation* op = w->line.front(); op != nullptr;) {
+      operation* const after = w->line.after(*op);
+      if (op->what.entry().fd == fd) cancel(op->name);
+      op = after;
+    }
+  }
+  for (operation* op = beside_.front(); op != nullptr;) {
+    operation* const after = beside_.after(*op);
+    if (op->what.entry().fd == fd) cancel(op->name);
+    op = after;
+  }
+  return true;
+}
+
+void poll::forget(int fd) noexcept {
+  watched* const w = fd < 0 ? nullptr : watched_.find(static_cast<std::size_t>(fd));
+  if (w == nullptr || !w->registered) return;
+  const keeps_errno kept;
+  w->registered = false;
+  w->armed = 0;
+  while (operation* const left = w->line.front()) {  // a splice from here to elsewhere
+    leave_line(*left);
+    give_up(*left, EBADF);
+  }
+  // Without this the description, if it lives on under another number, would go on to tell us.
+  epoll_event unused{};
+  if (!COIR_MUTANT(poll_never_forgets)) ::epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, &unused);
+}
+
+// -- the wait
+
+void poll::wait(std::int64_t until_ns) noexcept {
+  woke_early_ = false;
+  take_finished();
+  const bool rests = until_ns != no_wait_ns && ended_.empty();
+  if (!rests && in_line_ == 0 && !rung_) return;
+  const int events = ask_epoll(rests ? until_ns : no_wait_ns);
+  woke_early_ = rests && events > 0;
+  take_finished();
+  tell_outside();
+}
+
+/// Sleeps until then at most, and has everybody try who was told of; how many events there were.
+int poll::ask_epoll(std::int64_t until_ns) noexcept {
+  const keeps_errno kept;
+  std::array<epoll_event, 128> events;
+  ++counts_.enters;
+  const bool sleeps = until_ns != no_wait_ns;
+  std::int64_t left = 0;
+  if (sleeps) left = until_ns == never_ns ? -1 : std::max<std::int64_t>(until_ns - now_ns(), 0);
+  // A thread may have been asked to hurry a moment before it began.
+  if (hurried_ != 0 && sleeps) left = left < 0 ? hurry_again_ns : std::min(left, hurry_again_ns);
+  int n = -1;
+  if (!whole_ms_) {
+    const timespec limit{left / 1'000'000'000, left % 1'000'000'000};
+    n = ::epoll_pwait2(epoll_fd_, events.data(), events.size(), left < 0 ? nullptr : &limit,
+                       nullptr);
+    // A profile of before Linux 5.11 may call what it does not know forbidden.
+    whole_ms_ = n < 0 && (errno == ENOSYS || errno == EPERM);
+  }
+  if (whole_ms_) {
+    const std::int64_t ms =
+        left < 0 ? -1 : std::min<std::int64_t>((left + 999'999) / 1'000'000, INT_MAX);
+    n = ::epoll_wait(epoll_fd_, events.data(), events.size(), static_cast<int>(ms));
+  }
+  COIR_ASSERT(n >= 0 || errno == EINTR);
+  rung_ = false;
+  for (int i = 0; i < n; ++i) {
+    const epoll_event& e = events[static_cast<std::size_t>(i)];
+    if (e.data.u64 != bell_mark) heard(static_cast<int>(e.data.u64), e.events);
+  }
+  if (hurried_ != 0)
+    for (operation* op = beside_.front(); op != nullptr; op = beside_.after(*op))
+      if (op->unwanted) hurry(op->what);
+  return n;
+}
+
+unsigned poll::reap(completion_sink sink) noexcept {
+  take_finished();
+  unsigned taken = 0;
+  while (operation* const op = ended_.pop_front()) {
+    ++taken;
+    op->at = place::nowhere;
+    sink.deliver(sink.context, {op->name, op->res, 0});
+  }
+  counts_.cqes += taken;
+  return taken;
+}
+
+bool poll::ready() const noexcept {
+  // relaxed: a hint; who acts on it takes with acquire.
+  return !ended_.empty() || finished_.load(std::memory_order_relaxed) != nullptr;
+}
+
+bool poll::pending() const noexcept { return in_line_ != 0 || rung_ || ready(); }
+
+void poll::wake() noexcept {
+  const keeps_errno kept;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(bell_fd_, &one, sizeof one);
+}
+
+std::int64_t poll::now_ns() const noexcept { return monotonic_ns(); }
+
+result<std::unique_ptr<backend>> make_poll(offload_pool& pool,
+                                           const std::function<void(const log_record&)>& log) {
+  int fds[2] = {-1, -1};
+  const auto refuse = [&](const char* what, int error) {
+    for (const int fd : fds)
+      if (fd >= 0) ::close(fd);
+    const std::error_code why(error, std::generic_category());
+    const char* const name = ::strerrorname_np(error);
+    std::string text = std::string(what) + ": " + (name != nullptr ? name : "?");
+    if (error == EMFILE || error == ENFILE) {
+      rlimit limit{};
+      ::getrlimit(RLIMIT_NOFILE, &limit);
+      text += " (file descriptors, limit " + std::to_string(limit.rlim_cur) +
+              "): raise `ulimit -n`; each worker needs two";
+    }
+    log({log_record::level::error, text});
+    return fail(why);
+  };
+  fds[0] = ::epoll_create1(EPOLL_CLOEXEC);
+  if (fds[0] < 0) return refuse("epoll_create1", errno);
+  fds[1] = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fds[1] < 0) return refuse("eventfd", errno);
+  epoll_event bell{};
+  bell.events = EPOLLIN | (COIR_MUTANT(poll_bell_rings_once) ? EPOLLONESHOT : EPOLLET);
+  bell.data.u64 = bell_mark;
+  if (::epoll_ctl(fds[0], EPOLL_CTL_ADD, fds[1], &bell) != 0) return refuse("epoll_ctl", errno);
+  poll* const made = new (std::nothrow) poll(fds[0], fds[1], pool);
+  if (made == nullptr) {
+    for (const int fd : fds) ::close(fd);
+    return fail(std::errc::not_enough_memory);
+  }
+  return std::unique_ptr<backend>(made);
+}
+
+}  // namespace coir::detail
