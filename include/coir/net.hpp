@@ -1,64 +1,34 @@
 // net.hpp: TCP over IPv4 and IPv6, in blocking style.
 //
 // Always true:
-//   - A stream may be used by several fibers of any workers at once; close ends all of them with
-//     operation_canceled, and those that come later with bad_file_descriptor.
+//   - A stream is a byte_stream: several fibers of any workers may use it at once, and close ends
+//     all of them.
 //   - serve places each connection by live fibers, so connections that come one by one spread over
 //     all workers.
 //
-// Comes from: the user.   Goes to: coir/io.hpp.
+// Comes from: the user.   Goes to: coir/byte_stream.hpp.
 #pragma once
 
 #include <functional>
 #include <string>
-#include <string_view>
 
+#include "coir/address.hpp"
+#include "coir/byte_stream.hpp"
 #include "coir/fiber.hpp"
-#include "coir/io.hpp"
 
 namespace coir::net {
 
-/// A connected TCP socket. Move-only; its destructor closes (and so may park). Calls: fibers only,
-/// but close.
-class COIR_API tcp_stream {
+/// A connected TCP socket. What it can do is what every byte_stream can. Move-only; its destructor
+/// closes (and so may park).
+class COIR_API tcp_stream : public byte_stream {
  public:
   tcp_stream() = default;
-  explicit tcp_stream(int fd) noexcept : fd_(fd) {}
-  /// Connects to a numeric address ("127.0.0.1", "::1"). invalid_argument for a name; errors of
-  /// connect(2).
+  explicit tcp_stream(int fd) noexcept : byte_stream(fd) {}
+  /// Connects to a numeric address ("127.0.0.1", "::1"); coir/resolve.hpp has net::connect for
+  /// names. Fibers only. invalid_argument for a name; errors of connect(2).
   [[nodiscard]] static result<tcp_stream> connect(const std::string& address, std::uint16_t port,
                                                   deadline until = never);
-
-  /// What there is, up to into.size() bytes; 0 at end of stream.
-  [[nodiscard]] result<std::size_t> read_some(std::span<std::byte> into, deadline until = never) {
-    return io::recv(fd_, into, 0, until);
-  }
-  /// Exactly into.size() bytes; errc of connection_aborted when the peer ended before.
-  [[nodiscard]] result<> read_exact(std::span<std::byte> into, deadline until = never);
-  [[nodiscard]] result<std::size_t> write_some(std::span<const std::byte> from,
-                                               deadline until = never) {
-    return io::send(fd_, from, 0, until);
-  }
-  [[nodiscard]] result<> write_all(std::span<const std::byte> from, deadline until = never);
-  [[nodiscard]] result<> write_all(std::string_view text, deadline until = never) {
-    return write_all(std::as_bytes(std::span(text)), until);
-  }
-  /// Tells the peer that nothing more will be sent.
-  [[nodiscard]] result<> shutdown_write(deadline until = never) {
-    return io::shutdown(fd_, 1 /* SHUT_WR */, until);
-  }
-  /// Ends the operations of every fiber on this stream, waits for them, closes. Any thread.
-  [[nodiscard]] result<> close() {
-    const int fd = fd_.release();
-    return fd >= 0 ? io::close(fd) : result<>(fail(std::errc::bad_file_descriptor));
-  }
-
-  int fd() const noexcept { return fd_.get(); }
-  int release() noexcept { return fd_.release(); }
-  explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
-
- private:
-  io::unique_fd fd_;
+  [[nodiscard]] static result<tcp_stream> connect(const address& target, deadline until = never);
 };
 
 struct listen_options {
