@@ -38,9 +38,9 @@ function(coir_ctest entry)
     ENVIRONMENT "${environment}")
 endfunction()
 
-# Labels `entry` with the entries of the failure catalogue (C14) and the rows of an earlier runtime
-# (DT3, DB2) that `source` names a test after, so that `ctest -L '^C14$'` runs what proves one;
-# tests/catalogue/entries.txt lists them.
+# Labels `entry` with what `source` names a test after, so that `ctest -L '^C14$'` runs what proves
+# one: the entries of the failure catalogue (tests/catalogue/entries.txt), the rows of an earlier
+# runtime (DT3, DB2), the tests of the packages that docs/rows-effects.md speaks of (T2).
 function(coir_label entry source)
   file(READ ${source} text)
   if(source MATCHES "[.](sh|c)$")
@@ -50,7 +50,7 @@ function(coir_label entry source)
   endif()
   set(labels "")
   foreach(name IN LISTS names)
-    string(REGEX MATCHALL "[ (\"](DT|DB|[A-E])[0-9][0-9]?[:,) ]" found "${name}")
+    string(REGEX MATCHALL "[ (\"](DT|DB|T|[A-E])[0-9][0-9]?[:,) ]" found "${name}")
     foreach(one IN LISTS found)
       string(REGEX REPLACE "[^A-Z0-9]" "" one "${one}")
       list(APPEND labels ${one})

@@ -207,6 +207,11 @@ COIR_C_API int coir_fdatasync(int fd);
 /* The connection has SOCK_CLOEXEC. Both pointers may be null. */
 COIR_C_API int coir_accept(int fd, struct sockaddr* address, socklen_t* address_bytes);
 COIR_C_API int coir_connect(int fd, const struct sockaddr* address, socklen_t address_bytes);
+/* A connection to `host`, a name or a numeric address, with TCP_NODELAY and SOCK_CLOEXEC: returns
+ * the socket. The name is looked up on another thread, every address is tried. `until_ns` is a time
+ * of coir_now, or COIR_NEVER. EHOSTUNREACH when the name has no address, EAGAIN when no name server
+ * answered, ETIMEDOUT. */
+COIR_C_API int coir_connect_host(const char* host, uint16_t port, int64_t until_ns);
 COIR_C_API ssize_t coir_recv(int fd, void* into, size_t bytes, int flags);
 /* A closed peer is EPIPE, never a signal. */
 COIR_C_API ssize_t coir_send(int fd, const void* from, size_t bytes, int flags);

@@ -17,6 +17,10 @@ namespace coir::detail {
 
 std::int32_t backend::send_now(const io_uring_sqe&) noexcept { return -EAGAIN; }
 
+bool backend::goes_on(std::uint8_t) const noexcept { return false; }
+int backend::lend_buffers(std::byte*, unsigned, unsigned) noexcept { return -ENOSYS; }
+void backend::return_buffer(unsigned) noexcept {}
+
 void backend::discard(int fd) noexcept { ::close(fd); }
 
 unsigned readiness_of(std::uint8_t opcode) noexcept {

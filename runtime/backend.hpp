@@ -15,6 +15,7 @@
 
 #include <linux/io_uring.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "runtime/counter.hpp"
@@ -28,6 +29,9 @@ struct completion {
   std::uint32_t flags = 0;
   bool more() const noexcept { return (flags & IORING_CQE_F_MORE) != 0; }
 };
+
+/// Of a timer: it fires again and again (Linux 6.4; newer than some headers).
+inline constexpr std::uint32_t timeout_multishot = 1u << 6;
 
 /// What a backend did since it was made. Any thread may read it.
 struct backend_counts {
@@ -56,6 +60,15 @@ class backend {
   virtual bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept = 0;
   /// What the kernel answers to a SEND that does not wait, or -EAGAIN: it has to be submitted.
   virtual std::int32_t send_now(const io_uring_sqe& entry) noexcept;
+  /// Whether an operation may go on after its first completion (F_MORE) when asked to; what is not
+  /// known is submitted again after each one.
+  virtual bool goes_on(std::uint8_t opcode) const noexcept;
+  /// `count` buffers of `bytes` each, one behind the other from `first` on, a power of two of them,
+  /// for operations that take one when their data is there; after attach(), once. They stay until
+  /// the backend's end. A negative errno: it can take none, and nothing was kept.
+  virtual int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept;
+  /// One that a completion brought may be used again.
+  virtual void return_buffer(unsigned buffer) noexcept;
   /// Asks for the end of `target`; an answer may come as a completion of kind cancel and means
   /// nothing by itself. False: no room.
   virtual bool cancel(token target) noexcept = 0;

@@ -18,7 +18,10 @@ std::error_code offload(offload_function run, void* argument, deadline until) no
     run(argument);
     return {};
   }
-  if (is_cancelled(*me)) return std::make_error_code(std::errc::operation_canceled);
+  if (is_cancelled(*me)) {
+    worker::current()->count_ignored(*me);
+    return std::make_error_code(std::errc::operation_canceled);
+  }
   awaited_call call;
   call.run = run;
   call.argument = argument;

@@ -6,10 +6,13 @@
 // Comes from: c_errors.hpp.   Goes to: strerrordesc_np(3).
 #include "runtime/c_errors.hpp"
 
+#include <netdb.h>
+
 #include <cerrno>
 #include <climits>
 #include <cstring>
 
+#include "coir/resolve.hpp"
 #include "runtime/c_handles.hpp"
 
 namespace coir::detail {
@@ -56,10 +59,28 @@ int errno_of_refusal(errc refusal, bool after_fork) noexcept {
       return after_fork ? EOWNERDEAD : EINVAL;
     case errc::offload_full:
       return EAGAIN;
+    case errc::queue_full:
+      return EAGAIN;
+    case errc::state_changed:
+      return EAGAIN;
+    case errc::update_would_park:
+      return EINVAL;
     case errc::wrong_thread:
       return EINVAL;
+    case errc::name_too_long:
+      return ENAMETOOLONG;
+    case errc::unexpected_end:
+      return ENODATA;
+    case errc::stale_socket:
+      return EADDRINUSE;
   }
   return EIO;
+}
+
+/// C has no category: a name without an address is a host that cannot be reached.
+int errno_of_lookup(int code) noexcept {
+  if (code == EAI_MEMORY) return ENOMEM;
+  return code == EAI_AGAIN ? EAGAIN : EHOSTUNREACH;
 }
 
 struct explained {
@@ -95,6 +116,12 @@ constexpr explained explanations[] = {
     {ENOSYS,
      "Function not implemented: by this kernel; or io_uring was refused: the log line names the "
      "cause and the remedy"},
+    {EHOSTUNREACH, "No route to host: or its name has no address: look for a typing error"},
+    {ENODATA, "No data available: or the source ended before all bytes that were asked for"},
+    {ENAMETOOLONG, "File name too long: a path; of a Unix socket's name, more than 107 bytes"},
+    {EADDRINUSE,
+     "Address already in use: somebody has it; or a socket's file is left over that nobody listens "
+     "on: remove it if it is yours"},
     {ENOTCONN,
      "Not connected: the socket has no peer; or the runtime was never started: call "
      "coir_runtime_start or coir_runtime_run first"},
@@ -121,6 +148,7 @@ constexpr explained explanations[] = {
 int errno_of(const std::error_code& code, bool after_fork) noexcept {
   if (code.category() == coir_category())
     return errno_of_refusal(static_cast<errc>(code.value()), after_fork);
+  if (code.category() == net::resolve_category()) return errno_of_lookup(code.value());
   const bool is_errno =
       code.category() == std::generic_category() || code.category() == std::system_category();
   return is_errno && code.value() > 0 ? code.value() : EIO;

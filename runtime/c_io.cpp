@@ -3,7 +3,7 @@
 // Always true:
 //   - A bad pointer, length or offset is refused before anything is given to the kernel.
 //
-// Comes from: coir.h.   Goes to: coir/io.hpp, coir/net.hpp, c_errors.hpp.
+// Comes from: coir.h.   Goes to: coir/io.hpp, coir/resolve.hpp, c_errors.hpp.
 #include <fcntl.h>
 
 #include <cerrno>
@@ -12,7 +12,7 @@
 
 #include "coir.h"
 #include "coir/io.hpp"
-#include "coir/net.hpp"
+#include "coir/resolve.hpp"
 #include "runtime/c_errors.hpp"
 
 namespace coir::detail {
@@ -39,6 +39,11 @@ int listen_c(std::uint16_t port, std::uint16_t* bound) {
   if (fd < 0) return -errno;
   if (bound != nullptr) *bound = listener->port();
   return fd;
+}
+
+int connect_host(const char* host, std::uint16_t port, std::int64_t until_ns) {
+  auto stream = net::connect(host, port, deadline(clock::duration(until_ns)));
+  return stream ? stream->release() : -errno_of(stream.error());
 }
 
 }  // namespace
@@ -109,6 +114,11 @@ int coir_shutdown(int fd, int how) {
 
 int coir_close(int fd) {
   return guarded([&] { return code_of(coir::io::close(fd)); });
+}
+
+int coir_connect_host(const char* host, uint16_t port, int64_t until_ns) {
+  if (host == nullptr) return -EFAULT;
+  return guarded([&] { return connect_host(host, port, until_ns); });
 }
 
 int coir_listen(uint16_t port, uint16_t* bound) {

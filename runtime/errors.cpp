@@ -59,11 +59,28 @@ const char* text_of(errc e) noexcept {
     case errc::foreign_runtime:
       return "this belongs to another runtime, or to one inherited across fork: use the runtime "
              "that made it, in the process that made it";
+    case errc::queue_full:
+      return "machine_options::queue_max inputs wait for their turn: wait with call, or raise the "
+             "bound";
+    case errc::state_changed:
+      return "the state of the machine changed meanwhile: look at it again, or take the lock of "
+             "its key";
+    case errc::update_would_park:
+      return "what changes the state of a machine may not wait: do it before the update";
     case errc::offload_full:
       return "options::offload_queue calls of blocking wait for a thread: raise the bound or "
              "options::offload_threads";
     case errc::wrong_thread:
       return "this belongs to another thread: use it, and destroy it, on the thread that began it";
+    case errc::name_too_long:
+      return "a Unix socket's name has at most 107 bytes (net::unix_name_bytes_max): take a "
+             "shorter path, or a relative one";
+    case errc::unexpected_end:
+      return "the source ended before all bytes that were asked for: what came was copied, and the "
+             "count says how much";
+    case errc::stale_socket:
+      return "a socket's file of that name is left over and nobody listens on it: remove it if it "
+             "is yours, or take another name";
   }
   return "unknown coir error";
 }

@@ -112,6 +112,8 @@ inline constexpr std::uint8_t brings_exceptions = 1;
 inline constexpr std::uint8_t brings_float = 2;
 inline constexpr std::uint8_t brings_price = 4;
 inline constexpr std::uint8_t brings_always = brings_float | brings_price;
+// No business of a switch, but in the same line: it may not park (machine_context::update).
+inline constexpr std::uint8_t refuses_parks = 8;
 
 /// A task and where it stands. The members lie in what task leaves of its last 16 bytes.
 struct staged_task : task {

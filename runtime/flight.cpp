@@ -40,7 +40,101 @@ void flight::cancel(pending& p) noexcept {
 void flight::dispose(const completion& c) noexcept {
   if (!COIR_MUTANT(stale_uncounted)) ++stale_;
   if (COIR_MUTANT(stale_fd_leaked)) return;
-  if (c.to.kind() == token_kind::descriptor && c.res >= 0) outside_.discard(c.res);
+  const token_kind kind = c.to.kind();
+  const bool brings_fd = kind == token_kind::descriptor || kind == token_kind::lasting_descriptor;
+  if (brings_fd && c.res >= 0) outside_.discard(c.res);
+  if ((c.flags & IORING_CQE_F_BUFFER) != 0 && on_stray_buffer != nullptr &&
+      !COIR_MUTANT(stray_buffer_lost))
+    on_stray_buffer(stray_context, c.flags >> IORING_CQE_BUFFER_SHIFT);
+}
+
+// -- what lasts
+
+/// Not let out of the line: it was cancelled, or its descriptor is being closed.
+record* flight::give_up(pending& p) noexcept {
+  if (!p.lasts) return end(p, -ECANCELED);
+  --in_line_;
+  auto& s = static_cast<lasting&>(p);
+  return s.arrived(s, {{}, -ECANCELED, 0});
+}
+
+record* flight::complete_apart(const completion& c) noexcept {
+  if (c.to.kind() == token_kind::cancel)
+    return nullptr;  // 0, ENOENT, EALREADY: the target's own completion counts
+  pending* const p = tokens_.find(c.to);
+  if (p == nullptr || !p->lasts) {
+    dispose(c);
+    return nullptr;
+  }
+  auto& s = static_cast<lasting&>(*p);
+  return s.arrived(s, c);
+}
+
+int flight::stand(lasting& s) noexcept {
+  s.lasts = true;
+  if (!tokens_.have_room()) return -ENOMEM;
+  if (!uses_fd(*s.entry)) {
+    if (s.fiber->may_move) movers_.push_back(s);
+    return 0;
+  }
+  std::uint32_t* const word = fds_.at(s.entry->fd);
+  if (word == nullptr || (*word & fd_counts::closing) != 0) return -EBADF;
+  ++*word;
+  s.fd = s.entry->fd;
+  if (s.fiber->may_move) movers_.push_back(s);
+  return 0;
+}
+
+void flight::forget(lasting& s) noexcept {
+  if (static_cast<mover_node&>(s).linked()) movers_.erase(s);
+}
+
+bool flight::keeps(const record& fiber) noexcept {
+  for (lasting* s = movers_.front(); s != nullptr; s = movers_.after(*s))
+    if (s->fiber == &fiber) return true;
+  return false;
+}
+
+void flight::stand_down(lasting& s) noexcept {
+  COIR_ASSERT(!s.in_flight && !s.pending::linked());
+  s.ended = true;
+  if (s.fd >= 0) let_go(s.fd);
+}
+
+void flight::set_off(lasting& s, bool later) noexcept {
+  COIR_ASSERT(!s.in_flight && !s.ended);
+  leave_rest(s);
+  if (s.pending::linked()) return;  // a closing has put it into the line, which ends it
+  s.cancel_wanted = false;
+  if (!later && line_.empty() && !refused(s) && launch(s)) return;
+  line_.push_back(s);
+  ++in_line_;
+}
+
+bool flight::rest(lasting& s) noexcept {
+  COIR_ASSERT(!s.in_flight && !s.rests);
+  // A closing that began would not find it at rest any more: the line refuses it.
+  if (refused(s)) {
+    set_off(s, true);
+    return false;
+  }
+  if (s.fd >= 0) *fds_.at(s.fd) |= fd_counts::resting;
+  resting_.push_back(s);
+  s.rests = true;
+  return true;
+}
+
+void flight::leave_rest(lasting& s) noexcept {
+  if (!s.rests) return;
+  resting_.erase(s);
+  s.rests = false;
+}
+
+void flight::retire(lasting& s) noexcept {
+  if (!s.in_flight) return;
+  if (s.pending::linked()) cancels_.erase(s);
+  tokens_.close(s.name);
+  s.in_flight = false;
 }
 
 std::uint32_t flight::close_begin(int fd) noexcept {
@@ -48,6 +142,14 @@ std::uint32_t flight::close_begin(int fd) noexcept {
   COIR_ASSERT(word != nullptr);
   *word |= fd_counts::closing;
   const std::uint32_t count = *word & fd_counts::count_mask;
+  // Those at rest have no completion to come: the line ends them.
+  if ((*word & fd_counts::resting) != 0 && !COIR_MUTANT(close_forgets_the_resting)) {
+    for (pending* p = resting_.front(); p != nullptr;) {
+      pending* const after = resting_.after(*p);
+      if (p->fd == fd) set_off(static_cast<lasting&>(*p), true);
+      p = after;
+    }
+  }
   if (count != 0 && !outside_.cancel_fd(fd)) {
     tokens_.for_each([&](pending& p) {
       if (p.fd == fd) cancel(p);

@@ -3,9 +3,10 @@
 //
 // Always true:
 //   - A pending operation lives on its parked fiber's stack until its last completion; nothing else
-//     ends it.
+//     ends it. A lasting one lives for itself, and is told of each completion; that ends a park
+//     only where it says so.
 //   - An operation is in exactly one state: in line (no submission entry yet), or in flight (token
-//     open).
+//     open); a lasting one may also be at rest, which its descriptor knows.
 //   - Every operation on a descriptor is counted under its number, per worker, from start to last
 //     completion. A number that is being closed takes no new operation here once the closing
 //     reached this worker.
@@ -33,6 +34,18 @@ struct pending : list_node {
   bool in_flight = false;
   bool cancel_wanted = false;
   bool ended = false;
+  bool lasts = false;  // it is a lasting one
+};
+
+struct mover_node : list_node {};  // among those of fibers that may move
+
+/// One that goes on while its fiber does something else. Its descriptor is counted from stand() to
+/// stand_down(), however often it is with the kernel in between.
+struct lasting : pending, mover_node {
+  /// A completion, or ECANCELED without a token when it was not let out of the line. Whom it makes
+  /// ready; null: nobody.
+  record* (*arrived)(lasting& self, const completion& c) noexcept = nullptr;
+  bool rests = false;  // at rest, in the list of those
 };
 
 /// How many operations this worker has on each descriptor. Indexed by number, reserved once,
@@ -42,7 +55,8 @@ class fd_counts {
   static constexpr std::uint32_t closing = 1u << 31;
   static constexpr std::uint32_t marked =
       1u << 30;  // this worker is in the runtime's list of users of the number
-  static constexpr std::uint32_t count_mask = marked - 1;
+  static constexpr std::uint32_t resting = 1u << 29;  // some lasting operation may be at rest
+  static constexpr std::uint32_t count_mask = resting - 1;
 
   explicit fd_counts(std::uint32_t fds_max);
   ~fd_counts();
@@ -87,7 +101,7 @@ class flight {
         continue;
       }
       line_.erase(*p);
-      ready(*end(*p, -ECANCELED));
+      if (record* const fiber = give_up(*p)) ready(*fiber);
     }
     cancels_left_ = cancels_per_turn;
     while (pending* p = cancels_.front()) {
@@ -97,6 +111,27 @@ class flight {
     }
   }
   bool waiting_for_room() const noexcept { return !line_.empty() || !cancels_.empty(); }
+
+  // -- lasting operations
+  /// Counts the descriptor of `s.entry`, which this worker has entered. -EBADF, -ENOMEM as start().
+  int stand(lasting& s) noexcept;
+  /// It ends: its fiber may move, as far as it is concerned.
+  void forget(lasting& s) noexcept;
+  /// A fiber that may move has operations here, and cannot.
+  bool keeps(const record& fiber) noexcept;
+  void stand_down(lasting& s) noexcept;
+  /// To the kernel: at once, or where `later` with the next turn, as from within a completion.
+  void set_off(lasting& s, bool later) noexcept;
+  /// Neither in line nor in flight, until set_off() or until its descriptor is closed. False: it is
+  /// being closed, and the line ends it.
+  bool rest(lasting& s) noexcept;
+  /// The same, and it is nowhere any more.
+  void leave_rest(lasting& s) noexcept;
+  /// The last completion of this time has come.
+  void retire(lasting& s) noexcept;
+  /// Who takes buffers back that came for nobody.
+  void (*on_stray_buffer)(void* context, unsigned buffer) noexcept = nullptr;
+  void* stray_context = nullptr;
 
   // -- closing a descriptor; the order of the steps is in fds.cpp
   std::uint32_t* fd_word(int fd) noexcept { return fds_.at(fd); }
@@ -122,12 +157,16 @@ class flight {
   void dispose(const completion& c) noexcept;
   bool refused(const pending& p) noexcept;
   record* end(pending& p, std::int32_t res) noexcept;
+  record* give_up(pending& p) noexcept;
+  record* complete_apart(const completion& c) noexcept;
 
   backend& outside_;
   token_table<pending> tokens_;
   fd_counts fds_;
   list<pending> line_;     // wait for a submission entry
   list<pending> cancels_;  // wait for an entry for their cancel, or for the next turn
+  list<lasting, mover_node> movers_;
+  list<pending> resting_;  // lasting ones that the kernel does not have
   unsigned cancels_left_ = cancels_per_turn;
   counter in_line_, stale_, cancels_sent_;
 };
@@ -143,8 +182,11 @@ inline void flight::let_go(int fd) noexcept {
 }
 
 [[gnu::always_inline]] inline bool flight::launch(pending& p) noexcept {
+  const bool brings_fd = makes_fd(p.entry->opcode);
   const token name =
-      tokens_.open(p, makes_fd(p.entry->opcode) ? token_kind::descriptor : token_kind::operation);
+      tokens_.open(p, p.lasts     ? brings_fd ? token_kind::lasting_descriptor : token_kind::lasting
+                      : brings_fd ? token_kind::descriptor
+                                  : token_kind::operation);
   if (name.raw == 0) return false;
   if (!outside_.submit(*p.entry, name, false)) [[unlikely]] {
     // The turn submits early; only if that gave no room the operation waits in line.
@@ -193,8 +235,8 @@ inline record* flight::end(pending& p, std::int32_t res) noexcept {
 }
 
 inline record* flight::complete(const completion& c) noexcept {
-  if (c.to.kind() == token_kind::cancel)
-    return nullptr;  // 0, ENOENT, EALREADY: the target's own completion counts
+  if (c.to.apart()) [[unlikely]]
+    return complete_apart(c);
   pending* const p = tokens_.find(c.to);
   if (p == nullptr) [[unlikely]] {
     dispose(c);

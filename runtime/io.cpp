@@ -94,6 +94,16 @@ void send_operation::fill(io_uring_sqe& e) const noexcept {
   e.msg_flags = static_cast<std::uint32_t>(flags | MSG_NOSIGNAL);
 }
 
+void recvmsg_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_RECVMSG, fd, message, 1, 0);
+  e.msg_flags = static_cast<std::uint32_t>(flags);
+}
+
+void sendmsg_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_SENDMSG, fd, message, 1, 0);
+  e.msg_flags = static_cast<std::uint32_t>(flags | MSG_NOSIGNAL);
+}
+
 void shutdown_operation::fill(io_uring_sqe& e) const noexcept {
   fill_entry(e, IORING_OP_SHUTDOWN, fd, nullptr, static_cast<std::uint32_t>(how), 0);
 }
@@ -253,6 +263,27 @@ result<std::size_t> send(int fd, std::span<const std::byte> from, int flags, dea
 result<std::size_t> send(const unique_fd& on, std::span<const std::byte> from, int flags,
                          deadline until) {
   return run(send_operation(on.get(), from, flags), until, &on);
+}
+
+result<> connect(const unique_fd& on, const sockaddr* address, unsigned address_bytes,
+                 deadline until) {
+  return run(connect_operation(on.get(), address, address_bytes), until, &on);
+}
+
+result<std::size_t> recvmsg(int fd, msghdr& message, int flags, deadline until) {
+  return run(recvmsg_operation(fd, message, flags), until);
+}
+
+result<std::size_t> recvmsg(const unique_fd& on, msghdr& message, int flags, deadline until) {
+  return run(recvmsg_operation(on.get(), message, flags), until, &on);
+}
+
+result<std::size_t> sendmsg(int fd, const msghdr& message, int flags, deadline until) {
+  return run(sendmsg_operation(fd, message, flags), until);
+}
+
+result<std::size_t> sendmsg(const unique_fd& on, const msghdr& message, int flags, deadline until) {
+  return run(sendmsg_operation(on.get(), message, flags), until, &on);
 }
 
 result<> shutdown(int fd, int how, deadline until) {

@@ -68,6 +68,8 @@ bool lives_here(worker* here, const record& r) noexcept {
 [[gnu::noinline]] refusal wait_for_end(record& r, deadline until) noexcept {
   if (current_fiber() == &r && !COIR_MUTANT(self_join_waits)) return errc::deadlock;
   while (!is_done(r)) {
+    if (record* const me = current_fiber(); me != nullptr && park_refused(*me)) [[unlikely]]
+      return std::errc::operation_canceled;
     refusal why;
     if (worker* const here = worker::current(); lives_here(here, r)) {
       if (r.at == stage::unstarted && !r.waits_to_start()) {

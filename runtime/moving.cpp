@@ -103,6 +103,9 @@ refusal move_fiber(unsigned target) noexcept {
   record* const me = current_fiber();
   if (me == nullptr) return errc::not_in_fiber;
   if (!me->may_move && !COIR_MUTANT(anybody_moves)) return errc::wrong_operation;
+  // Its operations are on this worker's ring.
+  if (here->operations().keeps(*me) && !COIR_MUTANT(moves_away_from_streams))
+    return errc::wrong_operation;
   auto& core = static_cast<runtime_core&>(here->shared());
   if (target >= core.workers()) return std::errc::invalid_argument;
   if (is_cancelled(*me)) {
@@ -119,6 +122,7 @@ void forced_move() noexcept {
   record* const me = current_fiber();
   if (me == nullptr || !me->may_move) return;
   worker& here = *worker::current();
+  if (here.operations().keeps(*me)) return;
   auto& core = static_cast<runtime_core&>(here.shared());
   if (core.workers() < 2 || core.stopping.load(std::memory_order_relaxed)) return;
   here.carry_to(core.at((here.index() + 1) % core.workers()));

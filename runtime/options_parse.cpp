@@ -73,6 +73,8 @@ constexpr option_row rows[] = {
     row<&options::mailbox_slots>("mailbox_slots", nullptr, number, 1, 65536),
     row<&options::run_budget>("run_budget", nullptr, number, 1, 65536),
     row<&options::deflect_threshold>("deflect_threshold", nullptr, number, 1, UINT32_MAX),
+    row<&options::stream_buffers>("stream_buffers", nullptr, number, 1, 32768),
+    row<&options::stream_buffer_bytes>("stream_buffer_bytes", nullptr, number, 64, 1 << 20),
     row<&options::offload_threads>("offload_threads", nullptr, number, 1, 1024),
     row<&options::offload_queue>("offload_queue", nullptr, number, 1, 1u << 24),
     row<&options::idle_spin>("idle_spin", nullptr, option_form::microseconds, 0, 1'000'000),
@@ -84,9 +86,9 @@ constexpr option_row rows[] = {
 [[maybe_unused]] void every_field(options& o) {
   [[maybe_unused]] auto& [workers, fibers_max, stack_bytes, guards, topo, pin_workers,
                           numa_placement, scrub_on_exit, backend, ring_entries, mailbox_slots,
-                          run_budget, deflect_threshold, offload_threads, offload_queue, idle_spin,
-                          stall_after, log] = o;
-  static_assert(std::size(rows) == 17, "as many as there are names, but for the log");
+                          run_budget, deflect_threshold, stream_buffers, stream_buffer_bytes,
+                          offload_threads, offload_queue, idle_spin, stall_after, log] = o;
+  static_assert(std::size(rows) == 19, "as many as there are names, but for the log");
 }
 
 // -- reading

@@ -49,11 +49,10 @@ struct operation_park : park_site {
   }
 };
 
-/// Marks this worker as a user of the descriptor, once. False: it is being closed.
-bool enter_descriptor(worker& here, int fd) noexcept {
+}  // namespace
+
+bool enter_for_the_first_time(worker& here, int fd) noexcept {
   std::uint32_t* const word = here.operations().fd_word(fd);
-  if ((*word & (fd_counts::marked | fd_counts::closing)) == fd_counts::marked) [[likely]]
-    return true;
   for (;;) {
     if ((*word & fd_counts::closing) != 0) return false;
     fd_users& users = static_cast<runtime_core&>(here.shared()).descriptors();
@@ -68,6 +67,8 @@ bool enter_descriptor(worker& here, int fd) noexcept {
     }
   }
 }
+
+namespace {
 
 /// An effect may be several operations (the second after EINTR, or after waiting for readiness). A
 /// close waits until the whole effect has left, so the later ones never meet the next owner of the
@@ -102,7 +103,8 @@ class effect_on_descriptor {
   bool refused_ = false;
 };
 
-/// MSG_DONTWAIT of the caller: EAGAIN is the answer that was asked for.
+}  // namespace
+
 bool asked_not_to_wait(const io_uring_sqe& entry) noexcept {
   switch (entry.opcode) {
     case IORING_OP_RECV:
@@ -114,6 +116,8 @@ bool asked_not_to_wait(const io_uring_sqe& entry) noexcept {
       return false;
   }
 }
+
+namespace {
 
 template <class T>
 T* lent_at(std::uint64_t address) noexcept {
@@ -128,8 +132,9 @@ void note_parts(const iovec* parts, std::size_t count, std::size_t bytes) noexce
   }
 }
 
-/// What the kernel wrote for `entry`, which was answered with `res`, is told to Memcheck.
-[[maybe_unused]] void note_answer(const io_uring_sqe& entry, std::int32_t res) noexcept {
+}  // namespace
+
+void note_answer(const io_uring_sqe& entry, std::int32_t res) noexcept {
   const auto bytes = static_cast<std::size_t>(res);
   switch (entry.opcode) {
     case IORING_OP_READ:
@@ -153,6 +158,8 @@ void note_parts(const iovec* parts, std::size_t count, std::size_t bytes) noexce
       return;
   }
 }
+
+namespace {
 
 bool stopped(worker& here, bool heed_cancel) noexcept {
   return heed_cancel && is_cancelled(*here.self()) && !COIR_MUTANT(cancelled_fiber_performs);

@@ -27,6 +27,19 @@ std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
 /// it was begun.
 std::int32_t perform_to_the_end(const io_uring_sqe& entry) noexcept;
 
+/// Marks this worker as a user of the descriptor. May yield. False: it is being closed.
+bool enter_for_the_first_time(worker& here, int fd) noexcept;
+inline bool enter_descriptor(worker& here, int fd) noexcept {
+  const std::uint32_t word = *here.operations().fd_word(fd);
+  if ((word & (fd_counts::marked | fd_counts::closing)) == fd_counts::marked) [[likely]]
+    return true;
+  return enter_for_the_first_time(here, fd);
+}
+/// What the kernel wrote for `entry`, which was answered with `res` >= 0, is told to Memcheck.
+void note_answer(const io_uring_sqe& entry, std::int32_t res) noexcept;
+/// MSG_DONTWAIT of the caller: EAGAIN is the answer that was asked for.
+bool asked_not_to_wait(const io_uring_sqe& entry) noexcept;
+
 /// Waits until no worker has an operation on `fd`, then closes it. 0 or a negative errno. Fibers
 /// park, threads block.
 int close_everywhere(runtime_core& core, int fd) noexcept;

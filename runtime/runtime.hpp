@@ -169,6 +169,14 @@ inline runtime_core* current_core() noexcept {
 }
 
 /// The fiber that runs here; null on a plain thread and in a worker's loop.
+/// True, and counted, when the running fiber may not park just now (machine_context::update).
+inline bool park_refused(record& me) noexcept {
+  if ((me.brings & refuses_parks) == 0) [[likely]]
+    return false;
+  worker::current()->count_ignored(me);
+  return true;
+}
+
 inline record* current_fiber() noexcept {
   worker* const w = worker::current();
   return w == nullptr ? nullptr : w->self();

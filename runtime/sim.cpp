@@ -12,6 +12,17 @@
 #include <climits>
 
 namespace coir::detail {
+namespace {
+
+/// Of a timeout.
+std::int64_t span_of(const io_uring_sqe& entry) noexcept {
+  std::int64_t parts[2];
+  std::memcpy(parts, reinterpret_cast<const void*>(static_cast<std::uintptr_t>(entry.addr)),
+              sizeof parts);
+  return parts[0] * 1'000'000'000 + parts[1];
+}
+
+}  // namespace
 
 sim::sim(sim_world& outside) : world_(outside), now_ns_(outside.settings_.start_ns) {
   world_.clock_ = &now_ns_;
@@ -89,11 +100,18 @@ void sim::launch(const request& r) noexcept {
   f.fate = world_.fate(*r.entry);
   world_.memory.lend(number, *r.entry);
   prepare(f);
+  plan(now_ns_ + time_of(f), {.number = number});
+  note(sim_event::kind::handed_over, f.name, f.entry->opcode, 0);
+}
+
+/// How long it takes to its next completion.
+std::int64_t sim::time_of(const flying& f) noexcept {
   const sim_settings& s = world_.settings_;
   const std::int64_t takes =
       f.fate.delay_ns ? *f.fate.delay_ns : world_.dice_.between(s.delay_min_ns, s.delay_max_ns);
-  plan(now_ns_ + takes, {.number = number});
-  note(sim_event::kind::handed_over, f.name, f.entry->opcode, 0);
+  const bool answers_at_once = f.fate.result && f.items >= f.fate.items_max.value_or(UINT_MAX);
+  if (f.entry->opcode != IORING_OP_TIMEOUT || answers_at_once) return takes;
+  return takes + span_of(*f.entry);
 }
 
 void sim::plan(std::int64_t at_ns, const happening& what) noexcept {
@@ -167,7 +185,8 @@ void sim::retry_blocked() noexcept {
 }
 
 void sim::attempt(flying& f) noexcept {
-  const bool scripted = f.fate.result && !f.fate.bytes_max;
+  const bool scripted =
+      f.fate.result && !f.fate.bytes_max && f.items >= f.fate.items_max.value_or(0);
   std::int32_t res = would_block;
   if (f.fate.until_cancelled) {
     // Only a cancel ends it.
@@ -176,14 +195,72 @@ void sim::attempt(flying& f) noexcept {
     if (res < 0) fail_on_disk(f);
   } else {
     res = execute(f);
-    if (res != would_block && f.fate.result) res = *f.fate.result;
+    if (res != would_block && f.fate.result && !f.fate.items_max) res = *f.fate.result;
   }
   if (res == would_block) {
     if (f.cancelled_late) return finish(f, -ECANCELED);
     blocked_.insert(f.number);
     return;
   }
+  if (goes_on_after(f, res)) return give_item(f, res);
   finish(f, res);
+}
+
+bool sim::goes_on(std::uint8_t opcode) const noexcept {
+  constexpr opcodes known(IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_TIMEOUT);
+  return world_.settings_.goes_on && known.have(opcode);
+}
+
+bool sim::goes_on_after(const flying& f, std::int32_t res) const noexcept {
+  if (world_.crashed()) return false;
+  const bool last = f.fate.items_max && !f.fate.result && f.items + 1 >= *f.fate.items_max;
+  switch (f.entry->opcode) {
+    case IORING_OP_ACCEPT:
+      return (f.entry->ioprio & IORING_ACCEPT_MULTISHOT) != 0 && res >= 0 && !last;
+    case IORING_OP_RECV:
+      return (f.entry->ioprio & IORING_RECV_MULTISHOT) != 0 && res > 0 && !last;
+    case IORING_OP_TIMEOUT:
+      return (f.entry->timeout_flags & timeout_multishot) != 0 && res == -ETIME && !last;
+    default:
+      return false;
+  }
+}
+
+/// A completion that is not the last one.
+void sim::give_item(flying& f, std::int32_t res) noexcept {
+  ++f.items;
+  changed_ = true;
+  blocked_.erase(f.number);
+  const std::uint32_t brought =
+      f.buffer < 0
+          ? 0
+          : static_cast<std::uint32_t>(f.buffer) << IORING_CQE_BUFFER_SHIFT | IORING_CQE_F_BUFFER;
+  f.buffer = -1;
+  const completion seen{f.name, res, brought | IORING_CQE_F_MORE};
+  if (f.fate.hold_ns == 0) {
+    show(seen);
+  } else {
+    plan(now_ns_ + f.fate.hold_ns, {.number = f.number, .is_completion = true, .what = seen});
+  }
+  note(sim_event::kind::done, f.name, f.entry->opcode, res);
+  plan(now_ns_ + time_of(f), {.number = f.number});
+}
+
+// -- buffers that operations take when their data is there
+
+int sim::lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept {
+  if (!world_.settings_.goes_on) return -ENOSYS;
+  lent_ = {first, std::size_t{count} * bytes};
+  lent_bytes_ = bytes;
+  for (unsigned i = count; i-- != 0;) return_buffer(i);
+  return 0;
+}
+
+/// From here on the kernel may write into it: whoever still reads there shall notice.
+void sim::return_buffer(unsigned buffer) noexcept {
+  std::ranges::fill(lent_.subspan(std::size_t{buffer} * lent_bytes_, lent_bytes_), std::byte{0xdd});
+  lent_free_.push_back(buffer);
+  changed_ = true;
 }
 
 void sim::finish(flying& f, std::int32_t res) noexcept {
@@ -192,7 +269,11 @@ void sim::finish(flying& f, std::int32_t res) noexcept {
   changed_ = true;
   blocked_.erase(f.number);
   if (f.write_name != 0) f.on->file->write_ends(f.write_name);
-  const completion last{f.name, res, 0};
+  const std::uint32_t brought =
+      f.buffer < 0
+          ? 0
+          : static_cast<std::uint32_t>(f.buffer) << IORING_CQE_BUFFER_SHIFT | IORING_CQE_F_BUFFER;
+  const completion last{f.name, res, brought};
   const std::int64_t visible_at = now_ns_ + f.fate.hold_ns;
   const happening seen{.number = f.number, .is_completion = true, .what = last};
   if (f.fate.hold_ns == 0) {

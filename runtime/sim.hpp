@@ -44,6 +44,9 @@ class sim final : public backend {
 
   int attach() noexcept override { return 0; }
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
+  bool goes_on(std::uint8_t opcode) const noexcept override;
+  int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept override;
+  void return_buffer(unsigned buffer) noexcept override;
   bool cancel(token target) noexcept override;
   bool cancel_fd(int fd) noexcept override;
   void wait(std::int64_t until_ns) noexcept override;
@@ -75,6 +78,8 @@ class sim final : public backend {
     std::shared_ptr<sim_open> on;  // what the descriptor names
     std::uint64_t write_name = 0;  // of a write that is under way on the disk
     std::uint64_t sync_mark = 0;
+    unsigned items = 0;  // it went on after so many
+    int buffer = -1;     // that it took for its answer
     bool done = false;
     bool cancelled_late = false;  // a cancel came that did nothing, and the operation is blocked
   };
@@ -101,6 +106,9 @@ class sim final : public backend {
   void retry_blocked() noexcept;
   void attempt(flying& f) noexcept;
   void finish(flying& f, std::int32_t res) noexcept;
+  bool goes_on_after(const flying& f, std::int32_t res) const noexcept;
+  void give_item(flying& f, std::int32_t res) noexcept;
+  std::int64_t time_of(const flying& f) noexcept;
   void cancel_one(flying& f) noexcept;
   std::int32_t cancel_matching(const request& r) noexcept;
   void answer_cancel(const request& r, std::int32_t res) noexcept;
@@ -123,6 +131,7 @@ class sim final : public backend {
   std::int32_t open_path(flying& f);
   std::int32_t stat_path(flying& f);
   std::int32_t receive(flying& f);
+  std::int32_t receive_into_lent(flying& f, sim_channel& in);
   std::int32_t send(flying& f);
   static std::int32_t not_now(const flying& f) noexcept;
   std::int32_t accept(flying& f);
@@ -137,6 +146,9 @@ class sim final : public backend {
   std::map<moment, happening> calendar_;
   std::set<std::uint64_t> blocked_;
   std::deque<completion> visible_;
+  std::span<std::byte> lent_;  // all buffers that were lent
+  unsigned lent_bytes_ = 0;    // of each
+  std::vector<unsigned> lent_free_;
   std::uint64_t numbers_ = 0;
   std::uint64_t order_ = 0;
   bool changed_ = false;  // something happened that a blocked operation may wait for

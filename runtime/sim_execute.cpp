@@ -57,6 +57,8 @@ std::int32_t sim::execute(flying& f) {
   switch (f.entry->opcode) {
     case IORING_OP_NOP:
       return 0;
+    case IORING_OP_TIMEOUT:
+      return -ETIME;
     case IORING_OP_OPENAT:
       return open_path(f);
     case IORING_OP_STATX:
@@ -213,12 +215,23 @@ std::int32_t sim::execute_on_end(flying& f) {
 std::int32_t sim::receive(flying& f) {
   sim_channel* const in = f.on->end->in();
   if (in == nullptr) return -EBADF;
+  if ((f.entry->flags & IOSQE_BUFFER_SELECT) != 0) return receive_into_lent(f, *in);
   const std::size_t wanted = world_.memory.room(f.number);
   if (in->waiting() == 0 && !in->ended() && wanted != 0) return not_now(f);
   std::vector<std::byte> data(most(f, wanted));
   data.resize(in->pull(data));
   world_.memory.put(f.number, data);
   return static_cast<std::int32_t>(data.size());
+}
+
+/// Takes a buffer when there are bytes for it, and says so at once when there is none.
+std::int32_t sim::receive_into_lent(flying& f, sim_channel& in) {
+  if (lent_free_.empty()) return -ENOBUFS;
+  if (in.waiting() == 0) return in.ended() ? 0 : not_now(f);
+  f.buffer = static_cast<int>(lent_free_.back());
+  lent_free_.pop_back();
+  const auto place = lent_.subspan(static_cast<std::size_t>(f.buffer) * lent_bytes_, lent_bytes_);
+  return static_cast<std::int32_t>(in.pull(place.first(most(f, place.size()))));
 }
 
 std::int32_t sim::send(flying& f) {

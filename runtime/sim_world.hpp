@@ -32,6 +32,8 @@ struct sim_settings {
   std::int64_t delay_max_ns = 0;
   unsigned entries = 64;  ///< room for submissions between two waits
   std::int64_t start_ns = 1'000'000'000;
+  bool goes_on = true;  ///< accept, recv and timeout may go on after their first completion, and
+                        ///< operations may take a lent buffer when their data is there
 };
 
 /// What happens to the operations that it fits. Only what is set differs from the ordinary.
@@ -54,7 +56,10 @@ struct sim_rule {
   /// later.
   std::int32_t cancel_answer = 0;
   bool cancel_first = false;  ///< the answer to the cancel is seen before the operation's own end
-  unsigned duplicates = 0;    ///< so many further completions with the same token, at once
+  /// One that goes on ends after so many items: with `result` where that is set, else the last of
+  /// them says that it is the last.
+  std::optional<unsigned> items_max = {};
+  unsigned duplicates = 0;  ///< so many further completions with the same token, at once
   std::optional<std::int64_t> late_ns =
       {};  ///< one more, so long afterwards, when the token is another's or nobody's
 };

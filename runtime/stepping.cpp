@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "coir/detail/computation.hpp"
 #include "runtime/handlers.hpp"
@@ -125,6 +126,11 @@ reply stop_at(handler_frame& self, effect_call& call) {
   }
   c.typed->asks = &call;
   step_out(c, false);
+  if (std::exception_ptr* const thrown = std::exchange(c.typed->throws, nullptr)) {
+    // Moved here first: whoever steps keeps none of it, and sees it end with the body's own.
+    const std::exception_ptr mine = std::move(*thrown);
+    if (!COIR_MUTANT(thrown_into_nobody)) std::rethrow_exception(mine);
+  }
   return c.said;
 }
 

@@ -15,9 +15,12 @@ namespace coir {
 
 result<> sleep_operation::outside(deadline limit) const {
   const deadline end = std::min(until, limit);
-  if (detail::current_fiber() == nullptr) {
+  detail::record* const me = detail::current_fiber();
+  if (me == nullptr) {
     std::this_thread::sleep_until(end);
   } else {
+    if (detail::park_refused(*me)) [[unlikely]]
+      return fail(std::errc::operation_canceled);
     const detail::woken why = detail::worker::current()->sleep(detail::ns_of(end));
     detail::forced_move();
     if (why == detail::woken::by_cancel) return fail(std::errc::operation_canceled);
@@ -63,7 +66,7 @@ result<> sleep_for(clock::duration d) { return sleep_until(in(d)); }
 
 bool cancelled() noexcept {
   const detail::record* const me = detail::current_fiber();
-  return me != nullptr && detail::is_cancelled(*me);
+  return me != nullptr && detail::was_cancelled(*me);
 }
 
 fiber_id id() noexcept {

@@ -24,8 +24,15 @@
 namespace coir::detail {
 
 /// `descriptor` is an operation whose result is a new descriptor: one that nobody waits for any
-/// more has to be closed.
-enum class token_kind : std::uint8_t { operation = 1, cancel = 2, bell = 3, descriptor = 4 };
+/// more has to be closed. The lasting ones are of operations that outlive a park.
+enum class token_kind : std::uint8_t {
+  operation = 1,
+  cancel = 2,
+  bell = 3,
+  descriptor = 4,
+  lasting = 6,
+  lasting_descriptor = 7
+};
 
 struct token {
   std::uint64_t raw = 0;
@@ -40,8 +47,15 @@ struct token {
     return static_cast<std::uint32_t>(raw >> 8);
   }
   constexpr token_kind kind() const noexcept { return static_cast<token_kind>(raw & 0xff); }
+  /// Of what no parked fiber waits for in perform(): one bit, so that its completions pay nothing.
+  constexpr bool apart() const noexcept { return (raw & 2) != 0; }
   friend constexpr bool operator==(token, token) = default;
 };
+static_assert(token::make(0, 1, token_kind::cancel).apart() &&
+              token::make(0, 1, token_kind::lasting).apart() &&
+              token::make(0, 1, token_kind::lasting_descriptor).apart());
+static_assert(!token::make(0, 1, token_kind::operation).apart() &&
+              !token::make(0, 1, token_kind::descriptor).apart());
 static_assert(sizeof(token) == 8);
 
 /// The open tokens of one worker. Owner only; last in, first out, so a busy slot stays in the

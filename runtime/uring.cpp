@@ -12,6 +12,7 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,7 +40,44 @@ uring::uring(const io_uring& ring, int bell_fd) noexcept
 
 uring::~uring() {
   io_uring_queue_exit(&ring_);
+  if (lent_ != nullptr) ::munmap(lent_, lent_count_ * sizeof(io_uring_buf));
   if (!COIR_MUTANT(bell_left_open)) ::close(bell_fd_);
+}
+
+// -- what goes on after its first completion, and the buffers it takes
+
+bool uring::goes_on(std::uint8_t opcode) const noexcept {
+  // All but the last since 6.0 at the latest; a timer since 6.4, and before it answers EINVAL.
+  constexpr opcodes known(IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_POLL_ADD, IORING_OP_TIMEOUT);
+  return known.have(opcode);
+}
+
+int uring::lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept {
+  COIR_ASSERT(lent_ == nullptr);
+  const std::size_t whole = count * sizeof(io_uring_buf);
+  void* const place =
+      ::mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (place == MAP_FAILED) return -ENOMEM;
+  io_uring_buf_reg asked{};
+  asked.ring_addr = reinterpret_cast<std::uintptr_t>(place);
+  asked.ring_entries = count;
+  asked.bgid = 0;
+  if (const int made = io_uring_register_buf_ring(&ring_, &asked, 0); made < 0) {
+    ::munmap(place, whole);
+    return made;
+  }
+  lent_ = static_cast<io_uring_buf_ring*>(place);
+  lent_first_ = first;
+  lent_count_ = count;
+  lent_bytes_ = bytes;
+  for (unsigned i = 0; i < count; ++i) return_buffer(i);
+  return 0;
+}
+
+void uring::return_buffer(unsigned buffer) noexcept {
+  io_uring_buf_ring_add(lent_, lent_first_ + std::size_t{buffer} * lent_bytes_, lent_bytes_,
+                        static_cast<unsigned short>(buffer), static_cast<int>(lent_count_) - 1, 0);
+  io_uring_buf_ring_advance(lent_, 1);
 }
 
 int uring::attach() noexcept {

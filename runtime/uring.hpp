@@ -35,6 +35,9 @@ class uring final : public backend {
   void detach() noexcept override;
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
   std::int32_t send_now(const io_uring_sqe& entry) noexcept override;
+  bool goes_on(std::uint8_t opcode) const noexcept override;
+  int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept override;
+  void return_buffer(unsigned buffer) noexcept override;
   bool cancel(token target) noexcept override;
   bool cancel_fd(int fd) noexcept override;
   void wait(std::int64_t until_ns) noexcept override;
@@ -67,6 +70,10 @@ class uring final : public backend {
   mutable unsigned stale_looks_ = 0;
   std::uint64_t bell_value_ = 0;  // the kernel writes it when the bell rings
   unsigned kept_for_cancels_;
+  io_uring_buf_ring* lent_ = nullptr;  // the kernel takes from it; null: none were lent
+  std::byte* lent_first_ = nullptr;
+  unsigned lent_count_ = 0;
+  unsigned lent_bytes_ = 0;
   backend_counts counts_;
 };
 

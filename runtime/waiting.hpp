@@ -42,6 +42,8 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
     {
       const word_lock held(q.lock);
       if (!blocked()) return woken::by_item;
+      if (heed_cancel && park_refused(*me)) [[unlikely]]
+        return woken::by_cancel;
       enqueue(q, w);
     }
     if (!standing() && leave(q, w)) return woken::by_item;

@@ -117,8 +117,16 @@ inline bool latch_detach(record& fiber) noexcept {
   return (seen & wake_queued) == 0;
 }
 
-inline bool is_cancelled(const record& fiber) noexcept {
+/// Somebody asked the fiber to stop.
+inline bool was_cancelled(const record& fiber) noexcept {
+  // relaxed: the latch alone is asked for; nothing was published with it.
   return (fiber.wake.load(std::memory_order_relaxed) & wake_cancelled) != 0;
+}
+
+/// A park of it is answered operation_canceled: it was cancelled, or may not park just now. Owner
+/// only.
+inline bool is_cancelled(const record& fiber) noexcept {
+  return was_cancelled(fiber) || (fiber.brings & refuses_parks) != 0;
 }
 
 /// The last user of a finished record asks: may I recycle it? False: the link is on its way, and

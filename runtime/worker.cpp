@@ -28,6 +28,21 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();
   };
+  buffers_errand_.run = [](errand&, void* self) noexcept {
+    static_cast<worker*>(self)->buffers_->take_far();
+  };
+}
+
+buffer_pool* worker::make_buffers() noexcept {
+  buffers_ = buffer_pool::make(*outside_, shared_.chosen.stream_buffers,
+                               static_cast<unsigned>(shared_.chosen.stream_buffer_bytes));
+  if (buffers_ == nullptr) return nullptr;
+  flight_.stray_context = buffers_.get();
+  flight_.on_stray_buffer = [](void* pool, unsigned buffer) noexcept {
+    auto& all = *static_cast<buffer_pool*>(pool);
+    if (all.came(buffer)) all.give(buffer);
+  };
+  return buffers_.get();
 }
 
 worker::~worker() = default;

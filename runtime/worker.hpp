@@ -27,6 +27,7 @@
 #include "arch/thread_word.hpp"
 #include "coir/runtime.hpp"
 #include "runtime/bell.hpp"
+#include "runtime/buffers.hpp"
 #include "runtime/commons.hpp"
 #include "runtime/counter.hpp"
 #include "runtime/deflect.hpp"
@@ -184,6 +185,11 @@ class worker {
   }
   flight& operations() noexcept { return flight_; }
   backend& outside() noexcept { return *outside_; }
+  /// For operations that take a buffer when their data is there; made at first use. Null: there is
+  /// no memory for them.
+  buffer_pool* buffers() noexcept { return buffers_ != nullptr ? buffers_.get() : make_buffers(); }
+  /// Another thread gave one back.
+  void tell_of_buffers() noexcept { send_errand(buffers_errand_); }
   record_cache& records() noexcept { return records_; }
   commons& shared() noexcept { return shared_; }
   unsigned index() const noexcept { return settings_.index; }
@@ -287,6 +293,7 @@ class worker {
   bool nothing_else_moves(bool quiet) noexcept;
   void give_stacks_back() noexcept;
   void leave_thread() noexcept;
+  buffer_pool* make_buffers() noexcept;
 
   // What a hop touches, side by side.
   record* current_ = nullptr;
@@ -315,6 +322,7 @@ class worker {
 
   commons& shared_;
   worker_settings settings_;
+  std::unique_ptr<buffer_pool> buffers_;  // before what may still write into them
   std::unique_ptr<backend> outside_;
   flight flight_;
   timers timers_;
@@ -359,6 +367,7 @@ class worker {
   bell bell_;
   joiner_news joiners_;
   errand joiners_errand_;  // it says: look for them
+  errand buffers_errand_;
 };
 
 inline void worker::enqueue(record& fiber) noexcept {

@@ -41,6 +41,15 @@ concept io_operation = operation<Op> && requires(const Op op, io_uring_sqe& sqe,
   { op.complete(res) } -> std::same_as<typename Op::value_type>;
 };
 
+/// An operation with many answers, pulled as a stream (coir/multishot.hpp): it fills an entry for
+/// one answer, and makes an item of each completion; `res` is never negative.
+template <class Op>
+concept multishot_operation = operation<Op> &&
+    requires(const Op op, io_uring_sqe& sqe, std::int32_t res, std::uint32_t flags) {
+  op.fill(sqe);
+  { op.item(res, flags) } -> std::same_as<typename Op::value_type>;
+};
+
 /// An operation that is none of the kernel's and can be done all the same, where no handler
 /// answers.
 template <class Op>
@@ -136,7 +145,8 @@ template <operation Op>
 /// bad_file_descriptor (also: the fd is being closed), and the operation's own. Throws what a
 /// handler throws.
 template <operation Op>
-[[nodiscard]] result<typename Op::value_type> perform(const Op& op, deadline until = never) {
+requires(!multishot_operation<Op> || io_operation<Op>)
+    [[nodiscard]] result<typename Op::value_type> perform(const Op& op, deadline until = never) {
   if constexpr (io_operation<Op>) {
     const std::int32_t res = detail::perform_io(detail::filler<Op>, &op, until);
     if (res != detail::handlers_first) [[likely]]

@@ -44,6 +44,11 @@ struct spawn_options {
   deadline until = never;  ///< how long to wait for room
 };
 
+namespace detail {
+template <class A>
+struct awaited_as;
+}
+
 /// The right to the answer of one fiber. Move-only. Safe to use from any fiber and any thread, one
 /// at a time.
 template <class R>
@@ -126,6 +131,8 @@ class handle {
     return taken;
   }
 
+  template <class A>
+  friend struct detail::awaited_as;
   detail::task* task_ = nullptr;
   detail::refusal refusal_;  // why there never was a fiber; empty: it was joined or detached
 };

@@ -22,12 +22,10 @@
 #include <variant>
 
 #include "coir/effects.hpp"
+#include "coir/outcome.hpp"
 #include "coir/sync.hpp"
 
 namespace coir {
-
-/// What became of one attempt. Zero is failure, so that nothing forgotten looks like success.
-enum class outcome : std::uint8_t { failure, ok, would_block, more };
 
 /// What goes on after an answer that is not the last one. Ends it, once, when destroyed. Move-only.
 class live_operation {

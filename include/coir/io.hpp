@@ -24,6 +24,7 @@
 
 struct statx;
 struct sockaddr;
+struct msghdr;
 
 namespace coir::io {
 
@@ -81,6 +82,12 @@ namespace coir::io {
 /// the kernel takes the bytes at once and no other fiber of this worker is ready.
 [[nodiscard]] COIR_API result<std::size_t> send(int fd, std::span<const std::byte> from,
                                                 int flags = 0, deadline until = never);
+/// recvmsg(2), sendmsg(2): `message` and all that it names are lent until the call returns.
+/// MSG_NOSIGNAL is added to a send.
+[[nodiscard]] COIR_API result<std::size_t> recvmsg(int fd, msghdr& message, int flags = 0,
+                                                   deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> sendmsg(int fd, const msghdr& message, int flags = 0,
+                                                   deadline until = never);
 /// shutdown(2): `how` is SHUT_RD, SHUT_WR or SHUT_RDWR.
 [[nodiscard]] COIR_API result<> shutdown(int fd, int how, deadline until = never);
 /// Waits until one of `events` (POLLIN, POLLOUT, ...) holds; returns what holds.
@@ -124,6 +131,12 @@ class unique_fd {
 [[nodiscard]] COIR_API result<std::size_t> send(const unique_fd& on,
                                                 std::span<const std::byte> from, int flags = 0,
                                                 deadline until = never);
+[[nodiscard]] COIR_API result<> connect(const unique_fd& on, const sockaddr* address,
+                                        unsigned address_bytes, deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> recvmsg(const unique_fd& on, msghdr& message,
+                                                   int flags = 0, deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> sendmsg(const unique_fd& on, const msghdr& message,
+                                                   int flags = 0, deadline until = never);
 [[nodiscard]] COIR_API result<> shutdown(const unique_fd& on, int how, deadline until = never);
 
 }  // namespace coir::io

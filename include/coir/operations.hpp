@@ -146,6 +146,25 @@ struct send_operation : detail::counts_bytes {
   int flags;  ///< MSG_NOSIGNAL is added
 };
 
+struct recvmsg_operation : detail::counts_bytes {
+  static constexpr std::string_view name = "coir.recvmsg";
+  recvmsg_operation(int f, msghdr& m, int how = 0) noexcept : fd(f), message(&m), flags(how) {}
+  COIR_API void fill(io_uring_sqe& sqe) const noexcept;
+  int fd;
+  msghdr* message;  ///< written to, as recvmsg(2) does
+  int flags;
+};
+
+struct sendmsg_operation : detail::counts_bytes {
+  static constexpr std::string_view name = "coir.sendmsg";
+  sendmsg_operation(int f, const msghdr& m, int how = 0) noexcept
+      : fd(f), message(&m), flags(how) {}
+  COIR_API void fill(io_uring_sqe& sqe) const noexcept;
+  int fd;
+  const msghdr* message;
+  int flags;  ///< MSG_NOSIGNAL is added
+};
+
 struct shutdown_operation : detail::gives_nothing {
   static constexpr std::string_view name = "coir.shutdown";
   shutdown_operation(int f, int h) noexcept : fd(f), how(h) {}

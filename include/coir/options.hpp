@@ -58,9 +58,12 @@ struct options {
   unsigned run_budget = 256;        ///< switches before a worker visits its loop, 1 to 65536
   unsigned deflect_threshold = 64;  ///< unstarted fibers from which on a worker gives some away,
                                     ///< from 1; adapts from there (set_deflection_threshold)
-  unsigned offload_threads = 16;    ///< threads of blocking(), and of files where there is no
-                                    ///< io_uring, at most, 1 to 1024
-  unsigned offload_queue = 4096;    ///< calls of blocking() that may wait for a thread, from 1
+  unsigned stream_buffers = 256;    ///< of each worker, for what streams receive, 1 to 32768,
+                                    ///< rounded up to a power of two; made at first use
+  std::size_t stream_buffer_bytes = 4096;  ///< of each, 64 to 1M
+  unsigned offload_threads = 16;  ///< threads of blocking(), and of files where there is no
+                                  ///< io_uring, at most, 1 to 1024
+  unsigned offload_queue = 4096;  ///< calls of blocking() that may wait for a thread, from 1
   std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps
                                             ///< at most, 0 to a second
   /// A worker that stays with one fiber for longer is named in the log, with the fiber and the

@@ -44,6 +44,12 @@ enum class errc {
   foreign_runtime,       ///< the id belongs to another runtime, or to an inherited one after fork
   offload_full,          ///< options::offload_queue calls wait for a thread of the offload pool
   wrong_thread,          ///< this belongs to the thread that began it
+  name_too_long,         ///< a Unix socket's name has more than net::unix_name_bytes_max bytes
+  unexpected_end,        ///< the source ended before all bytes that were asked for
+  stale_socket,          ///< a socket's file lies there, and nobody listens on it
+  queue_full,            ///< machine_options::queue_max inputs wait for their turn
+  state_changed,         ///< the state of the machine is another one than the input began with
+  update_would_park,     ///< something inside machine_context::update would have had to wait
 };
 
 COIR_API const std::error_category& coir_category() noexcept;

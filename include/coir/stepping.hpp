@@ -153,6 +153,17 @@ class suspension {
     detail::resume_computation(c, said);
     return detail::result_of_step(c);
   }
+  /// Goes on with `why` for the answer, whatever operation it is. As resume_throwing().
+  step_result<R> resume_failing(std::error_code why) {
+    waits_->asks->refused = why;
+    return resume_answered(detail::reply::refused);
+  }
+  /// Goes on by throwing `what` out of the perform() that waits, as a handler that throws does. Not
+  /// of one that was used; on the computation's thread.
+  step_result<R> resume_throwing(std::exception_ptr what) {
+    waits_->throws = &what;
+    return resume_answered(detail::reply::refused);
+  }
 
  private:
   template <class Op>

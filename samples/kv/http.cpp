@@ -51,10 +51,11 @@ std::string_view status_text(unsigned status) noexcept {
     unsigned status;
     std::string_view words;
   };
-  static constexpr std::array<text, 10> texts = {{{200, "OK"},
+  static constexpr std::array<text, 11> texts = {{{200, "OK"},
                                                   {400, "Bad Request"},
                                                   {404, "Not Found"},
                                                   {408, "Request Timeout"},
+                                                  {409, "Conflict"},
                                                   {413, "Content Too Large"},
                                                   {414, "URI Too Long"},
                                                   {431, "Request Header Fields Too Large"},

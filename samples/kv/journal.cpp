@@ -24,7 +24,8 @@ coir::result<std::unique_ptr<journal>> journal::open(std::unique_ptr<journal_fil
   std::unique_ptr<journal> j(new journal(std::move(file), listener, o));
   if (auto replayed = j->recover(); !replayed) return coir::fail(replayed.error());
   journal& self = *j;
-  j->writer_ = coir::spawn([&self] { self.write_batches(); }, {.name = "journal"});
+  j->writer_ = coir::spawn([&self] { self.write_batches(); },
+                           {.name = "journal", .worker = coir::this_fiber::worker()});
   if (!j->writer_) return coir::fail(j->writer_.refusal());
   return j;
 }
@@ -33,44 +34,75 @@ journal::~journal() { (void)close(); }
 
 // -- those who append -----------------------------------------------------------------------------
 
-bool journal::has_room(std::size_t bytes) const noexcept {
+bool journal::has_room(std::size_t records, std::size_t bytes) const noexcept {
   const batch& b = *collecting_;
-  if (b.reset || b.records >= options_.batch_records_max) return false;
-  return b.records == 0 || b.bytes.size() + bytes <= options_.batch_bytes_max;
+  if (b.reset) return false;
+  return b.records == 0 || (b.records + records <= options_.batch_records_max &&
+                            b.bytes.size() + bytes <= options_.batch_bytes_max);
 }
 
-coir::result<> journal::wait_for_room(std::unique_lock<coir::mutex>& held, std::size_t bytes,
-                                      coir::deadline until) {
+coir::result<> journal::wait_for_room(std::unique_lock<coir::mutex>& held, std::size_t records,
+                                      std::size_t bytes, coir::deadline until) {
   const auto over = [this] { return closing_ || static_cast<bool>(failure_); };
   auto waited = room_.wait(
-      held, [&] { return over() || has_room(bytes); }, until);
+      held, [&] { return over() || has_room(records, bytes); }, until);
   if (failure_) return coir::fail(failure_);
   if (closing_) return coir::fail(coir::errc::shutting_down);
   return waited;
 }
 
-coir::result<std::uint64_t> journal::append(std::span<const std::byte> payload,
-                                            coir::deadline until) {
-  if (payload.empty() || payload.size() > payload_bytes_max)
-    return coir::fail(std::errc::message_size);
+template <class Write>
+coir::result<std::uint64_t> journal::append_with(std::size_t records, std::size_t bytes,
+                                                 coir::deadline until, Write write) {
   std::unique_lock held(mutex_);
-  if (auto room = wait_for_room(held, record_header_bytes + payload.size(), until); !room)
+  if (auto room = wait_for_room(held, records, bytes, until); !room)
     return coir::fail(room.error());
   const batch_ref mine = collecting_;
-  const std::uint64_t sequence = next_sequence_++;
-  write_record(mine->bytes, sequence, payload);
-  ++mine->records;
+  const std::uint64_t first = next_sequence_;
+  write(mine->bytes, first);
+  next_sequence_ += records;
+  mine->records += records;
   held.unlock();
   work_.notify_one();
 
   if (auto waited = mine->settled.wait(until); !waited) return coir::fail(waited.error());
   if (mine->error) return coir::fail(mine->error);
-  return sequence;
+  return first;
+}
+
+namespace {
+bool is_record(std::span<const std::byte> payload) {
+  return !payload.empty() && payload.size() <= payload_bytes_max;
+}
+}  // namespace
+
+coir::result<std::uint64_t> journal::append(std::span<const std::byte> payload,
+                                            coir::deadline until) {
+  if (!is_record(payload)) return coir::fail(std::errc::message_size);
+  return append_with(1, record_header_bytes + payload.size(), until,
+                     [payload](std::vector<std::byte>& bytes, std::uint64_t first) {
+                       write_record(bytes, first, payload);
+                     });
+}
+
+coir::result<std::uint64_t> journal::append_all(std::span<const entry> entries,
+                                                coir::deadline until) {
+  std::size_t bytes = 0;
+  for (const entry& e : entries) {
+    if (!is_record(e.payload)) return coir::fail(std::errc::message_size);
+    bytes += e.bytes();
+  }
+  if (entries.empty()) return coir::fail(std::errc::message_size);
+  return append_with(entries.size(), bytes, until,
+                     [entries](std::vector<std::byte>& into, std::uint64_t sequence) {
+                       for (const entry& e : entries)
+                         write_record(into, sequence++, e.payload, e.kind);
+                     });
 }
 
 coir::result<> journal::reset(coir::deadline until) {
   std::unique_lock held(mutex_);
-  if (auto room = wait_for_room(held, 0, until); !room) return room;
+  if (auto room = wait_for_room(held, 0, 0, until); !room) return room;
   const batch_ref mine = collecting_;
   mine->reset = true;
   held.unlock();
@@ -174,13 +206,15 @@ std::error_code journal::store_bytes(std::span<const std::byte> bytes) {
 }
 
 void journal::publish(const batch& b, const journal_counters& done) {
-  if (b.reset) {
+  if (!options_.publishes) {
+    // Those who wait for the batch do it.
+  } else if (b.reset) {
     listener_.on_reset();
   } else {
     record r;
     for (std::span<const std::byte> rest = b.bytes; read_record(rest, r) == reading::complete;
          rest = rest.subspan(r.bytes()))
-      listener_.on_record(r.sequence, r.payload);
+      listener_.on_record(r);
   }
   const std::lock_guard held(mutex_);
   counters_.records += done.records;
@@ -219,7 +253,7 @@ coir::result<> journal::recover() {
     reading found = read_record(rest, r);
     for (; found == reading::complete; found = read_record(rest, r)) {
       if (expected != 0 && r.sequence != expected) break;
-      listener_.on_record(r.sequence, r.payload);
+      listener_.on_record(r);
       expected = r.sequence + 1;
       ++recovered_.records;
       recovered_.bytes += r.bytes();

@@ -8,6 +8,7 @@
 //   - Success means durable: append and reset answer only after the sync that covers them.
 //   - Durable before visible before answered, in the order of the sequence numbers; the listener is
 //     called by the writer fiber only (and by open, before there is one).
+//   - The writer fiber lives on the worker that opened the journal.
 //   - The first failure is the last: nothing after it is written, made visible or acknowledged. A
 //     sync is never tried twice, because a kernel that failed one may have dropped the pages.
 //   - What open() replays is what was made visible before, plus at most a run of records that
@@ -32,7 +33,7 @@ namespace kv {
 /// Who turns records into state. Never parks, never throws.
 class journal_listener {
  public:
-  virtual void on_record(std::uint64_t sequence, std::span<const std::byte> payload) = 0;
+  virtual void on_record(const record& r) = 0;
   virtual void on_reset() = 0;
 
  protected:
@@ -43,13 +44,25 @@ class journal_listener {
 enum class journal_twin { none, never_syncs, answers_before_completion };
 
 struct journal_options {
-  std::size_t batch_records_max = 1024;                ///< then append waits for the next batch
-  std::size_t batch_bytes_max = std::size_t{4} << 20;  ///< likewise; one record always fits
+  std::size_t batch_records_max = 1024;  ///< then append waits for the next batch
+  std::size_t batch_bytes_max = std::size_t{4}
+                                << 20;  ///< likewise; what is appended at once always fits
   journal_twin twin = journal_twin::none;
+  /// False: after open() the listener is told nothing. Those who append make visible what is
+  /// durable, each when it is woken: in the order of the sequence numbers where all of them are
+  /// fibers of the worker that opened the journal.
+  bool publishes = true;
 };
 
 struct journal_counters {
   std::uint64_t records = 0, batches = 0, writes = 0, syncs = 0, bytes = 0, resets = 0;
+};
+
+/// One record to come.
+struct entry {
+  std::uint8_t kind = 0;
+  std::vector<std::byte> payload;
+  std::size_t bytes() const noexcept { return record_header_bytes + payload.size(); }
 };
 
 struct recovery {
@@ -71,6 +84,11 @@ class journal {
   /// record that was queued is still written.
   [[nodiscard]] coir::result<std::uint64_t> append(std::span<const std::byte> payload,
                                                    coir::deadline until = coir::never);
+
+  /// The same for several in a row: nothing comes between them, and they become durable together.
+  /// Returns the number of the first. Errors: also message_size when there is none.
+  [[nodiscard]] coir::result<std::uint64_t> append_all(std::span<const entry> entries,
+                                                       coir::deadline until = coir::never);
 
   /// Empties the journal and the state: every append answered or queued before is gone, every later
   /// one stays. Durable when it answers. Errors: those of append.
@@ -103,9 +121,12 @@ class journal {
 
   journal(std::unique_ptr<journal_file> file, journal_listener& listener, journal_options o);
   coir::result<> recover();
-  coir::result<> wait_for_room(std::unique_lock<coir::mutex>& held, std::size_t bytes,
-                               coir::deadline until);
-  bool has_room(std::size_t bytes) const noexcept;
+  coir::result<> wait_for_room(std::unique_lock<coir::mutex>& held, std::size_t records,
+                               std::size_t bytes, coir::deadline until);
+  bool has_room(std::size_t records, std::size_t bytes) const noexcept;
+  template <class Write>
+  coir::result<std::uint64_t> append_with(std::size_t records, std::size_t bytes,
+                                          coir::deadline until, Write write);
 
   void write_batches();
   batch_ref take_batch();

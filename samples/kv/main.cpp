@@ -1,9 +1,10 @@
 // main.cpp: kv, a durable key-value server: opens its store, listens, serves until SIGTERM, drains.
 //
-//   kv --port N --data DIR --workers N [--stats-json FILE]
+//   kv --port N --data DIR --workers N [--resp N] [--stats-json FILE]
 //
 // Always true:
-//   - "listening on 127.0.0.1:PORT" is printed when a connection would be accepted, and not before.
+//   - "listening on 127.0.0.1:PORT" is printed when a connection would be accepted, and not before;
+//     with --resp also "redis protocol on 127.0.0.1:PORT", in front of it.
 //   - SIGTERM loses nothing: requests that are here are answered, then the journal is closed.
 //   - The exit code is 0 only when the journal never failed.
 //
@@ -17,9 +18,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "kv/http.hpp"
+#include "kv/resp.hpp"
 #include "kv/service.hpp"
 #include "kv/store.hpp"
 
@@ -32,12 +38,14 @@ struct settings {
   std::string data = "kv-data";
   unsigned workers = 0;
   std::string stats_json;
+  std::optional<std::uint16_t> resp;  // a port for the protocol of Redis; 0: the system picks one
 };
 
 [[noreturn]] void usage(const char* wrong) {
-  std::fprintf(stderr,
-               "kv: %s\nusage: kv [--port N] [--data DIR] [--workers N] [--stats-json FILE]\n",
-               wrong);
+  std::fprintf(
+      stderr,
+      "kv: %s\nusage: kv [--port N] [--resp N] [--data DIR] [--workers N] [--stats-json FILE]\n",
+      wrong);
   std::exit(2);
 }
 
@@ -52,11 +60,10 @@ Number number(const char* text) {
 }
 
 settings read_settings(int argc, char** argv) {
-  static const option known[] = {{"port", required_argument, nullptr, 'p'},
-                                 {"data", required_argument, nullptr, 'd'},
-                                 {"workers", required_argument, nullptr, 'w'},
-                                 {"stats-json", required_argument, nullptr, 's'},
-                                 {nullptr, 0, nullptr, 0}};
+  static const option known[] = {
+      {"port", required_argument, nullptr, 'p'},    {"data", required_argument, nullptr, 'd'},
+      {"workers", required_argument, nullptr, 'w'}, {"stats-json", required_argument, nullptr, 's'},
+      {"resp", required_argument, nullptr, 'r'},    {nullptr, 0, nullptr, 0}};
   settings s;
   for (int letter; (letter = ::getopt_long(argc, argv, "", known, nullptr)) != -1;) {
     if (letter == 'p')
@@ -67,6 +74,8 @@ settings read_settings(int argc, char** argv) {
       s.workers = number<unsigned>(optarg);
     else if (letter == 's')
       s.stats_json = optarg;
+    else if (letter == 'r')
+      s.resp = number<std::uint16_t>(optarg);
     else
       usage("unknown option");
   }
@@ -79,24 +88,31 @@ int failed(const char* what, std::error_code why) {
   return 1;
 }
 
+/// A port, who talks with those that come, and who accepts them.
+struct door {
+  coir::net::tcp_listener& listener;
+  std::function<void(coir::net::tcp_stream)> converse;
+  std::function<void()> drain;
+  coir::handle<void> serving = {};
+};
+
 /// Accepts until a signal comes; then gives what is being answered its time.
-void serve_until_signal(coir::net::tcp_listener& listener, kv::http_server& server,
-                        coir::signals& stop) {
-  auto serving = coir::spawn(
-      [&] {
-        return listener.serve(
-            [&](coir::net::tcp_stream stream) { server.converse(std::move(stream)); },
-            {.name = "connection"});
-      },
-      {.name = "accept"});
+void serve_until_signal(std::span<door> doors, coir::signals& stop) {
+  for (door& d : doors)
+    d.serving = coir::spawn([&d] { return d.listener.serve(d.converse, {.name = "connection"}); },
+                            {.name = "accept"});
   (void)stop.next();
-  (void)listener.close();
-  server.drain();
-  auto ended = serving.join(coir::in(drain_time));
-  if (!ended && ended.error() == std::errc::timed_out) {
+  for (door& d : doors) {
+    (void)d.listener.close();
+    d.drain();
+  }
+  const coir::deadline until = coir::in(drain_time);
+  for (door& d : doors) {
+    const auto ended = d.serving.join(until);
+    if (ended || ended.error() != std::errc::timed_out) continue;
     std::fprintf(stderr, "kv: some requests took longer than the time to drain; they are cut\n");
-    serving.cancel();
-    (void)serving.join();
+    d.serving.cancel();
+    (void)d.serving.join();
   }
 }
 
@@ -126,10 +142,27 @@ int run_server(const settings& s) {
   kv::http_server server([&](const kv::http_request& r) { return service.answer(r); }, {});
   service.show(server);
   service.recovered_in(recovery_time);
+  kv::resp_server resp(**store);
+  std::vector<door> doors;
+  doors.push_back(
+      {.listener = *listener,
+       .converse = [&](coir::net::tcp_stream stream) { server.converse(std::move(stream)); },
+       .drain = [&] { server.drain(); }});
+  coir::net::tcp_listener second;
+  if (s.resp) {
+    auto made = coir::net::tcp_listener::listen({.port = *s.resp});
+    if (!made) return failed("listen", made.error());
+    second = std::move(*made);
+    doors.push_back(
+        {.listener = second,
+         .converse = [&](coir::net::tcp_stream stream) { resp.converse(std::move(stream)); },
+         .drain = [&] { resp.drain(); }});
+    std::printf("redis protocol on 127.0.0.1:%u\n", second.port());
+  }
   std::printf("listening on 127.0.0.1:%u\n", listener->port());
   std::fflush(stdout);
 
-  serve_until_signal(*listener, server, *stop);
+  serve_until_signal(doors, *stop);
 
   const std::string stats = service.stats(server.counters());
   if (!s.stats_json.empty()) std::ofstream(s.stats_json) << stats;

@@ -1,8 +1,10 @@
 // record.hpp: the form of one record of the journal, as bytes; no file, no fiber.
 //
 // Always true:
-//   - A record is length u32, crc32c u32, sequence u64, payload, in little-endian order. The sum
-//     covers everything but itself, so a wrong length or sequence is found too.
+//   - A record is length u24, kind u8, crc32c u32, sequence u64, payload, in little-endian order.
+//   The
+//     sum covers everything but itself, so a wrong length, kind or sequence is found too.
+//   - What kind 0 is never changes: journals from before there were kinds are read as they are.
 //   - A length of 0 is not a record: a hole of zeros ends the journal.
 //   - read_record looks at no byte outside what it is given, whatever the bytes say.
 //
@@ -18,9 +20,11 @@ namespace kv {
 
 inline constexpr std::size_t record_header_bytes = 16;
 inline constexpr std::size_t payload_bytes_max = std::size_t{1} << 20;
+static_assert(payload_bytes_max < std::size_t{1} << 24, "the kind has the length's last byte");
 
 struct record {
   std::uint64_t sequence = 0;
+  std::uint8_t kind = 0;
   std::span<const std::byte> payload;
   std::size_t bytes() const noexcept { return record_header_bytes + payload.size(); }
 };
@@ -37,7 +41,7 @@ reading read_record(std::span<const std::byte> bytes, record& out) noexcept;
 
 /// Appends the record to `bytes`. `payload` has 1 to payload_bytes_max bytes.
 void write_record(std::vector<std::byte>& bytes, std::uint64_t sequence,
-                  std::span<const std::byte> payload);
+                  std::span<const std::byte> payload, std::uint8_t kind = 0);
 
 /// CRC-32C (Castagnoli), as iSCSI and ext4 use it.
 std::uint32_t crc32c(std::span<const std::byte> bytes) noexcept;

@@ -27,8 +27,14 @@ http_response service::execute(const std::string& text) {
             .body = command.error() == std::errc::message_size
                         ? "Malformed input: the key is longer than 1024 bytes"
                         : "Malformed input: want Write \"key\" 1 or Read \"key\""};
-  if (command->what == command::kind::read)
-    return {.body = print_result(store_.read(command->key))};
+  if (command->what == command::kind::read) {
+    const auto value = store_.find(command->key);
+    if (!value) return {.body = print_result({})};
+    const auto number = integer_in(*value);
+    // Written through the other door, whose values are any bytes.
+    if (!number) return {.status = 409, .body = "The value is not an integer"};
+    return {.body = print_result(number)};
+  }
   auto written = store_.write(command->key, command->value, coir::in(options_.answer_time));
   if (!written) return explain(written.error());
   return {.body = std::string(print_ok())};

@@ -1,6 +1,7 @@
 // service.hpp: what the server does with a request: a command for the store, or its statistics.
 //
-//   POST any path, a command     200 and its answer; 400 when it is none
+//   POST any path, a command     200 and its answer; 400 when it is none, 409 when the value that
+//                                it reads is no integer
 //   DELETE any path              200 once memory and journal are empty
 //   GET /stats                   200 and one line of JSON
 //   anything else                400 "Unsupported method"

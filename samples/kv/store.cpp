@@ -1,6 +1,6 @@
-// store.cpp: records of the journal into memory, and requests into records.
+// store.cpp: what one input of the store does, and how a store begins.
 //
-// Comes from: store.hpp.   Goes to: journal.hpp.
+// Comes from: store.hpp.   Goes to: journal.hpp, table.hpp.
 #include "kv/store.hpp"
 
 #include <fcntl.h>
@@ -18,16 +18,6 @@
 namespace kv {
 
 namespace {
-
-constexpr std::size_t value_bytes = sizeof(std::uint64_t);
-
-// A payload is the value, then the key.
-std::vector<std::byte> encode(std::string_view key, std::int64_t value) {
-  std::vector<std::byte> payload(value_bytes + key.size());
-  store_number(payload.data(), static_cast<std::uint64_t>(value));
-  std::ranges::copy(std::as_bytes(std::span(key)), payload.begin() + value_bytes);
-  return payload;
-}
 
 std::error_code last_error() { return {errno, std::generic_category()}; }
 
@@ -79,88 +69,98 @@ coir::result<std::unique_ptr<store>> store::open(std::unique_ptr<journal_file> f
 }
 
 coir::result<> store::start(std::unique_ptr<journal_file> file, const store_options& o) {
-  auto log = journal::open(std::move(file), *this, o.journal);
+  journal_options how = o.journal;
+  how.publishes = false;
+  auto log = journal::open(std::move(file), *this, how);
   if (!log) return coir::fail(log.error());
   journal_ = std::move(*log);
+  if (newer_) return coir::fail(std::errc::not_supported);
+  auto made = machine::create(
+      &table_, [this](const input& in, machine::context& context) { return handle(in, context); },
+      {.inflight_max = o.inflight_max, .queue_max = o.queue_max, .name = "store"});
+  if (!made) return coir::fail(made.error());
+  machine_.emplace(std::move(*made));
   return {};
 }
 
 store::~store() { (void)close(); }
 
-coir::result<> store::close() { return journal_ ? journal_->close() : coir::result<>(); }
-
-std::size_t store::shard_of(std::string_view key) noexcept {
-  return text_hash()(key) % shards_count;
+coir::result<> store::close() {
+  if (machine_) (void)machine_->stop();
+  return journal_ ? journal_->close() : coir::result<>();
 }
 
-coir::result<> store::write(std::string_view key, std::int64_t value, coir::deadline until) {
-  if (key.size() > key_bytes_max) return coir::fail(std::errc::invalid_argument);
-  // A key that exists costs nothing more. It may be gone before this write lands (by a reset, which
-  // frees far more than it), so the cap can be passed by what is in flight and no further.
-  const std::size_t cost = read(key) ? 0 : key.size() + key_overhead_bytes;
-  if (cost != 0 && !reserve(cost)) return coir::fail(std::errc::not_enough_memory);
-  auto appended = journal_->append(encode(key, value), until);
-  unreserve(cost);
-  if (!appended) return coir::fail(appended.error());
-  return {};
+// -- what an input does; on the machine's worker --------------------------------------------------
+
+coir::result<std::size_t> store::handle(const input& in, machine::context& context) {
+  if (in.reset) return handle_reset(context);
+  std::vector<entry> entries;
+  // What exists may be gone before this lands (by a reset, which frees far more than it needs), so
+  // the cap can be passed by what is in flight and no further.
+  std::size_t cost = 0;
+  for (const change& c : in.changes) {
+    entries.push_back(write_change(c));
+    cost += table_.cost(c);
+  }
+  if (!table_.reserve(cost)) return coir::fail(std::errc::not_enough_memory);
+  const auto first = journal_->append_all(entries);  // parks, while others are served
+  table_.unreserve(cost);
+  if (!first) return coir::fail(first.error());
+  return context.update([&in, sequence = *first](table* t) mutable {
+    std::size_t known = 0;
+    for (const change& c : in.changes) known += t->apply(sequence++, c) ? 1 : 0;
+    return known;
+  });
+}
+
+coir::result<std::size_t> store::handle_reset(machine::context& context) {
+  // Its place among the changes is its place in the journal.
+  if (auto done = journal_->reset(); !done) return coir::fail(done.error());
+  return context.update([](table* t) {
+    t->clear();
+    return std::size_t{0};
+  });
+}
+
+void store::on_record(const record& r) {
+  newer_ = newer_ || !knows_kind(r.kind);
+  if (const auto c = read_change(r)) table_.apply(r.sequence, *c);
+}
+
+// -- for anybody ----------------------------------------------------------------------------------
+
+coir::result<std::size_t> store::change_all(std::vector<change> changes, coir::deadline until) {
+  if (changes.empty()) return coir::fail(std::errc::invalid_argument);
+  for (const change& c : changes) {
+    if (c.key.size() > key_bytes_max) return coir::fail(std::errc::invalid_argument);
+    if (c.value.size() > value_bytes_max) return coir::fail(std::errc::message_size);
+  }
+  return machine_->call({.changes = std::move(changes), .reset = false}, until);
+}
+
+coir::result<> store::write(std::string_view key, std::string value, coir::deadline until) {
+  std::vector<change> one(1);
+  one[0].key = key;
+  one[0].value = std::move(value);
+  auto done = change_all(std::move(one), until);
+  return done ? coir::result<>() : coir::fail(done.error());
+}
+
+std::optional<std::string> store::find(std::string_view key) const {
+  std::optional<std::string> found;
+  table_.visit(key, [&found](std::string_view value) { found.emplace(value); });
+  return found;
 }
 
 std::optional<std::int64_t> store::read(std::string_view key) const {
-  const shard& s = shards_[shard_of(key)];
-  const std::lock_guard held(s.mutex);
-  const auto at = s.values.find(key);
-  if (at == s.values.end()) return {};
-  return at->second;
+  std::optional<std::int64_t> found;
+  table_.visit(key, [&found](std::string_view value) { found = integer_in(value); });
+  return found;
 }
 
-coir::result<> store::reset(coir::deadline until) { return journal_->reset(until); }
-
-bool store::reserve(std::size_t bytes) {
-  const std::lock_guard held(space_mutex_);
-  if (held_bytes_ + reserved_bytes_ + bytes > memory_max_) return false;
-  reserved_bytes_ += bytes;
-  return true;
-}
-
-void store::unreserve(std::size_t bytes) {
-  if (bytes == 0) return;
-  const std::lock_guard held(space_mutex_);
-  reserved_bytes_ -= bytes;
-}
-
-void store::on_record(std::uint64_t, std::span<const std::byte> payload) {
-  if (payload.size() < value_bytes) return;  // whole, but not one of ours
-  const auto value = static_cast<std::int64_t>(load_number<std::uint64_t>(payload.data()));
-  const auto text = payload.subspan(value_bytes);
-  const std::string_view key(reinterpret_cast<const char*>(text.data()), text.size());
-  {
-    shard& s = shards_[shard_of(key)];
-    const std::lock_guard held(s.mutex);
-    if (const auto at = s.values.find(key); at != s.values.end()) {
-      at->second = value;
-      return;
-    }
-    s.values.emplace(key, value);
-  }
-  const std::lock_guard held(space_mutex_);
-  held_bytes_ += key.size() + key_overhead_bytes;
-  ++keys_;
-}
-
-void store::on_reset() {
-  // All shards at once: no reader may find one key gone and then another one still there.
-  std::vector<std::unique_lock<std::mutex>> held;
-  held.reserve(shards_count);
-  for (shard& s : shards_) held.emplace_back(s.mutex);
-  for (shard& s : shards_) s.values.clear();
-  const std::lock_guard space(space_mutex_);
-  held_bytes_ = 0;
-  keys_ = 0;
-}
-
-store_counters store::counters() const {
-  const std::lock_guard held(space_mutex_);
-  return {.keys = keys_, .memory_bytes = held_bytes_};
+coir::result<> store::reset(coir::deadline until) {
+  auto done = machine_->call({.changes = {}, .reset = true}, until);
+  return done ? coir::result<>() : coir::fail(done.error());
 }
 
 }  // namespace kv

@@ -204,6 +204,31 @@ static intptr_t close_under_others(void* argument) {
   return coir_close(late);
 }
 
+static intptr_t connect_by_name(void* argument) {
+  uint16_t port = 0;
+  const int listener = coir_listen(0, &port);
+  CHECK(listener >= 0);
+  const int fd = coir_connect_host("127.0.0.1", port, COIR_NEVER);
+  CHECK(fd >= 0);
+  const int peer = coir_accept(listener, NULL, NULL);
+  CHECK(peer >= 0);
+  CHECK_EQ(coir_send(fd, "x", 1, 0), 1);
+  CHECK_EQ(coir_close(fd), 0);
+  CHECK_EQ(coir_close(peer), 0);
+  CHECK_EQ(coir_close(listener), 0);
+  CHECK_EQ(coir_connect_host("127.0.0.1", port, COIR_NEVER), -ECONNREFUSED);
+  CHECK_EQ(coir_connect_host("", port, COIR_NEVER), -EINVAL);
+  /* No part of a name may have more than 63 bytes, so no server can be asked for this one. */
+  char name[71];
+  memset(name, 'x', sizeof name - 1);
+  name[sizeof name - 1] = '\0';
+  CHECK_EQ(coir_connect_host(name, port, COIR_NEVER), -EHOSTUNREACH);
+  CHECK_EQ(coir_connect_host(name, port, INT64_MIN), -ETIMEDOUT);
+  return (intptr_t)argument;
+}
+
+static void a_host_is_connected_to_by_its_name(void) { run_on(1, connect_by_name, NULL); }
+
 static void close_ends_what_waits_on_the_descriptor(void) { run_on(1, close_under_others, NULL); }
 
 static intptr_t close_listener(void* argument) { return coir_close((int)(intptr_t)argument); }
@@ -225,6 +250,7 @@ int main(void) {
   RUN(no_bytes_need_no_buffer);
   RUN(a_file_is_written_and_read_back);
   RUN(two_fibers_talk_over_tcp);
+  RUN(a_host_is_connected_to_by_its_name);
   RUN(close_ends_what_waits_on_the_descriptor);
   RUN(a_plain_thread_listens_and_closes);
   return 0;

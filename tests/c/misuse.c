@@ -289,6 +289,7 @@ static void calls_that_park_are_refused_on_plain_threads(void) {
   CHECK_EQ(coir_fdatasync(pipe.ends[1]), -EPERM);
   CHECK_EQ(coir_accept(pipe.ends[0], NULL, NULL), -EPERM);
   CHECK_EQ(coir_connect(pipe.ends[0], &address, sizeof address), -EPERM);
+  CHECK_EQ(coir_connect_host("127.0.0.1", 1, COIR_NEVER), -EPERM);
   CHECK_EQ(coir_recv(pipe.ends[0], &byte, 1, 0), -EPERM);
   CHECK_EQ(coir_send(pipe.ends[1], &byte, 1, 0), -EPERM);
   CHECK_EQ(coir_shutdown(pipe.ends[0], SHUT_RD), -EPERM);
@@ -319,6 +320,7 @@ static intptr_t give_bad_buffers(void* argument) {
   CHECK_EQ(coir_pwrite(fd, &byte, 1, INT64_MIN), -EINVAL);
   CHECK_EQ(coir_open(NULL, 0, 0), -EFAULT);
   CHECK_EQ(coir_connect(fd, NULL, 16), -EFAULT);
+  CHECK_EQ(coir_connect_host(NULL, 1, COIR_NEVER), -EFAULT);
   CHECK_EQ(coir_accept(fd, (struct sockaddr*)&byte, NULL), -EFAULT);
   CHECK_EQ(coir_read(-1, &byte, 1), -EBADF);
   CHECK_EQ(coir_read(INT_MAX, &byte, 1), -EBADF);

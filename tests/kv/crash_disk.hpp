@@ -30,10 +30,20 @@ inline constexpr std::size_t sector_bytes = 512;
 
 /// One thing that happened, in the order of happening.
 struct step {
-  enum class kind { write, cut, synced, began, acked, reset_began, reset_acked } what;
+  enum class kind {
+    write,
+    cut,
+    synced,
+    began,
+    acked,
+    reset_began,
+    reset_acked,
+    erase_began,
+    erase_acked
+  } what;
   std::uint64_t offset = 0;  // of a write; the size that a cut leaves
   bytes data = {};           // of a write
-  std::string text = {};     // of began and acked
+  std::string text = {};     // of began, acked and erasures
 };
 using steps = std::vector<step>;
 
@@ -169,6 +179,13 @@ inline expectation expect_after(const steps& log, std::size_t happened) {
       case step::kind::reset_acked:
         if (--resets_open == 0)
           e.absent.insert(acked_before_reset.begin(), acked_before_reset.end());
+        break;
+      case step::kind::erase_began:
+        e.present.erase(s.text);
+        open.erase(s.text);
+        break;
+      case step::kind::erase_acked:
+        e.absent.insert(s.text);
         break;
       default:
         break;

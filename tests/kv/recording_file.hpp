@@ -104,9 +104,9 @@ struct recorder final : kv::journal_listener {
   std::vector<std::uint64_t> sequences;
   unsigned resets = 0;
 
-  void on_record(std::uint64_t sequence, std::span<const std::byte> payload) override {
-    sequences.push_back(sequence);
-    texts.emplace_back(reinterpret_cast<const char*>(payload.data()), payload.size());
+  void on_record(const kv::record& r) override {
+    sequences.push_back(r.sequence);
+    texts.emplace_back(reinterpret_cast<const char*>(r.payload.data()), r.payload.size());
   }
   void on_reset() override {
     ++resets;

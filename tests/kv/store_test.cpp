@@ -11,11 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "linear.hpp"
 #include "on_fibers.hpp"
 #include "recording_file.hpp"
 
-using kv_test::call;
 using kv_test::disk;
 using kv_test::on_fibers;
 using kv_test::start;
@@ -40,71 +38,6 @@ model contents(const kv::store& s) {
   for (const auto& key : keys)
     if (const auto value = s.read(key)) found[key] = *value;
   return found;
-}
-
-void run_program(std::uint64_t seed) {
-  CAPTURE(seed);
-  std::mt19937_64 random(seed);
-  disk d;
-  model expected;
-  auto s = open_store(d);
-  for (int step = 0; step < 60; ++step) {
-    const auto& key = keys[random() % keys.size()];
-    const auto dice = random() % 20;
-    if (dice == 0) {
-      REQUIRE(s->reset().has_value());
-      expected.clear();
-    } else if (dice == 1) {
-      s.reset();
-      d.lose_power();
-      s = open_store(d);
-    } else if (dice < 10) {
-      const auto value = static_cast<std::int64_t>(random());
-      REQUIRE(s->write(key, value).has_value());
-      expected[key] = value;
-    } else {
-      const auto at = expected.find(key);
-      const auto answer = s->read(key);
-      CHECK(answer.has_value() == (at != expected.end()));
-      if (answer && at != expected.end()) CHECK(*answer == at->second);
-    }
-  }
-  CHECK(contents(*s) == expected);
-}
-
-/// Gives every begin and end a place in one order.
-class history {
- public:
-  template <class F>
-  void record(call c, F act) {
-    c.began = next();
-    act(c);
-    c.ended = next();
-    const std::lock_guard held(mutex_);
-    calls_.push_back(c);
-  }
-  std::vector<call> calls() const { return calls_; }
-
- private:
-  std::uint64_t next() {
-    const std::lock_guard held(mutex_);
-    return ++time_;
-  }
-  std::mutex mutex_;
-  std::uint64_t time_ = 0;
-  std::vector<call> calls_;
-};
-
-void act(kv::store& s, history& h, std::uint64_t dice) {
-  const std::string key = keys[dice % 2];
-  if (dice % 23 == 0) {
-    h.record({.what = call::kind::reset}, [&](call&) { REQUIRE(s.reset().has_value()); });
-  } else if (dice % 3 == 0) {
-    h.record({.what = call::kind::write, .key = key, .value = static_cast<std::int64_t>(dice)},
-             [&](call& c) { REQUIRE(s.write(c.key, c.value).has_value()); });
-  } else {
-    h.record({.what = call::kind::read, .key = key}, [&](call& c) { c.answer = s.read(c.key); });
-  }
 }
 
 }  // namespace
@@ -132,57 +65,6 @@ TEST_CASE("store: a new folder is durable in the folder that names it before any
   });
 }
 
-TEST_CASE("store: C-T1: any program of writes, reads, resets and restarts does what a map does") {
-  on_fibers([] {
-    for (std::uint64_t seed = 1; seed <= 100; ++seed) run_program(seed);
-  });
-}
-
-TEST_CASE("store: C-T2: every concurrent history has an order that explains it") {
-  on_fibers([] {
-    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
-      std::mt19937_64 random(seed);
-      disk d;
-      auto s = open_store(d);
-      history h;
-      for (int batch = 0; batch < 6; ++batch) {
-        coir::scope callers;
-        for (auto n = 2 + random() % 4; n > 0; --n) {
-          const auto dice = random() >> 8;
-          callers.spawn([&, dice] { act(*s, h, dice); },
-                        {.worker = static_cast<unsigned>(dice / 7 % 2)});
-        }
-        REQUIRE(callers.join().has_value());
-      }
-      CAPTURE(seed);
-      CHECK(kv_test::is_linear(h.calls()));
-    }
-  });
-}
-
-TEST_CASE("store: C-T2: the checker takes legal histories and refuses impossible ones") {
-  using kind = call::kind;
-  const call write1{.what = kind::write, .key = "x", .value = 1, .began = 1, .ended = 4};
-  const call write2{.what = kind::write, .key = "x", .value = 2, .began = 5, .ended = 6};
-  const auto read = [](std::optional<std::int64_t> answer, std::uint64_t began,
-                       std::uint64_t ended) {
-    return call{.what = kind::read, .key = "x", .answer = answer, .began = began, .ended = ended};
-  };
-  const auto reset = [](std::uint64_t began, std::uint64_t ended) {
-    return call{.what = kind::reset, .began = began, .ended = ended};
-  };
-  CHECK(kv_test::is_linear({}));
-  CHECK(kv_test::is_linear({write1, read({}, 2, 3)}));
-  CHECK(kv_test::is_linear({write1, read(1, 2, 3), write2, read(2, 7, 8)}));
-  CHECK(kv_test::is_linear({write1, reset(2, 9), read({}, 5, 6), read({}, 7, 8)}));
-
-  CHECK_FALSE(kv_test::is_linear({write1, read({}, 5, 6)}));                 // forgotten
-  CHECK_FALSE(kv_test::is_linear({read(1, 1, 2)}));                          // out of nothing
-  CHECK_FALSE(kv_test::is_linear({write1, write2, read(1, 7, 8)}));          // stale
-  CHECK_FALSE(kv_test::is_linear({write1, read(1, 2, 2), read({}, 3, 3)}));  // seen, then unseen
-  CHECK_FALSE(kv_test::is_linear({write1, reset(5, 6), read(1, 7, 8)}));     // back from the dead
-}
-
 TEST_CASE("store: C-T3: a read is answered while a write waits for the disk, with the old value") {
   on_fibers(
       [] {
@@ -206,7 +88,7 @@ TEST_CASE("store: C-T4: reads go on while N writes wait") {
       [] {
         disk d;
         auto s = open_store(d);
-        constexpr int pending = 40;
+        constexpr int pending = 20;
         REQUIRE(s->write("old", 1).has_value());
         d.stalled = true;
         std::vector<coir::handle<void>> writers;
@@ -251,6 +133,7 @@ TEST_CASE("store: C-T8: of many writes to one key, memory and recovery keep the 
                       {.worker = static_cast<unsigned>(i % 2)});
       REQUIRE(writers.join().has_value());
       last = s->read("x");
+      CHECK(s->counters().out_of_order == 0);
     }
     d.lose_power();
     CHECK(open_store(d)->read("x") == last);
@@ -352,6 +235,48 @@ TEST_CASE("store: C-T19: one input may wait for the disk several times, in its o
     auto again = open_store(d);
     CHECK(again->read("x") == 1);
     CHECK(again->read("y") == 2);
+  });
+}
+
+TEST_CASE(
+    "store: C-T8: several changes are one batch, whatever else is under way, and erased is "
+    "erased") {
+  on_fibers([] {
+    disk d;
+    auto s = open_store(d, {.journal = {.batch_records_max = 3}});
+    coir::scope callers;
+    for (int i = 0; i < 60; ++i)
+      callers.spawn(
+          [&s, i]() -> coir::result<> {
+            std::vector<kv::change> both(2);
+            both[0] = {.key = "x", .value = std::to_string(i)};
+            both[1] = {.key = "y", .value = std::to_string(i)};
+            if (i % 7 == 6) both[0].what = both[1].what = kv::change::kind::erase;
+            auto done = s->change_all(std::move(both));
+            return done ? coir::result<>() : coir::fail(done.error());
+          },
+          {.worker = static_cast<unsigned>(i % 2)});
+    REQUIRE(callers.join().has_value());
+    const auto x = s->find("x"), y = s->find("y");
+    CHECK(x == y);
+    CHECK(s->counters().out_of_order == 0);
+    s.reset();
+    d.lose_power();
+    s = open_store(d);
+    CHECK(s->find("x") == x);
+    CHECK(s->find("y") == x);
+  });
+}
+
+TEST_CASE("store: a journal of a newer version is refused and left as it is") {
+  on_fibers([] {
+    disk d;
+    kv::write_record(d.cached, 1, kv_test::bytes_of("from the future"), 9);
+    const auto before = d.cached;
+    const auto made = kv::store::open(std::make_unique<kv_test::recording_file>(d));
+    REQUIRE_FALSE(made.has_value());
+    CHECK(made.error() == std::errc::not_supported);
+    CHECK(d.cached == before);
   });
 }
 

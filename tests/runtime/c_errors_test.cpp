@@ -4,6 +4,7 @@
 #include "runtime/c_errors.hpp"
 
 #include <doctest/doctest.h>
+#include <netdb.h>
 
 #include <cerrno>
 #include <climits>
@@ -11,6 +12,8 @@
 #include <future>
 #include <set>
 #include <string>
+
+#include "coir/resolve.hpp"
 
 using coir::errc;
 using coir::detail::errno_of;
@@ -25,16 +28,32 @@ struct row {
 
 // The contract with C programs: changing a row breaks them.
 constexpr row table[] = {
-    {errc::unhandled_effect, ENOSYS},  {errc::resumed_twice, EALREADY},
-    {errc::stale_handle, ESTALE},      {errc::already_joined, ESTALE},
-    {errc::arena_full, EAGAIN},        {errc::stack_limit, ENOMEM},
-    {errc::mailbox_full, EAGAIN},      {errc::deadlock, EDEADLK},
-    {errc::shutting_down, ESHUTDOWN},  {errc::survivors, EBUSY},
-    {errc::not_in_fiber, EPERM},       {errc::wrong_operation, EINVAL},
-    {errc::backend_refused, ENOSYS},   {errc::not_parked, EAGAIN},
-    {errc::finished, ESRCH},           {errc::not_started, ENOTCONN},
-    {errc::already_started, EALREADY}, {errc::foreign_runtime, EINVAL},
+    {errc::unhandled_effect, ENOSYS},
+    {errc::resumed_twice, EALREADY},
+    {errc::stale_handle, ESTALE},
+    {errc::already_joined, ESTALE},
+    {errc::arena_full, EAGAIN},
+    {errc::stack_limit, ENOMEM},
+    {errc::mailbox_full, EAGAIN},
+    {errc::deadlock, EDEADLK},
+    {errc::shutting_down, ESHUTDOWN},
+    {errc::survivors, EBUSY},
+    {errc::not_in_fiber, EPERM},
+    {errc::wrong_operation, EINVAL},
+    {errc::backend_refused, ENOSYS},
+    {errc::not_parked, EAGAIN},
+    {errc::finished, ESRCH},
+    {errc::not_started, ENOTCONN},
+    {errc::already_started, EALREADY},
+    {errc::foreign_runtime, EINVAL},
     {errc::offload_full, EAGAIN},
+    {errc::wrong_thread, EINVAL},
+    {errc::name_too_long, ENAMETOOLONG},
+    {errc::unexpected_end, ENODATA},
+    {errc::stale_socket, EADDRINUSE},
+    {errc::queue_full, EAGAIN},
+    {errc::state_changed, EAGAIN},
+    {errc::update_would_park, EINVAL},
 };
 
 }  // namespace
@@ -74,6 +93,17 @@ TEST_CASE("c_errors: an errno of the system passes through, and nothing else doe
   CHECK(errno_of(make_error_code(std::future_errc::broken_promise), false) == EIO);
   CHECK(errno_of({0, std::generic_category()}, false) == EIO);
   CHECK(errno_of({-4, std::generic_category()}, false) == EIO);
+}
+
+TEST_CASE("c_errors: a lookup that failed has the errno of what C would do about it") {
+  const auto number = [](int code) {
+    return errno_of({code, coir::net::resolve_category()}, false);
+  };
+  CHECK(number(EAI_NONAME) == EHOSTUNREACH);
+  CHECK(number(EAI_FAIL) == EHOSTUNREACH);
+  CHECK(number(EAI_AGAIN) == EAGAIN);
+  CHECK(number(EAI_MEMORY) == ENOMEM);
+  CHECK(std::string(text_of_errno(EHOSTUNREACH)).find("name") != std::string::npos);
 }
 
 TEST_CASE("c_errors: what coir refuses has a text that says what to do") {

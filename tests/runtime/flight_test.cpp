@@ -257,3 +257,110 @@ TEST_CASE("flight: an operation that makes a descriptor says so in its name") {
   CHECK(b.f.complete({b.s.submitted[0].name, -ENOENT, 0}) == &open.fiber);
   CHECK(b.f.complete({b.s.submitted[1].name, 0, 0}) == &read.fiber);
 }
+
+// -- what lasts
+
+namespace {
+
+/// One that notes what it is told, and ends with its last completion.
+struct noted : lasting {
+  explicit noted(bench& with, std::uint8_t opcode, int fd = -1) : b(with) {
+    sqe->opcode = opcode;
+    sqe->fd = fd;
+    entry = sqe.get();
+    pending::fiber = &owner;
+    arrived = [](lasting& self, const completion& c) noexcept -> record* {
+      auto& me = static_cast<noted&>(self);
+      ++me.told;
+      me.last = c;
+      if (c.more()) return nullptr;
+      me.b.f.retire(me);
+      me.b.f.stand_down(me);
+      return &me.owner;
+    };
+  }
+  bench& b;
+  record owner;
+  std::unique_ptr<io_uring_sqe> sqe = std::make_unique<io_uring_sqe>();
+  unsigned told = 0;
+  completion last;
+};
+
+}  // namespace
+
+TEST_CASE(
+    "flight: T60 a lasting operation is told of each completion, and is open until the last") {
+  bench b;
+  noted one(b, IORING_OP_ACCEPT, 7);
+  REQUIRE(b.f.stand(one) == 0);
+  b.f.set_off(one, false);
+  const token name = b.s.submitted.at(0).name;
+  CHECK(name.kind() == token_kind::lasting_descriptor);
+  CHECK(b.f.complete({name, 20, IORING_CQE_F_MORE}) == nullptr);
+  CHECK(b.f.complete({name, 21, IORING_CQE_F_MORE}) == nullptr);
+  CHECK(b.f.count(7) == 1);
+  CHECK(b.f.complete({name, -ECANCELED, 0}) == &one.owner);
+  CHECK(one.told == 3);
+  CHECK(b.f.count(7) == 0);
+  CHECK(b.f.open_count() == 0);
+}
+
+TEST_CASE(
+    "flight: T64 T72 after its last completion its name is nobody's, nor is one of another kind") {
+  bench b;
+  noted one(b, IORING_OP_RECV, 7);
+  REQUIRE(b.f.stand(one) == 0);
+  b.f.set_off(one, false);
+  const token name = b.s.submitted.at(0).name;
+  asked plain(IORING_OP_NOP);
+  REQUIRE(b.f.start(plain.p) == 0);
+  const token other = b.s.submitted.at(1).name;
+  // Of an operation that a parked fiber waits for, under the name of one that lasts.
+  CHECK(b.f.complete({token::make(other.slot(), other.generation(), token_kind::lasting), 1, 0}) ==
+        nullptr);
+  CHECK(b.f.stale() == 1);
+  CHECK_FALSE(plain.p.ended);
+  CHECK(b.f.complete({name, 0, 0}) == &one.owner);
+  CHECK(b.f.complete({name, 5, 0}) == nullptr);
+  CHECK(b.f.stale() == 2);
+  CHECK(one.told == 1);
+}
+
+TEST_CASE("flight: a buffer that comes for nobody is given back") {
+  bench b;
+  unsigned given = 99;
+  b.f.stray_context = &given;
+  b.f.on_stray_buffer = [](void* to, unsigned buffer) noexcept {
+    *static_cast<unsigned*>(to) = buffer;
+  };
+  const token nobody = token::make(3, 7, token_kind::lasting);
+  CHECK(b.f.complete({nobody, 10, 5u << IORING_CQE_BUFFER_SHIFT | IORING_CQE_F_BUFFER}) == nullptr);
+  CHECK(given == 5);
+  CHECK(b.f.stale() == 1);
+}
+
+TEST_CASE(
+    "flight: a lasting operation at rest is ended by a close of its descriptor, and not before") {
+  bench b;
+  int drained = -1;
+  b.f.drained_context = &drained;
+  b.f.on_drained = [](void* at, int fd) noexcept { *static_cast<int*>(at) = fd; };
+  noted one(b, IORING_OP_ACCEPT, 7), other(b, IORING_OP_ACCEPT, 8);
+  for (noted* each : {&one, &other}) {
+    REQUIRE(b.f.stand(*each) == 0);
+    CHECK(b.f.rest(*each));
+  }
+  b.turn();
+  CHECK(one.told == 0);
+  CHECK(b.f.close_begin(7) == 1);
+  b.turn();
+  CHECK(one.last.res == -ECANCELED);
+  CHECK(b.ready == std::vector<record*>{&one.owner});
+  CHECK(other.told == 0);
+  CHECK(drained == 7);
+  CHECK(b.f.count(7) == 0);
+  noted late(b, IORING_OP_ACCEPT, 7);
+  CHECK(b.f.stand(late) == -EBADF);
+  b.f.leave_rest(other);
+  b.f.stand_down(other);
+}

@@ -101,7 +101,7 @@ TEST_CASE("options_parse: what is refused is named, with its line and what to wr
         "options, line 2: 'stak=256K': no option has this name: there are workers, fibers_max "
         "(capacity), stack_bytes (stack), guards, topo, pin_workers, numa_placement, "
         "scrub_on_exit, backend, ring_entries, mailbox_slots, run_budget, deflect_threshold, "
-        "offload_threads, offload_queue, idle_spin, "
+        "stream_buffers, stream_buffer_bytes, offload_threads, offload_queue, idle_spin, "
         "stall_after");
   CHECK(refusal_of("idle_spin=5") ==
         "options, line 1: 'idle_spin=5': '5' is no value of it: write a whole number and us, ms, s "

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 
 #include "coir/detail/effect_call.hpp"
 
@@ -22,6 +23,7 @@ struct computation {
   void (*run)(computation& self) noexcept = nullptr;  // the body; keeps its answer
   effect_call* asks = nullptr;                        // what it waits for; null: it runs, or ended
   bool ended = false;
+  std::exception_ptr* throws = nullptr;  // what `asks` throws when it goes on; null: it does not
 };
 
 /// Where a computation of `bytes` may be built, on a stack that has `stack_bytes` in all; null and

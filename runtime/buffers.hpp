@@ -1,0 +1,83 @@
+// buffers.hpp: the buffers of one worker that operations take when their data is there, so that who
+// waits for data holds none.
+//
+// Always true:
+//   - They are of one size and lie one behind the other; each is either free or out, and out from
+//     the completion that brought it until it is given back, once.
+//   - Where the backend takes them (lend_buffers) it picks which; else take() does, for an
+//     operation whose data is known to be there.
+//   - Who found none is fed as soon as one is given back.
+//   - Owner only, but give_from_afar().
+//
+// Comes from: lasting, a lease that ends.   Goes to: backend.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "coir/detail/atomic.hpp"
+#include "runtime/backend.hpp"
+#include "runtime/list.hpp"
+
+namespace coir::detail {
+
+class buffer_pool {
+ public:
+  static constexpr unsigned count_max = 1u << 15;
+
+  /// Waits for a buffer.
+  struct hungry : list_node {
+    void (*fed)(hungry& self) noexcept = nullptr;
+  };
+
+  /// `count` is rounded up to a power of two. Null: there is no memory.
+  static std::unique_ptr<buffer_pool> make(backend& outside, unsigned count,
+                                           unsigned bytes) noexcept;
+  ~buffer_pool();
+  buffer_pool(const buffer_pool&) = delete;
+  buffer_pool& operator=(const buffer_pool&) = delete;
+
+  /// The backend picks a buffer for an entry with IOSQE_BUFFER_SELECT and the group 0.
+  bool picked_by_backend() const noexcept { return picked_by_backend_; }
+  /// One for an operation that names its buffer; -1: none is free.
+  int take() noexcept;
+  /// A completion brought this one, which the backend picked. False: it is none that was free.
+  bool came(unsigned buffer) noexcept;
+  /// It is free again. One that is not out is counted, and nothing happens.
+  void give(unsigned buffer) noexcept;
+  std::span<std::byte> at(unsigned buffer) const noexcept {
+    return {memory_ + std::size_t{buffer} * bytes_, bytes_};
+  }
+  void wait_for_one(hungry& who) noexcept { hungry_.push_back(who); }
+  void leave(hungry& who) noexcept { hungry_.erase(who); }
+
+  /// Any thread. True: the caller tells the owner to take_far().
+  bool give_from_afar(unsigned buffer) noexcept;
+  void take_far() noexcept;
+
+  unsigned count() const noexcept { return count_; }
+  unsigned bytes() const noexcept { return bytes_; }
+  unsigned out() const noexcept { return out_count_; }
+  std::uint64_t refused() const noexcept { return refused_; }
+
+ private:
+  buffer_pool() = default;
+  static std::size_t whole_bytes(unsigned count, unsigned bytes) noexcept;
+
+  backend* outside_ = nullptr;
+  std::byte* memory_ = nullptr;
+  unsigned count_ = 0;
+  unsigned bytes_ = 0;
+  bool picked_by_backend_ = false;
+  unsigned out_count_ = 0;
+  unsigned free_count_ = 0;  // of those in free_
+  std::uint64_t refused_ = 0;
+  std::unique_ptr<bool[]> out_;
+  std::unique_ptr<std::uint16_t[]> free_;  // the last given back is the first to be taken
+  std::unique_ptr<std::uint16_t[]> far_;
+  list<hungry> hungry_;
+  atomic<std::uint32_t> far_lock_{0};
+  unsigned far_count_ = 0;  // guarded by far_lock_
+};
+
+}  // namespace coir::detail

@@ -1,0 +1,255 @@
+// streams_bounds_test.cpp: what a full stream does, what becomes of leases, and the kinds of stream
+// that come with the library, on the real ring.
+//
+// Always true:
+//   - After a stream no descriptor, no buffer and no operation is left of it.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "stream_world.hpp"
+
+using namespace std::chrono_literals;
+using namespace stream_test;
+
+TEST_CASE(
+    "T75 a full stream asks the kernel to stop, goes on when it has drained, and loses nothing") {
+  test::on_fiber([] {
+    server s;
+    auto incoming = coir::perform(coir::accept_stream{s.fd}, {.capacity = 4, .low_water = 1});
+    s.connect(40);
+    wait_for(incoming, 4);
+    while (open_now() != 0) CHECK(coir::perform(coir::nop{}).has_value());
+    int taken = 0;
+    for (; taken < 40; ++taken) REQUIRE(incoming.next()->has_value());
+    CHECK(incoming.dropped() == 0);
+    s.connect(1);
+    CHECK(incoming.next()->has_value());
+    CHECK(incoming.rearmed() != 0);
+  });
+}
+
+TEST_CASE("T75 a stream that is to end when it is full says so after what came") {
+  test::on_fiber([] {
+    server s;
+    auto incoming = coir::perform(coir::accept_stream{s.fd},
+                                  {.capacity = 2, .when_full = coir::overflow::cancel});
+    s.connect(5);
+    while (incoming.alive()) CHECK(coir::perform(coir::nop{}).has_value());
+    std::size_t came = 0;
+    std::error_code why;
+    for (auto one : incoming) {
+      if (one) ++came;
+      if (!one) why = one.error();
+    }
+    CHECK(came >= 3);
+    CHECK(why == std::errc::no_buffer_space);
+    CHECK_FALSE(incoming.next()->has_value());
+  });
+}
+
+TEST_CASE("T75 a stream may keep the newest, and says how many it dropped") {
+  const std::size_t before = descriptors_open();
+  test::on_fiber([] {
+    server s;
+    auto incoming = coir::perform(coir::accept_stream{s.fd},
+                                  {.capacity = 3, .when_full = coir::overflow::drop_oldest});
+    s.connect(10);
+    while (incoming.buffered() + incoming.dropped() < 10)
+      CHECK(coir::perform(coir::nop{}).has_value());
+    CHECK(incoming.buffered() == 3);
+    CHECK(incoming.dropped() == 7);
+  });
+  CHECK(descriptors_open() == before);
+}
+
+TEST_CASE(
+    "T76 leases that nobody gives back stop a stream, and one that comes back starts it again") {
+  const auto body = [] {
+    const sockets pair;
+    auto bytes = coir::perform(coir::recv_stream{pair.one});
+    const std::string sent(64 * 12, 's');
+    pair.send(sent);
+    std::vector<coir::leased_bytes> held;
+    while (held.size() < 4) held.push_back(std::move(**bytes.next()));
+    CHECK(bytes.next(coir::in(1ms)).error() == std::errc::timed_out);
+    CHECK(here().buffers()->out() == 4);
+    CHECK(bytes.alive());
+    std::string all;
+    for (auto& one : held) all += one.text();
+    held.clear();
+    while (all.size() < sent.size()) all += (*bytes.next())->text();
+    CHECK(all == sent);
+    CHECK(bytes.rearmed() != 0);
+    CHECK(here().buffers()->out() == 0);
+  };
+  CHECK(
+      coir::run(body, test::tested({.workers = 1, .stream_buffers = 4, .stream_buffer_bytes = 64}))
+          .has_value());
+}
+
+TEST_CASE("T76 a lease may end on another worker, and its buffer comes home") {
+  test::on_fiber(
+      [] {
+        const sockets pair;
+        const unsigned home = coir::this_fiber::worker();
+        auto bytes = coir::perform(coir::recv_stream{pair.one});
+        pair.send("travels");
+        auto lease = std::move(**bytes.next());
+        auto far = coir::spawn([lease = std::move(lease)] { return std::string(lease.text()); },
+                               {.worker = 1 - home});
+        CHECK(far.join() == std::string("travels"));
+        while (here().buffers()->out() != 0) coir::this_fiber::yield();
+      },
+      2);
+}
+
+TEST_CASE("streams: readiness comes as a stream, without the data") {
+  test::on_fiber([] {
+    sockets pair;
+    auto ready = coir::perform(coir::poll_stream{pair.one, POLLIN});
+    for (int i = 0; i < 5; ++i) {
+      pair.send("x");
+      auto holds = ready.next();
+      REQUIRE(holds.has_value());
+      CHECK((**holds & POLLIN) != 0);
+      char c = 0;
+      CHECK(::recv(pair.one, &c, 1, MSG_DONTWAIT) == 1);
+    }
+    ::close(std::exchange(pair.other, -1));
+    CHECK((**ready.next() & POLLHUP) != 0);
+  });
+}
+
+TEST_CASE("streams: ticks come one after the other, and not while nobody wants more") {
+  test::on_fiber([] {
+    const auto began = coir::clock::now();
+    auto ticks = coir::perform(coir::tick_stream(2ms), {.capacity = 2, .low_water = 0});
+    for (int i = 0; i < 5; ++i) CHECK(ticks.next().value() == 1u);
+    CHECK(coir::clock::now() - began >= 10ms);
+    CHECK(coir::this_fiber::sleep_for(20ms).has_value());
+    CHECK(ticks.buffered() <= 3);
+  });
+}
+
+TEST_CASE("streams: what changes in a folder comes as a stream") {
+  char folder[] = "/tmp/coir_changes_XXXXXX";
+  REQUIRE(::mkdtemp(folder) != nullptr);
+  const std::string file = std::string(folder) + "/made";
+  test::on_fiber([&] {
+    auto changes = coir::file_changes::watch();
+    REQUIRE(changes.has_value());
+    const auto watch = changes->add(folder, IN_CREATE | IN_DELETE);
+    REQUIRE(watch.has_value());
+    for (int i = 0; i < 3; ++i) {
+      const int fd = ::open(file.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+      REQUIRE(fd >= 0);
+      ::close(fd);
+      REQUIRE(::unlink(file.c_str()) == 0);
+      const auto made = changes->next();
+      REQUIRE(made.has_value());
+      CHECK(made->watch == *watch);
+      CHECK(made->name == "made");
+      CHECK((made->what & IN_CREATE) != 0);
+      CHECK((changes->next()->what & IN_DELETE) != 0);
+    }
+    CHECK(changes->next(coir::in(1ms)).error() == std::errc::timed_out);
+    CHECK_FALSE(changes->add("/nowhere/at/all", IN_CREATE).has_value());
+  });
+  ::rmdir(folder);
+}
+
+TEST_CASE("streams: a cancelled fiber is told so, and its stream is drained by its destructor") {
+  test::on_fiber([] {
+    const sockets pair;
+    auto puller = coir::spawn([&] {
+      auto bytes = coir::perform(coir::recv_stream{pair.one});
+      std::size_t items = 0;
+      std::error_code why;
+      for (auto part : bytes) {
+        ++items;
+        if (!part) why = part.error();
+      }
+      CHECK(items == 1);
+      CHECK(why == std::errc::operation_canceled);
+      CHECK(bytes.alive());
+    });
+    test::settle();
+    puller.cancel();
+    CHECK(puller.join().has_value());
+    CHECK(open_now() == 0);
+  });
+}
+
+TEST_CASE("streams: they are bound to their fiber, which cannot move away with one") {
+  test::on_fiber(
+      [] {
+        const sockets pair;
+        const unsigned home = coir::this_fiber::worker();
+        auto bytes = coir::perform(coir::recv_stream{pair.one});
+        auto other = coir::spawn(
+            [&] {
+              CHECK(bytes.next(coir::no_wait).error() == coir::errc::wrong_operation);
+              CHECK_FALSE(bytes.try_next().has_value());
+              bytes.cancel();
+            },
+            {.worker = home});
+        CHECK(other.join().has_value());
+        CHECK(bytes.alive());
+        auto mover = coir::spawn(
+            [&] {
+              auto ticks = coir::perform(coir::tick_stream(1h));
+              CHECK(coir::this_fiber::move_to(1 - home).error() == coir::errc::wrong_operation);
+            },
+            {.sw = coir::switcher::cross_thread_no_float, .worker = home});
+        CHECK(mover.join().has_value());
+      },
+      2);
+}
+
+TEST_CASE(
+    "streams: connections and their bytes come as streams, and end with what they belong to") {
+  const std::size_t before = descriptors_open();
+  test::on_fiber(
+      [] {
+        auto listening = coir::net::tcp_listener::listen();
+        REQUIRE(listening.has_value());
+        auto clients = coir::spawn([port = listening->port()] {
+          for (int i = 0; i < 5; ++i) {
+            auto stream = coir::net::tcp_stream::connect("127.0.0.1", port);
+            REQUIRE(stream.has_value());
+            REQUIRE(stream->write_all("says hello").has_value());
+            REQUIRE(stream->shutdown_write().has_value());
+            std::array<std::byte, 10> back;
+            CHECK(stream->read_exact(back).has_value());
+          }
+        });
+        {
+          auto incoming = listening->incoming();
+          for (int i = 0; i < 5; ++i) {
+            auto one = incoming.next();
+            REQUIRE(one.has_value());
+            REQUIRE(one->has_value());
+            auto bytes = (*one)->incoming_bytes();
+            for (auto part : bytes) {
+              REQUIRE(part.has_value());
+              CHECK((*one)->write_all(part->text()).has_value());
+            }
+          }
+          CHECK(clients.join().has_value());
+          CHECK(listening->close().has_value());
+          CHECK(incoming.next().error() == std::errc::operation_canceled);
+          CHECK_FALSE(incoming.next()->has_value());
+        }
+        auto late = listening->incoming();
+        CHECK(late.next().error() == std::errc::bad_file_descriptor);
+      },
+      2);
+  CHECK(descriptors_open() == before);
+}
