@@ -296,6 +296,7 @@ result<bool> loop_core::reap_once() {
     return fail(failed_);
   }
   for (std::size_t i = 0; i < *n; ++i) complete(buffer_[i]);
+  more_ = *n == buffer_.size();
   return *n != 0;
 }
 
@@ -326,6 +327,7 @@ result<loop_progress> loop_core::poll(deadline until) {
     fire(outside_.now());
     const auto came = reap_once();
     if (!came) return fail(came.error());
+    if (*came && more_) continue;  // what the backend keeps makes no descriptor readable
     if (*came || did_.any() || jobs_ == 0) break;
     const deadline next = timers_.empty() ? until : std::min(until, timers_.begin()->first);
     const auto now = outside_.now();

@@ -48,7 +48,7 @@ class worker_backend final : public coir::backend {
     return {};
   }
   void hand_over() override {
-    if (inner_->pending()) inner_->wait(no_wait_ns);
+    if (watched_ || inner_->pending()) inner_->wait(no_wait_ns);
   }
   result<std::size_t> reap(std::span<coir::completion> into) override {
     if (came_.size() == given_) {
@@ -70,7 +70,10 @@ class worker_backend final : public coir::backend {
   clock::time_point now() const override {
     return clock::time_point(clock::duration(inner_->now_ns()));
   }
-  int native_fd() const noexcept override { return inner_->native_fd(); }
+  int native_fd() const noexcept override {
+    watched_ = true;  // what made it readable is to be heard, though nothing may be pending
+    return inner_->native_fd();
+  }
   void dispose(const coir::completion& c) noexcept override {
     if (token{c.to.raw}.kind() == token_kind::descriptor && c.res >= 0) inner_->discard(c.res);
   }
@@ -85,6 +88,7 @@ class worker_backend final : public coir::backend {
   std::unique_ptr<offload_pool> pool_;  // its threads end before the backend does
   std::vector<coir::completion> came_;
   std::size_t given_ = 0;
+  mutable bool watched_ = false;
 };
 
 }  // namespace

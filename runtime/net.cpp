@@ -17,7 +17,7 @@
 #include <cerrno>
 
 #include "runtime/accepting.hpp"
-#include "runtime/worker.hpp"
+#include "runtime/perform.hpp"
 
 namespace coir::net {
 namespace {
@@ -75,9 +75,9 @@ result<tcp_listener> tcp_listener::listen(const listen_options& o) {
   if (::bind(made.fd(), wanted->get(), wanted->bytes()) != 0)
     return fail(detail::system_error(-errno));
   if (::listen(made.fd(), o.backlog) != 0) return fail(detail::system_error(-errno));
-  if (better_non_blocking()) set_blocking(made.fd(), false);
   const auto local = address::of_socket(made.fd());
   if (!local) return fail(local.error());
+  if (better_non_blocking()) set_blocking(made.fd(), false);
   made.port_ = local->port();
   made.no_delay_ = o.no_delay;
   return made;

@@ -42,6 +42,7 @@ uring::~uring() {
   io_uring_queue_exit(&ring_);
   if (lent_ != nullptr) ::munmap(lent_, lent_count_ * sizeof(io_uring_buf));
   if (!COIR_MUTANT(bell_left_open)) ::close(bell_fd_);
+  if (told_by_ >= 0) ::close(told_by_);
 }
 
 // -- what goes on after its first completion, and the buffers it takes
@@ -179,6 +180,10 @@ bool uring::pending() const noexcept {
 }
 
 void uring::wait(std::int64_t until_ns) noexcept {
+  if (told_by_ >= 0) [[unlikely]] {  // heard; what comes from here on rings anew
+    std::uint64_t rings = 0;
+    (void)!::read(told_by_, &rings, sizeof rings);
+  }
   if (!bell_armed_) [[unlikely]]
     arm_bell();
   ++counts_.enters;
@@ -212,6 +217,23 @@ void uring::enter_failed(int n, std::int64_t until_ns, bool came) noexcept {
   if (until_ns != no_wait_ns && n != -EINTR && n != -ETIME && !came &&
       !COIR_MUTANT(refused_sleep_spins))
     back_off(until_ns);
+}
+
+/// Not the ring's own: poll(2) is not told of everything that one with DEFER_TASKRUN has to do. An
+/// eventfd that is registered with it is.
+int uring::native_fd() const noexcept {
+  if (told_by_ >= 0) return told_by_;
+  const int made = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (made < 0) return -1;
+  if (io_uring_register_eventfd(const_cast<io_uring*>(&ring_), made) < 0) {
+    ::close(made);
+    return -1;
+  }
+  told_by_ = made;
+  // What came before it was there is told of, too.
+  const std::uint64_t one = 1;
+  (void)!::write(made, &one, sizeof one);
+  return told_by_;
 }
 
 /// The kernel has refused to let us sleep in the ring: sleeps beside it, until the bell rings at

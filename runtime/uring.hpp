@@ -49,7 +49,7 @@ class uring final : public backend {
   std::int64_t now_ns() const noexcept override;
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "uring"; }
-  int native_fd() const noexcept override { return ring_.ring_fd; }
+  int native_fd() const noexcept override;
 
  private:
   io_uring_sqe* entry(bool urgent) noexcept;
@@ -66,6 +66,7 @@ class uring final : public backend {
   bool bell_armed_ = false;
   bool registered_ = false;  // with the thread that attached: ring_ knows its index there
   bool woke_early_ = false;
+  mutable int told_by_ = -1;    // readable when the kernel has something for us; see native_fd()
   bool stale_taskrun_ = false;  // the last enter left the flag and brought nothing
   mutable unsigned stale_looks_ = 0;
   std::uint64_t bell_value_ = 0;  // the kernel writes it when the bell rings

@@ -109,6 +109,7 @@ class COIR_API loop_core {
   std::error_code failed_;
   loop_progress did_;
   bool drained_ = false;
+  bool more_ = false;  // the last reap filled the buffer
 };
 
 }  // namespace coir::detail
