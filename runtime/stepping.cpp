@@ -40,18 +40,36 @@ stacks* pool_of_process() noexcept {
   return pool;
 }
 
-[[gnu::noinline]] stepping_thread* this_thread() noexcept {
+/// What lies in the thread is found anew by each of these calls: a computation may come back on
+/// another thread than its stepper left, where that is a fiber that moves.
+[[gnu::noinline]] std::unique_ptr<stepping_thread>& place_of_thread() noexcept {
   static thread_local std::unique_ptr<stepping_thread> mine;
-  if (mine == nullptr) {
-    stacks* const pool = pool_of_process();
-    if (pool == nullptr) return nullptr;
-    try {
-      mine = std::make_unique<stepping_thread>(*pool);
-    } catch (const std::bad_alloc&) {
-      return nullptr;
-    }
+  asm volatile("" ::: "memory");
+  return mine;
+}
+[[gnu::noinline]] int errno_of_thread() noexcept {
+  asm volatile("" ::: "memory");
+  return errno;
+}
+[[gnu::noinline]] void set_errno(int value) noexcept {
+  errno = value;
+  asm volatile("" ::: "memory");
+}
+
+[[gnu::noinline]] stepping_thread* make_thread() noexcept {
+  stacks* const pool = pool_of_process();
+  if (pool == nullptr) return nullptr;
+  try {
+    auto made = std::make_unique<stepping_thread>(*pool);
+    return (place_of_thread() = std::move(made)).get();
+  } catch (const std::bad_alloc&) {
+    return nullptr;
   }
-  return mine.get();
+}
+
+stepping_thread* this_thread() noexcept {
+  stepping_thread* const mine = place_of_thread().get();
+  return mine != nullptr ? mine : make_thread();
 }
 
 /// The notes of the stack that the caller stands on.
@@ -80,24 +98,24 @@ namespace {
 
 /// From whoever steps to the computation, until that stops.
 [[gnu::noinline]] COIR_UNINSTRUMENTED void step_in(stepped& c) noexcept {
-  const int kept = errno;
+  const int kept = errno_of_thread();
   c.chain = exchange_handlers(c.chain);
   arch::switch_notes& place = notes_here();
   c.caller_notes = place;
   place = c.own_notes;
   arch::swap_exception_state(*arch::thread_exception_state(), c.caller_exceptions,
                              c.own_exceptions);
-  errno = c.own_errno;
+  set_errno(c.own_errno);
   arch::note_leave(c.caller_notes, place, false);
   arch::switch_to(c.caller, c.own);
   arch::note_arrive(place);
   c.chain = exchange_handlers(c.chain);
-  errno = kept;
+  set_errno(kept);
 }
 
 /// The way back.
 [[gnu::noinline]] COIR_UNINSTRUMENTED void step_out(stepped& c, bool for_good) noexcept {
-  c.own_errno = errno;
+  c.own_errno = errno_of_thread();
   arch::switch_notes& place = notes_here();
   c.own_notes = place;
   place = c.caller_notes;

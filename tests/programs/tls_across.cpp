@@ -94,11 +94,13 @@ void find_inlined() {
 }
 
 /// Whoever is let off: it begins and ends on one thread, whatever it calls. A signal handler, the
-/// first function of a thread with the loop of a worker in it, and who calls options::log, which
-/// must not park.
+/// first function of a thread with the loop of a worker in it, who calls options::log, which must
+/// not park, and the backend without a ring, whose calls through pointers are tries of an
+/// operation.
 bool stays_on_its_thread(const std::string& function) {
-  for (const char* const each : {"EiP9siginfo_tPv", "St6thread11_State_implI",
-                                 "12runtime_core4workE", "6worker3runE", "6worker13count_ignoredE"})
+  for (const char* const each :
+       {"EiP9siginfo_tPv", "St6thread11_State_implI", "12runtime_core4workE", "6worker3runE",
+        "6worker13count_ignoredE", "6detail4poll"})
     if (has(function, each)) return true;
   return function == "main";
 }
