@@ -168,6 +168,15 @@ std::int32_t accept_now(const io_uring_sqe& s) noexcept {
   });
 }
 
+/// Whether the kernel would wait for a connection there; 0, or what it says at once.
+std::int32_t not_a_listener(int fd) noexcept {
+  int listens = 0;
+  socklen_t bytes = sizeof listens;
+  const std::int32_t asked =
+      ask([&] { return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes); });
+  return asked == 0 && listens == 0 ? -EINVAL : asked;
+}
+
 std::int32_t try_accept(effort& e) noexcept {
   const io_uring_sqe& s = e.entry();
   if ((s.ioprio & IORING_ACCEPT_MULTISHOT) != 0) return -EINVAL;
@@ -175,7 +184,9 @@ std::int32_t try_accept(effort& e) noexcept {
     const std::int32_t res = accept_now(s);
     return res == -EAGAIN ? wait_for(e, s.fd, POLLIN) : res;
   }
-  return is_ready(s.fd, POLLIN) ? for_a_thread : wait_for(e, s.fd, POLLIN);
+  if (is_ready(s.fd, POLLIN)) return for_a_thread;
+  if (const std::int32_t refused = not_a_listener(s.fd); refused != 0) return refused;
+  return wait_for(e, s.fd, POLLIN);
 }
 
 std::int32_t connect_now(const io_uring_sqe& s) noexcept {
@@ -336,6 +347,8 @@ std::int32_t try_now(effort& e, bool polled) noexcept {
     case IORING_OP_LINKAT:
     case op_ftruncate:
       return for_a_thread;
+    case IORING_OP_TIMEOUT:
+      return -EINVAL;  // who asked has a clock
     default:
       // What no kernel knew when this was built is answered as by a kernel that does not know it.
       return s.opcode < IORING_OP_LAST ? -EOPNOTSUPP : -EINVAL;

@@ -155,7 +155,8 @@ void lasting_operation::ended_with(std::int32_t res) noexcept {
     goes_on_ = false;
     return again(false);
   }
-  if (res == -EINVAL && opcode_ == IORING_OP_TIMEOUT && !answered_) return tick_by_clock();
+  if (res == -EINVAL && opcode_ == IORING_OP_TIMEOUT && !answered_)
+    return cancelled_ || unwanted_ ? finish(0) : tick_by_clock();
   switch (classify(readiness_ ? std::uint8_t{IORING_OP_POLL_ADD} : opcode_, res)) {
     case verdict::retry:
       return again(false);

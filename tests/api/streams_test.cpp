@@ -35,7 +35,7 @@ TEST_CASE("T60 an item leaves a stream alive, and one submission gives many") {
       ::close(s.clients.back());
       s.clients.pop_back();
     }
-    CHECK(sqes() == before);
+    if (test::on_a_ring("one submission for many items")) CHECK(sqes() == before);
     CHECK(incoming.rearmed() == 0);
   });
 }
