@@ -36,7 +36,7 @@ bench::rows wanted_rows(const wishes& w) {
   for (const auto add :
        {bench::add_switch, bench::add_yield, bench::add_spawn, bench::add_parked, bench::add_sleep,
         bench::add_timer, bench::add_nop, bench::add_file_read, bench::add_echo,
-        bench::add_deadline, bench::add_pingpong, bench::add_mesh})
+        bench::add_deadline, bench::add_effects, bench::add_pingpong, bench::add_mesh})
     add(all, w.chosen);
   const std::regex wanted(w.rows);
   std::erase_if(all, [&](const bench::row& r) { return !std::regex_search(r.name, wanted); });

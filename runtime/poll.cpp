@@ -21,6 +21,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <utility>
 #include <string>
 #include <system_error>
 
@@ -76,6 +77,12 @@ void poll::tell_outside() noexcept {
   if (!watched_from_outside_ || rung_ || ended_.empty() || COIR_MUTANT(poll_ends_unseen)) return;
   rung_ = true;
   wake();
+}
+
+int poll::native_fd() const noexcept {
+  // From now on; and of what has ended before.
+  if (!std::exchange(watched_from_outside_, true)) const_cast<poll*>(this)->tell_outside();
+  return epoll_fd_;
 }
 
 std::int32_t poll::send_now(const io_uring_sqe& entry) noexcept { return send_at_once(entry); }

@@ -100,10 +100,7 @@ class poll final : public backend {
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "poll"; }
   bool threads_for_blocking_sockets() const noexcept override { return true; }
-  int native_fd() const noexcept override {
-    watched_from_outside_ = true;
-    return epoll_fd_;
-  }
+  int native_fd() const noexcept override;
 
  private:
   enum class place : std::uint8_t { nowhere, in_line, in_pool, ended };

@@ -1,0 +1,113 @@
+// four_ways.cpp: one body that looks blocking, and those who answer it: a runtime, a dispatcher of
+// one's own without any kernel, whoever steps it by hand, and a loop inside of somebody else's
+// poll(2).
+//
+// Always true:
+//   - shout() is the same function each time: it does not know who answers.
+//
+// Comes from: a shell.   Goes to: coir/coir.hpp.
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <coir/coir.hpp>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+namespace {
+
+/// Reads `from` to its end and writes it to `to` in capitals; how many bytes that was.
+coir::result<std::size_t> shout(int from, int to) {
+  std::array<std::byte, 64> some;
+  std::size_t all = 0;
+  for (;;) {
+    const auto got = coir::io::read(from, some);
+    if (!got) return got;
+    if (*got == 0) return all;
+    for (std::byte& each : std::span(some).first(*got))
+      each = static_cast<std::byte>(std::toupper(std::to_integer<int>(each)));
+    if (auto put = coir::io::write_all(to, std::span(some).first(*got)); !put)
+      return coir::fail(put.error());
+    all += *got;
+  }
+}
+
+/// A pipe with a text in it, whose writing end is closed.
+int full_pipe(std::string_view text) {
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) != 0 ||
+      ::write(ends[1], text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return -1;
+  ::close(ends[1]);
+  return ends[0];
+}
+
+/// Answers from a text and into another one: number 0 is what is read, number 1 what is written.
+struct in_memory {
+  using handles = coir::operations<coir::read_operation, coir::write_operation>;
+  std::string_view input;
+  std::string output;
+
+  coir::dispatched<std::size_t> dispatch(const coir::read_operation& op,
+                                         coir::dispatch_context<coir::read_operation>&) {
+    const std::size_t n = std::min(op.into.size(), input.size());
+    std::memcpy(op.into.data(), input.data(), n);
+    input.remove_prefix(n);
+    return coir::dispatched<std::size_t>::done(n);
+  }
+  coir::dispatched<std::size_t> dispatch(const coir::write_operation& op,
+                                         coir::dispatch_context<coir::write_operation>&) {
+    output.append(reinterpret_cast<const char*>(op.from.data()), op.from.size());
+    return coir::dispatched<std::size_t>::done(op.from.size());
+  }
+};
+
+void tell(const char* way, const coir::result<std::size_t>& done) {
+  if (done) {
+    std::printf("%s: %zu bytes\n", way, *done);
+  } else {
+    std::printf("%s: %s\n", way, done.error().message().c_str());
+  }
+}
+
+}  // namespace
+
+int main() {
+  std::setvbuf(stdout, nullptr, _IONBF, 0);  // what bodies write to number 1 keeps its place
+  // 1. On the fibers of a runtime: the ring of a worker, or epoll, answers.
+  tell("runtime", coir::run([] { return shout(full_pipe("by a runtime\n"), 1); }));
+
+  // 2. By a dispatcher of one's own: nothing leaves the program, and there is no runtime.
+  in_memory world{"by hand\n", {}};
+  tell("exec", coir::exec(world, [] { return shout(0, 1); }));
+  std::fputs(world.output.c_str(), stdout);
+
+  // 3. One effect at a time, with a look at each.
+  in_memory slowly{"step by step\n", {}};
+  auto at = coir::step([] { return shout(0, 1); });
+  while (at.is_suspended()) {
+    std::printf("step: it asks for %.*s\n", static_cast<int>(at.waiting().op().name().size()),
+                at.waiting().op().name().data());
+    at = coir::advance(slowly, std::move(at.waiting())).state;
+  }
+  tell("step", at.value());
+
+  // 4. Many of them in a loop, which is one descriptor of a poll(2) that has others, too.
+  auto outside = coir::make_backend();
+  if (!outside) return std::puts(outside.error().message().c_str()), 1;
+  auto loop = coir::loop::make(**outside);
+  if (!loop) return std::puts(loop.error().message().c_str()), 1;
+  auto one = loop->submit([] { return shout(full_pipe("by a loop\n"), 1); });
+  auto two = loop->submit([] { return shout(full_pipe("and by another body of it\n"), 1); });
+  while (loop->pending() != 0) {
+    if (auto did = loop->poll(); !did) return std::puts(did.error().message().c_str()), 1;
+    pollfd wake{loop->native_fd(), POLLIN, 0};
+    if (loop->pending() != 0) ::poll(&wake, 1, -1);
+  }
+  tell("loop", one.get().value());
+  tell("loop", two.get().value());
+  return 0;
+}

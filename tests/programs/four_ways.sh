@@ -1,0 +1,29 @@
+#!/bin/bash
+# four_ways.sh: the sample in which one body is answered in four ways says the same in each.
+#
+# Always true:
+#   - With epoll in place of a ring it says the same again.
+#
+# Comes from: ctest.   Goes to: samples/four_ways.
+set -u
+program=$BUILD_DIR/samples/four_ways
+[[ -x $program ]] || { echo "not built: $program"; exit 77; }
+read -r -d '' wanted <<'TEXT'
+BY A RUNTIME
+runtime: 13 bytes
+exec: 8 bytes
+BY HAND
+step: it asks for coir.read
+step: it asks for coir.write
+step: it asks for coir.read
+step: 13 bytes
+BY A LOOP
+AND BY ANOTHER BODY OF IT
+loop: 10 bytes
+loop: 26 bytes
+TEXT
+for backend in "" poll; do
+  said=$(COIR_BACKEND=$backend timeout 60 "$program") || { echo "it failed ($backend): $said"; exit 1; }
+  [[ $said == "$wanted" ]] || { diff <(echo "$wanted") <(echo "$said"); exit 1; }
+done
+echo "four ways, one answer"
