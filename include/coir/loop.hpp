@@ -110,8 +110,8 @@ class loop {
   /// (errc::shutting_down, or the error that was there before).
   std::size_t drain() { return core_->drain(); }
   /// Readable while poll() may find something: for a foreign event loop, which calls poll(no_wait)
-  /// then. -1: the backend has none. Deadlines and sleeps of bodies do not make it readable: see
-  /// next_deadline().
+  /// then. -1: the backend has none. Deadlines and sleeps of bodies do not make it readable: poll
+  /// at least as often as these matter.
   int native_fd() const noexcept { return core_->native_fd(); }
 
  private:
