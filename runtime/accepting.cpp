@@ -40,11 +40,11 @@ result<int> accept_one(const io::unique_fd& listener, deadline until) {
     if (fd) return fd;
     if (is_of_the_peer(fd.error())) continue;
     if (!is_scarcity(fd.error())) return fail(fd.error());
-    if (!std::exchange(told, true))
-      detail::current_core()->log(
-          log_record::level::warning,
-          "accept: " + fd.error().message() +
-              ": waiting for a descriptor; raise `ulimit -n` or close connections");
+    detail::runtime_core* const core = detail::current_core();  // none: handlers answer a thread
+    if (core != nullptr && !std::exchange(told, true))
+      core->log(log_record::level::warning,
+                "accept: " + fd.error().message() +
+                    ": waiting for a descriptor; raise `ulimit -n` or close connections");
     const deadline again = std::min(until, in(pause));
     if (auto slept = this_fiber::sleep_until(again); !slept) return fail(slept.error());
     if (again == until) return fail(std::errc::timed_out);

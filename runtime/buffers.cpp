@@ -93,11 +93,15 @@ void buffer_pool::give(unsigned buffer) noexcept {
 bool buffer_pool::give_from_afar(unsigned buffer) noexcept {
   const word_lock held(far_lock_);
   if (far_count_ == count_) return false;
-  far_[far_count_] = static_cast<std::uint16_t>(buffer);
-  return far_count_++ == 0;
+  far_[far_count_++] = static_cast<std::uint16_t>(buffer);
+  return !std::exchange(far_told_, true);
 }
 
 void buffer_pool::take_far() noexcept {
+  {
+    const word_lock held(far_lock_);
+    far_told_ = false;  // the errand is out of the inbox, and may be sent again
+  }
   for (;;) {
     unsigned buffer = 0;
     {

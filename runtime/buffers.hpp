@@ -78,6 +78,7 @@ class buffer_pool {
   list<hungry> hungry_;
   atomic<std::uint32_t> far_lock_{0};
   unsigned far_count_ = 0;  // guarded by far_lock_
+  bool far_told_ = false;   // the errand is on its way; guarded by far_lock_
 };
 
 }  // namespace coir::detail

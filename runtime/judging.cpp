@@ -20,6 +20,12 @@ const void* lent_at(std::uint64_t address) noexcept {
   return reinterpret_cast<const void*>(static_cast<std::uintptr_t>(address));
 }
 
+/// Saturating, below what means never.
+std::int64_t later(std::int64_t at, std::int64_t by) noexcept {
+  std::int64_t sum = 0;
+  return __builtin_add_overflow(at, by, &sum) ? never_ns - 1 : sum;
+}
+
 }  // namespace
 
 // -- ticks without the backend: who pulls looks at the clock
@@ -27,8 +33,10 @@ const void* lent_at(std::uint64_t address) noexcept {
 void lasting_operation::tick_by_clock() noexcept {
   std::int64_t span[2];
   std::memcpy(span, lent_at(sqe().addr), sizeof span);
-  period_ns_ = span[0] * 1'000'000'000 + span[1];
-  tick_ns_ = home_.outside().now_ns() + period_ns_;
+  if (__builtin_mul_overflow(span[0], std::int64_t{1'000'000'000}, &period_ns_))
+    period_ns_ = never_ns - 1;
+  period_ns_ = later(period_ns_, span[1]);
+  tick_ns_ = later(home_.outside().now_ns(), period_ns_);
   look_again_ = true;
   stay(reason::unasked);
 }
@@ -39,9 +47,9 @@ void lasting_operation::catch_up() noexcept {
   const std::int64_t now = home_.outside().now_ns();
   while (tick_ns_ <= now && count_ < bounds_.capacity) {
     keep({1, 0});
-    tick_ns_ += std::max<std::int64_t>(period_ns_, 1);
+    tick_ns_ = later(tick_ns_, std::max<std::int64_t>(period_ns_, 1));
   }
-  if (tick_ns_ <= now) tick_ns_ = now + period_ns_;
+  if (tick_ns_ <= now) tick_ns_ = later(now, period_ns_);
 }
 
 // -- what comes

@@ -20,7 +20,9 @@
 // Comes from: coir/started.hpp, coir/multishot.hpp.   Goes to: flight, buffers.
 #pragma once
 
+#include <cerrno>
 #include <memory>
+#include <utility>
 
 #include "coir/detail/lasting.hpp"
 #include "runtime/buffers.hpp"
@@ -57,6 +59,8 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   /// What the end was: an errno, the answer of a single one, or 0.
   std::int32_t end() const noexcept { return end_; }
   std::int32_t take_end() noexcept;
+  /// Of one that answers once: the answer, which is the caller's; nothing is left to dispose of.
+  std::int32_t take_answer() noexcept { return std::exchange(end_, -ECANCELED); }
   bool take(item& out) noexcept;
   bool anything() const noexcept { return count_ != 0 || over_; }
   /// When somebody who waits has to look again; never_ns: not before he is woken.

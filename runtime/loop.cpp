@@ -13,10 +13,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
+#include <utility>
 
 #include "coir/detail/loop_core.hpp"
 #include "coir/operations.hpp"
 #include "runtime/backend.hpp"
+#include "runtime/perform.hpp"
 
 namespace coir::detail {
 namespace {
@@ -32,6 +35,19 @@ bool is_would_block(std::error_code why) noexcept {
          why == std::errc::resource_unavailable_try_again;
 }
 
+/// Bodies run, and completions are dealt out: whoever comes in again from inside may only ask.
+class inside {
+ public:
+  explicit inside(bool& flag) noexcept : flag_(flag), before_(std::exchange(flag, true)) {}
+  ~inside() { flag_ = before_; }
+  inside(const inside&) = delete;
+  inside& operator=(const inside&) = delete;
+
+ private:
+  bool& flag_;
+  bool before_;
+};
+
 }  // namespace
 
 loop_core::loop_core(coir::backend& outside, unsigned completions_max,
@@ -45,17 +61,33 @@ std::error_code loop_core::refuses() const noexcept {
   return drained_ ? make_error_code(errc::shutting_down) : std::error_code();
 }
 
+void loop_core::make_room() {
+  if (!free_.empty()) return;
+  places_.emplace_back();
+  free_.reserve(places_.size());  // so that finish() finds room
+  free_.push_back(static_cast<std::uint32_t>(places_.size() - 1));
+}
+
 void loop_core::take(std::shared_ptr<loop_job> job) {
-  if (free_.empty()) {
-    free_.push_back(static_cast<std::uint32_t>(places_.size()));
-    places_.emplace_back();
-  }
+  make_room();
   job->slot = free_.back();
   free_.pop_back();
   loop_job& taken = *job;
   places_[taken.slot].job = std::move(job);
   ++jobs_;
-  start(taken);
+  const bool from_outside = !inside_;
+  {
+    const inside now(inside_);
+    start(taken);
+  }
+  if (from_outside) hand_over();
+}
+
+/// What nobody else hands over: it was asked for from outside of poll().
+void loop_core::hand_over() {
+  const inside now(inside_);
+  give_room();
+  outside_.hand_over();
 }
 
 // -- one operation of one body
@@ -65,7 +97,7 @@ void loop_core::start(loop_job& job) {
   while (!job.body->ended) {
     effect_call& call = *job.body->asks;
     const operation_type& kind = *call.type;
-    job.late = job.cancel_wanted = job.looks_for_ready = false;
+    job.late = job.cancel_wanted = job.looks_for_ready = job.connecting = false;
     job.res = 0;
     job.at = loop_job::stands::nowhere;
     reply said = reply::refused;
@@ -78,8 +110,7 @@ void loop_core::start(loop_job& job) {
       if (call.until != never) arm(job, call.until);
       if (launch(job)) return;
     } else if (kind.outside != nullptr) {
-      kind.outside(call.op, call.until, call.answer);
-      said = reply::answered;
+      said = guarded(job, [&] { kind.outside(call.op, call.until, call.answer); });
     } else {
       call.refused = make_error_code(errc::unhandled_effect);
     }
@@ -90,13 +121,26 @@ void loop_core::start(loop_job& job) {
   finish(job);
 }
 
+/// What the operation's own code throws leaves perform() in its body, and no other.
+template <class Do>
+reply loop_core::guarded(loop_job& job, Do what) {
+  try {
+    what();
+    return reply::answered;
+  } catch (...) {
+    job.thrown = std::current_exception();
+    job.body->throws = &job.thrown;
+    return reply::refused;
+  }
+}
+
 /// True: it is in flight, or in the line for room. False: the outside refuses it, and
 /// effect_call::refused says why.
 bool loop_core::launch(loop_job& job) {
   if (!line_.empty() && job.at != loop_job::stands::in_line) return wait_in_line(job);
   effect_call& call = *job.body->asks;
   io_uring_sqe entry{};
-  call.type->fill(call.op, entry);
+  if (guarded(job, [&] { call.type->fill(call.op, entry); }) != reply::answered) return false;
   bool descriptor = makes_fd(entry.opcode);
   if (job.looks_for_ready) {
     const unsigned events = readiness_of(entry.opcode);
@@ -111,6 +155,7 @@ bool loop_core::launch(loop_job& job) {
   const auto taken = outside_.submit(entry, name_of(job, descriptor));
   if (taken) {
     job.at = loop_job::stands::in_flight;
+    job.makes_descriptor = descriptor;
     return true;
   }
   next_generation(job);  // what was refused has no completion
@@ -135,6 +180,7 @@ void loop_core::next_generation(loop_job& job) noexcept {
 
 void loop_core::go_on(loop_job& job, reply said) {
   disarm(job);
+  job.at = loop_job::stands::nowhere;  // it runs
   ++did_.resumed;
   resume_computation(*job.body, said);
   start(job);
@@ -156,25 +202,27 @@ void loop_core::answer(loop_job& job, std::int32_t res) {
   const effect_call& call = *job.body->asks;
   next_generation(job);
   job.at = loop_job::stands::nowhere;
-  if (res == -ECANCELED && (job.late || job.cancel_wanted)) {
+  io_uring_sqe entry{};
+  if (guarded(job, [&] { call.type->fill(call.op, entry); }) != reply::answered)
+    return go_on(job, reply::refused);
+  const bool looked = std::exchange(job.looks_for_ready, false);
+  const verdict means = looked ? verdict::deliver : classify(entry.opcode, res);
+  const bool again = looked ? res >= 0 || res == -EINTR
+                            : means == verdict::retry ||
+                                  (means == verdict::wait_ready && !asked_not_to_wait(entry));
+  if ((job.late || job.cancel_wanted) && (res == -ECANCELED || interrupted(res) || again)) {
     return refuse(job,
                   std::make_error_code(job.late && !job.ending ? std::errc::timed_out
                                                                : std::errc::operation_canceled));
   }
-  if (std::exchange(job.looks_for_ready, false)) {
-    if (res >= 0 || res == -EINTR) return offer_again(job);
-    call.type->complete(call.op, res, call.answer);
-    return go_on(job, reply::answered);
-  }
-  io_uring_sqe entry{};
-  call.type->fill(call.op, entry);
-  const verdict means = classify(entry.opcode, res);
-  if ((means == verdict::retry || means == verdict::wait_ready) && !job.cancel_wanted) {
-    job.looks_for_ready = means == verdict::wait_ready && readiness_of(entry.opcode) != 0;
+  if (again) {
+    job.looks_for_ready =
+        !looked && means == verdict::wait_ready && readiness_of(entry.opcode) != 0;
+    job.connecting |= job.looks_for_ready && entry.opcode == IORING_OP_CONNECT;
     return offer_again(job);
   }
-  call.type->complete(call.op, means == verdict::done ? 0 : res, call.answer);
-  go_on(job, reply::answered);
+  const bool done = means == verdict::done || (job.connecting && res == -EISCONN);
+  go_on(job, guarded(job, [&] { call.type->complete(call.op, done ? 0 : res, call.answer); }));
 }
 
 void loop_core::finish(loop_job& job) {
@@ -189,7 +237,8 @@ void loop_core::finish(loop_job& job) {
 // -- deadlines
 
 void loop_core::arm(loop_job& job, deadline at) {
-  job.timer = timers_.emplace(at, shared(job));
+  // Not before what is due already, so that those who were due before have had their turn.
+  job.timer = timers_.emplace(std::max(at, fired_), shared(job));
   job.timed = true;
 }
 
@@ -198,8 +247,11 @@ void loop_core::disarm(loop_job& job) noexcept {
   timers_.erase(job.timer);
 }
 
+/// Those that are due now. What is armed meanwhile has its turn in the next poll.
 void loop_core::fire(clock::time_point now) {
-  while (!timers_.empty() && timers_.begin()->first <= now) {
+  fired_ = now;
+  auto left = std::distance(timers_.begin(), timers_.upper_bound(now));
+  for (; left > 0 && !timers_.empty() && timers_.begin()->first <= now; --left) {
     const std::shared_ptr<loop_job> due = timers_.begin()->second;
     disarm(*due);
     switch (due->at) {
@@ -214,29 +266,34 @@ void loop_core::fire(clock::time_point now) {
         }
         break;
       }
-      case loop_job::stands::in_line:
-        std::erase(line_, due);
-        refuse(*due, std::make_error_code(std::errc::timed_out));
-        break;
       default:
         due->late = true;
-        cancel(*due);
+        stop(*due, std::make_error_code(std::errc::timed_out));
         break;
     }
   }
 }
 
-/// Its effect shall end. What is in flight ends with its last completion.
 void loop_core::cancel(loop_job& job) {
-  const auto canceled = std::make_error_code(std::errc::operation_canceled);
-  if (!job.late && !std::exchange(job.ending, true)) end_computation(*job.body, true);
+  const bool from_outside = !inside_;
+  {
+    const inside now(inside_);
+    if (!std::exchange(job.ending, true)) end_computation(*job.body, true);
+    stop(job, std::make_error_code(std::errc::operation_canceled));
+  }
+  if (from_outside) hand_over();
+}
+
+/// Its effect shall end. What is in flight ends with its last completion; who runs hears of it at
+/// its next effect.
+void loop_core::stop(loop_job& job, std::error_code why) {
   const std::shared_ptr<loop_job> kept = shared(job);
   switch (job.at) {
-    case loop_job::stands::asleep:
-      return refuse(job, canceled);
     case loop_job::stands::in_line:
       std::erase(line_, kept);
-      return refuse(job, canceled);
+      return refuse(job, why);
+    case loop_job::stands::asleep:
+      return refuse(job, why);
     case loop_job::stands::in_flight:
       if (std::exchange(job.cancel_wanted, true)) return;
       cancels_.push_back(kept);
@@ -268,20 +325,16 @@ void loop_core::complete(const coir::completion& c) {
 
 /// Those in line, and requests to cancel, as far as there is room.
 void loop_core::give_room() {
-  for (std::size_t tried = line_.size(); tried != 0; --tried) {
+  for (std::size_t tried = line_.size(); tried != 0 && !line_.empty(); --tried) {
     const std::shared_ptr<loop_job> next = line_.front();
     const bool taken = launch(*next);
     if (next->at == loop_job::stands::in_line && taken) break;  // no room yet
-    line_.pop_front();
+    line_.pop_front();  // before it runs: it may cancel others
     if (!taken) go_on(*next, reply::refused);
   }
   std::erase_if(cancels_, [this](const std::shared_ptr<loop_job>& job) {
     if (job->done || job->at != loop_job::stands::in_flight || !job->cancel_wanted) return true;
-    io_uring_sqe entry{};
-    const effect_call& call = *job->body->asks;
-    call.type->fill(call.op, entry);
-    const auto asked =
-        outside_.cancel(name_of(*job, makes_fd(entry.opcode) && !job->looks_for_ready));
+    const auto asked = outside_.cancel(name_of(*job, job->makes_descriptor));
     return asked.has_value() || !is_would_block(asked.error());
   });
 }
@@ -309,7 +362,7 @@ void loop_core::fail_with(std::error_code why) {
 void loop_core::end_all() {
   for (std::size_t i = 0; i < places_.size(); ++i) {
     const std::shared_ptr<loop_job> job = places_[i].job;
-    if (job == nullptr) continue;
+    if (job == nullptr || job->body->asks == nullptr) continue;
     if (job->at == loop_job::stands::in_line) std::erase(line_, job);
     job->ending = true;
     end_computation(*job->body, true);
@@ -321,18 +374,27 @@ void loop_core::end_all() {
 }
 
 result<loop_progress> loop_core::poll(deadline until) {
+  if (inside_) return fail(errc::deadlock);  // a body that waits for the loop it runs in
   if (failed_) return fail(failed_);
+  const inside now_inside(inside_);
+  constexpr unsigned rounds_most = 64;
   did_ = {};
-  for (;;) {
+  for (unsigned rounds = 1;; ++rounds) {
     fire(outside_.now());
     const auto came = reap_once();
     if (!came) return fail(came.error());
-    if (*came && more_) continue;  // what the backend keeps makes no descriptor readable
+    // What the backend keeps makes no descriptor readable; but who is always ready ends the poll.
+    if (*came && more_ && rounds < rounds_most) continue;
     if (*came || did_.any() || jobs_ == 0) break;
     const deadline next = timers_.empty() ? until : std::min(until, timers_.begin()->first);
     const auto now = outside_.now();
     if (until == no_wait || until <= now) break;
     if (next <= now) continue;
+    // The reap may have made room.
+    if (const std::size_t queued = line_.size() + cancels_.size(); queued != 0) {
+      give_room();
+      if (line_.size() + cancels_.size() != queued || did_.any()) continue;
+    }
     if (const auto waited = outside_.wait(next); !waited && !is_would_block(waited.error())) {
       fail_with(waited.error());
       return fail(failed_);
@@ -340,10 +402,12 @@ result<loop_progress> loop_core::poll(deadline until) {
   }
   give_room();
   outside_.hand_over();
+  if (more_) outside_.wake();
   return did_;
 }
 
 result<> loop_core::run(deadline until) {
+  if (inside_) return fail(errc::deadlock);
   while (jobs_ != 0) {
     if (const auto did = poll(until); !did) return fail(did.error());
     if (jobs_ != 0 && until != never && outside_.now() >= until) return fail(std::errc::timed_out);
@@ -355,12 +419,9 @@ result<> loop_core::run(deadline until) {
 std::size_t loop_core::drain() {
   if (std::exchange(drained_, true)) return 0;
   const std::size_t left = jobs_;
-  for (std::size_t i = 0; i < places_.size(); ++i) {
-    if (const std::shared_ptr<loop_job> job = places_[i].job) {
-      job->late = false;
-      cancel(*job);
-    }
-  }
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (const std::shared_ptr<loop_job> job = places_[i].job) cancel(*job);
+  if (inside_) return left;  // asked for by a body: whoever polls sees the others end
   if (!failed_) (void)run(never);
   buffer_.clear();
   buffer_.shrink_to_fit();

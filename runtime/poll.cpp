@@ -21,9 +21,9 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
-#include <utility>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "runtime/futex.hpp"
 
@@ -168,13 +168,17 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
     const std::uint32_t wanted = op->what.events;
     const std::uint32_t always = COIR_MUTANT(poll_hangup_untold) ? 0 : EPOLLERR | EPOLLHUP;
     const bool told = (events & (wanted | always)) != 0;
-    if (told && (wanted & ~vain) != 0) {
+    // A poll is asked about what it wants, whatever others found of it.
+    const bool polls = op->what.entry().opcode == IORING_OP_POLL_ADD;
+    if (told && (polls || (wanted & ~vain) != 0)) {
       const std::int32_t res = try_now(op->what, true);
       const bool stays = res == not_ready && op->what.waits_on == fd;
       if (!stays) {
-        leave_line(*op);
+        w->line.erase(*op);  // this one: the try may have named another number to wait for
+        if (static_cast<beside&>(*op).linked()) beside_.erase(*op);
+        --in_line_;
         settle(*op, res);
-      } else if (op->what.entry().opcode != IORING_OP_POLL_ADD) {
+      } else if (!polls) {
         vain |= wanted;
       }
       if (stays) left |= op->what.events;
@@ -242,11 +246,11 @@ void poll::take_finished() noexcept {
     beside_.erase(op);
     const bool connects = op.what.entry().opcode == IORING_OP_CONNECT;
     if (op.unwanted && connects) --hurried_;
-    // Success wins. What hurry() does to a connect is told as what it was for.
-    if (op.unwanted && (op.res == not_ready || (connects && op.res < 0))) {
+    // Success wins; but a connect that hurry() has met is shut down, whatever connect(2) said.
+    if (op.unwanted && (op.res == not_ready || connects)) {
       give_up(op, ECANCELED);
     } else if (op.res == not_ready) {
-      settle(op, try_now(op.what, false));
+      settle(op, op.res);  // into the line that the thread named
     } else {
       end(op, op.res);
     }
@@ -313,7 +317,8 @@ void poll::wait(std::int64_t until_ns) noexcept {
   woke_early_ = false;
   take_finished();
   const bool rests = until_ns != no_wait_ns && ended_.empty();
-  if (!rests && in_line_ == 0 && !rung_) return;
+  // Who is watched from outside hears a bell by epoll alone.
+  if (!rests && in_line_ == 0 && !rung_ && !watched_from_outside_) return;
   const int events = ask_epoll(rests ? until_ns : no_wait_ns);
   woke_early_ = rests && events > 0;
   take_finished();

@@ -138,7 +138,7 @@ awaited await_lasting(lasting_operation& one, deadline until) noexcept {
       why = park_for(one, one.cancelled() ? never_ns : ns_of(until), !one.cancelled());
   }
   if (!one.over()) return {false, -ETIMEDOUT};
-  return {true, one.take_end()};
+  return {true, one.take_answer()};
 }
 
 // -- one of several

@@ -133,7 +133,7 @@ std::shared_ptr<machine_job> machine_core::take(std::unique_lock<mutex>& held) {
 
 void machine_core::serve() {
   std::unique_lock held(mutex_);
-  while (const auto job = take(held)) {
+  while (auto job = take(held)) {
     const bool alone = idle_ == 0 && servers_ < inflight_max_ && !stopping_ &&
                        !COIR_MUTANT(machine_serves_one_by_one);
     servers_ += alone ? 1 : 0;
@@ -148,6 +148,7 @@ void machine_core::serve() {
       job->refuse(make_error_code(errc::shutting_down));
     else
       job->run();
+    job.reset();  // what it held is the user's, and ends without our lock
     held.lock();
     --inflight_;
   }

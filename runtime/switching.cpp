@@ -90,10 +90,13 @@ void worker::fail_oldest_unstarted() noexcept {
 /// it may touch one page more of the stack that it stands on.
 inline bool worker::may_serve_on(const record& from) const noexcept {
   constexpr std::uint64_t few = 1024;
-  constexpr std::ptrdiff_t room_bytes = 16 << 10;  // the loop needs 2 KiB, what it calls may log
+  constexpr std::size_t room_bytes = 16 << 10;  // the loop needs 2 KiB, what it calls may log
   const auto* const here = static_cast<const std::byte*>(__builtin_frame_address(0));
+  // One number, so that whoever stands elsewhere, in a computation that the fiber steps, has none.
+  const auto above =
+      static_cast<std::size_t>(here - stacks_.bottom_of(from.stack_class, from.stack_slot));
   return nobody_waits() && live_.get() <= few && (from.brings | live_exceptions_->any()) == 0 &&
-         here - stacks_.bottom_of(from.stack_class, from.stack_slot) >= room_bytes &&
+         above >= room_bytes && above < stack_slot_bytes(from.stack_class) &&
          !COIR_MUTANT(loop_always_apart);
 }
 

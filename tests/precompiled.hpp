@@ -2,8 +2,8 @@
 // a file.
 //
 // Always true:
-//   - Nothing depends on it: a file that forgets an include fails where COIR_TEST_PCH is off, as with
-//     clang.
+//   - Nothing depends on it: a file that forgets an include fails where COIR_TEST_PCH is off, as
+//     with clang.
 //
 // Comes from: cmake/coir_tests.cmake.   Goes to: every test but main.cpp.
 #pragma once

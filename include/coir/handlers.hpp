@@ -154,8 +154,8 @@ struct later_answer {
       const std::lock_guard held(guard);
       if (at == stand::resumed) return errc::resumed_twice;
       if (at == stand::given_up) return errc::finished;
-      at = stand::resumed;
       value.emplace(std::move(v));
+      at = stand::resumed;
     }
     told.set();
     return {};

@@ -89,6 +89,7 @@ class loop {
     step_result<R> first = step(std::forward<F>(body), {stack_bytes_});
     if (!first.is_suspended()) return submitted<R>(std::move(first));
     auto waits = std::make_shared<typename submitted<R>::job>();
+    core_->make_room();
     waits->body = first.waiting().release();
     core_->take(waits);
     return submitted<R>(std::move(waits), core_.get());
@@ -96,7 +97,8 @@ class loop {
 
   /// Takes what has come, answers, and hands over what was asked for then. Waits until something
   /// came, at most until `until`. All of progress is 0: nothing did. Errors: why the backend, and
-  /// with it the loop, failed; every body has been ended by then.
+  /// with it the loop, failed, and every body has been ended by then; errc::deadlock in a body of
+  /// this loop.
   [[nodiscard]] result<progress> poll(deadline until = no_wait) { return core_->poll(until); }
   /// Polls until nothing is pending. Errors: timed_out; as poll.
   [[nodiscard]] result<> run(deadline until = never) { return core_->run(until); }
@@ -110,9 +112,10 @@ class loop {
   /// (errc::shutting_down, or the error that was there before).
   std::size_t drain() { return core_->drain(); }
   /// Readable while poll() may find something: for a foreign event loop, which calls poll(no_wait)
-  /// then. -1: the backend has none. Deadlines and sleeps of bodies do not make it readable: poll
-  /// at least as often as these matter.
+  /// then. -1: the backend has none. Deadlines and sleeps of bodies do not make it readable.
   int native_fd() const noexcept { return core_->native_fd(); }
+  /// When the next of these is due, and poll() is to be called at the latest; never: there is none.
+  deadline next_deadline() const noexcept { return core_->next_deadline(); }
 
  private:
   loop(backend& outside, const loop_options& o)

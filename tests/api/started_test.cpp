@@ -2,7 +2,9 @@
 //
 // Always true:
 //   - Whatever a test does with a started operation, nothing is with the kernel when it ends.
+#include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -227,6 +229,24 @@ TEST_CASE("started: one allocation, counted, and one submission") {
     pipe.put("1");
     CHECK(reading.get().has_value());
     CHECK(here.counts().boxes.get() == boxes + 1);
+  });
+}
+
+TEST_CASE("started: a descriptor that get() gave is the caller's, and no other one is closed") {
+  test::on_fiber([] {
+    struct stat before {
+    }, after{};
+    const bool had_input = ::fstat(0, &before) == 0;
+    {
+      auto opening = coir::start(coir::open_operation("/dev/null", O_RDONLY, 0));
+      const auto fd = opening.get();
+      REQUIRE(fd.has_value());
+      coir::io::unique_fd mine(*fd);
+      auto none = coir::start(coir::open_operation("/nowhere/at/all", O_RDONLY, 0));
+      CHECK(none.get().error() == std::errc::no_such_file_or_directory);
+    }
+    CHECK((::fstat(0, &after) == 0) == had_input);
+    CHECK(before.st_ino == after.st_ino);
   });
 }
 

@@ -23,7 +23,8 @@ loop: 10 bytes
 loop: 26 bytes
 TEXT
 for backend in "" poll; do
-  said=$(COIR_BACKEND=$backend timeout 60 "$program") || { echo "it failed ($backend): $said"; exit 1; }
+  said=$(COIR_BACKEND=$backend timeout 60 "$program") ||
+    { echo "it failed ($backend): $said"; exit 1; }
   [[ $said == "$wanted" ]] || { diff <(echo "$wanted") <(echo "$said"); exit 1; }
 done
 echo "four ways, one answer"

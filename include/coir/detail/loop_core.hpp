@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <map>
 #include <memory>
 #include <memory_resource>
@@ -34,12 +35,15 @@ struct loop_job {
   std::uint32_t generation = 0;
   std::int32_t res = 0;  // of a completion that was not the last
   stands at = stands::nowhere;
-  bool looks_for_ready = false;  // in flight is a poll, after which the operation is tried again
+  bool looks_for_ready = false;   // in flight is a poll, after which the operation is tried again
+  bool connecting = false;        // it was, before; already connected is what it asked for
+  bool makes_descriptor = false;  // what is in flight
   bool ending = false;
   bool timed = false;  // stands among the timers
   bool late = false;   // its deadline came
   bool cancel_wanted = false;
   bool done = false;
+  std::exception_ptr thrown;  // by the operation's own code, on its way into the body
   std::multimap<deadline, std::shared_ptr<loop_job>>::iterator timer;
 };
 
@@ -60,6 +64,8 @@ class COIR_API loop_core {
 
   /// Why nothing may be submitted; empty: it may.
   std::error_code refuses() const noexcept;
+  /// So that take() cannot fail for want of memory for a place.
+  void make_room();
   /// Takes a job whose body waits for its first answer.
   void take(std::shared_ptr<loop_job> job);
   void cancel(loop_job& job);
@@ -69,6 +75,9 @@ class COIR_API loop_core {
   std::size_t pending() const noexcept { return jobs_; }
   std::error_code failed() const noexcept { return failed_; }
   std::uint64_t stale() const noexcept { return stale_; }
+  deadline next_deadline() const noexcept {
+    return timers_.empty() ? never : timers_.begin()->first;
+  }
   int native_fd() const noexcept { return outside_.native_fd(); }
   coir::backend& outside() noexcept { return outside_; }
 
@@ -83,6 +92,10 @@ class COIR_API loop_core {
   bool wait_in_line(loop_job& job);
   void next_generation(loop_job& job) noexcept;
   void offer_again(loop_job& job);
+  template <class Do>
+  reply guarded(loop_job& job, Do what);
+  void hand_over();
+  void stop(loop_job& job, std::error_code why);
   void go_on(loop_job& job, reply said);
   void answer(loop_job& job, std::int32_t res);
   void refuse(loop_job& job, std::error_code why);
@@ -109,7 +122,9 @@ class COIR_API loop_core {
   std::error_code failed_;
   loop_progress did_;
   bool drained_ = false;
-  bool more_ = false;  // the last reap filled the buffer
+  bool inside_ = false;       // bodies run, or completions are dealt out
+  deadline fired_ = no_wait;  // of the timers, last
+  bool more_ = false;         // the last reap filled the buffer
 };
 
 }  // namespace coir::detail
