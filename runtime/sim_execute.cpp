@@ -21,7 +21,7 @@
 namespace coir::detail {
 namespace {
 
-constexpr std::uint64_t own_position = ~std::uint64_t{0};
+constexpr std::uint64_t position_of_file = ~std::uint64_t{0};
 
 bool is_write(const io_uring_sqe& e) noexcept {
   return e.opcode == IORING_OP_WRITE || e.opcode == IORING_OP_WRITEV;
@@ -29,7 +29,7 @@ bool is_write(const io_uring_sqe& e) noexcept {
 
 std::uint64_t place_of(const io_uring_sqe& e, const sim_open& on) noexcept {
   if (on.appends && is_write(e)) return on.file->size();
-  return e.off == own_position ? on.position : e.off;
+  return e.off == position_of_file ? on.position : e.off;
 }
 
 }  // namespace
@@ -122,7 +122,7 @@ std::int32_t sim::read_file(flying& f) {
   std::vector<std::byte> data(most(f, world_.memory.room(f.number)));
   data.resize(f.on->file->read(place_of(*f.entry, *f.on), data));
   world_.memory.put(f.number, data);
-  if (f.entry->off == own_position) f.on->position += data.size();
+  if (f.entry->off == position_of_file) f.on->position += data.size();
   return static_cast<std::int32_t>(data.size());
 }
 
@@ -133,7 +133,7 @@ std::int32_t sim::write_file(flying& f) {
   const std::uint64_t offset = place_of(*f.entry, *f.on);
   if (offset > sim_file::bytes_max - std::min(count, sim_file::bytes_max)) return -EFBIG;
   if (count != 0) f.on->file->write(offset, std::span(data).first(count));
-  if (f.entry->off == own_position) f.on->position = offset + count;
+  if (f.entry->off == position_of_file) f.on->position = offset + count;
   return static_cast<std::int32_t>(count);
 }
 

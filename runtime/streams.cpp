@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <iterator>
 
+#include "coir/operations.hpp"
 #include "runtime/lasting.hpp"
 
 namespace coir {
@@ -47,8 +48,6 @@ leased_bytes lease(std::int32_t res, std::uint32_t flags) noexcept {
   return {detail::lease_home::of(here), buffer,
           here.buffers()->at(buffer).first(static_cast<std::size_t>(res))};
 }
-
-constexpr std::uint64_t own_position = ~std::uint64_t{0};
 
 }  // namespace
 
