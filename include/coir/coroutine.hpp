@@ -44,7 +44,7 @@ timed<retry<Op>> until(retry<Op> what, deadline when) {
 
 /// A coroutine whose answer is a T. It may await, and nothing else:
 ///   co_await op                       an operation: result<its value>, as perform() returns
-///   co_await retry(op, policy)        likewise
+///   co_await retry{op, policy}        likewise
 ///   co_await until(either, deadline)  likewise, given up in time
 ///   co_await std::move(task)          another task: its T, or what it threw
 /// It may also call whatever a fiber may call; that parks the fiber that drives it. Lazy:

@@ -27,30 +27,6 @@
 
 namespace coir {
 
-/// What goes on after an answer that is not the last one. Ends it, once, when destroyed. Move-only.
-class live_operation {
- public:
-  live_operation() = default;
-  /// `end` is called once: by end(), or when this is destroyed. It must not throw.
-  explicit live_operation(std::function<void()> end) noexcept : end_(std::move(end)) {}
-  live_operation(live_operation&& from) noexcept : end_(std::exchange(from.end_, nullptr)) {}
-  live_operation& operator=(live_operation&& from) noexcept {
-    if (this != &from) {
-      end();
-      end_ = std::exchange(from.end_, nullptr);
-    }
-    return *this;
-  }
-  ~live_operation() { end(); }
-  explicit operator bool() const noexcept { return end_ != nullptr; }
-  void end() noexcept {
-    if (const auto last = std::exchange(end_, nullptr)) last();
-  }
-
- private:
-  std::function<void()> end_;
-};
-
 namespace detail {
 
 struct finishing {
@@ -160,6 +136,11 @@ struct later_answer {
     told.set();
     return {};
   }
+  /// Nobody waits, or will: an answer that comes is told so.
+  void give_up() noexcept {
+    const std::lock_guard held(guard);
+    if (at == stand::open) at = stand::given_up;
+  }
   /// Empty: `value` is there. Success wins: an answer that came is taken, whatever ended the wait.
   std::error_code wait(deadline until) {
     const auto waited = told.wait(until);
@@ -222,7 +203,16 @@ class dispatch_context {
     if (later_ == nullptr) later_ = std::make_shared<detail::later_answer<value_type>>();
     return resumption<value_type>(later_);
   }
-  const std::shared_ptr<detail::later_answer<value_type>>& kept() const noexcept { return later_; }
+  /// For whoever waits for the answer.
+  std::shared_ptr<detail::later_answer<value_type>> take_kept() noexcept {
+    return std::exchange(later_, nullptr);
+  }
+  /// Kept, but the handler answered in another way, or threw: what is resumed reaches nobody.
+  ~dispatch_context() {
+    if (later_ != nullptr) later_->give_up();
+  }
+  dispatch_context(const dispatch_context&) = delete;
+  dispatch_context& operator=(const dispatch_context&) = delete;
 
  private:
   deadline until_;
@@ -341,7 +331,7 @@ reply ask_for(D& who, effect_call& call, said_besides& besides) {
     default:
       break;
   }
-  auto later = context.kept();
+  const auto later = context.take_kept();
   if (later == nullptr) {  // it said later() and kept nothing
     call.refused = make_error_code(errc::unhandled_effect);
     return reply::refused;

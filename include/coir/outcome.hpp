@@ -11,8 +11,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 namespace coir {
 
@@ -48,5 +50,29 @@ inline outcome classify(const std::error_code& code) noexcept {
       code == std::errc::operation_would_block || code == std::errc::resource_unavailable_try_again;
   return later ? outcome::would_block : outcome::failure;
 }
+
+/// What goes on after an answer that is not the last one. Ends it, once, when destroyed. Move-only.
+class live_operation {
+ public:
+  live_operation() = default;
+  /// `end` is called once: by end(), or when this is destroyed. It must not throw.
+  explicit live_operation(std::function<void()> end) noexcept : end_(std::move(end)) {}
+  live_operation(live_operation&& from) noexcept : end_(std::exchange(from.end_, nullptr)) {}
+  live_operation& operator=(live_operation&& from) noexcept {
+    if (this != &from) {
+      end();
+      end_ = std::exchange(from.end_, nullptr);
+    }
+    return *this;
+  }
+  ~live_operation() { end(); }
+  explicit operator bool() const noexcept { return end_ != nullptr; }
+  void end() noexcept {
+    if (const auto last = std::exchange(end_, nullptr)) last();
+  }
+
+ private:
+  std::function<void()> end_;
+};
 
 }  // namespace coir

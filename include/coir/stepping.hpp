@@ -145,6 +145,8 @@ class suspension {
 
   /// For whoever drives it by other means: the computation, which this gives up.
   detail::computation* release() noexcept { return std::exchange(waits_, nullptr); }
+  /// Whether the caller is on the thread that began it. Of one that was not used.
+  bool is_here() const noexcept { return detail::computation_is_here(*waits_); }
   /// For advance(): the effect itself.
   detail::effect_call* call() const noexcept { return waits_ == nullptr ? nullptr : waits_->asks; }
   /// For advance(): goes on after its answer was put where the effect wants it.
@@ -276,6 +278,7 @@ advanced<R> advance(D& by, suspension<R>&& held) {
     return advanced<R>{step_result<R>(std::move(held)), outcome::failure, why};
   };
   if (call == nullptr) return refused(make_error_code(errc::resumed_twice));
+  if (!held.is_here()) return refused(make_error_code(errc::wrong_thread));
   detail::said_besides besides;
   call->refused = {};
   switch (detail::ask_one_of(by, typename D::handles{}, *call, besides)) {

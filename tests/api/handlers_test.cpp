@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "tests/api/asked.hpp"
 #include "tests/test_options.hpp"
 
 namespace {
@@ -15,39 +16,11 @@ namespace {
 using coir::dispatched;
 using coir::errc;
 using coir::result;
-
-/// Gives back a number; of nothing that a kernel knows.
-struct ask_number {
-  using value_type = int;
-  static constexpr std::string_view name = "test.ask_number";
-  int about = 0;
-};
-
-struct tell {
-  using value_type = void;
-  static constexpr std::string_view name = "test.tell";
-  int what = 0;
-};
-
-int number(int about = 0) { return coir::perform(ask_number{about}).value_or(-1); }
-
-/// Answers ask_number out of a script.
-struct scripted {
-  using handles = coir::operations<ask_number>;
-  std::vector<dispatched<int>> script;
-  std::size_t asked = 0;
-  dispatched<int> dispatch(const ask_number&, coir::dispatch_context<ask_number>&) {
-    REQUIRE(asked < script.size());
-    return std::move(script[asked++]);
-  }
-};
-
-template <class... D>
-scripted script_of(D... each) {
-  scripted s;
-  (s.script.push_back(std::move(each)), ...);
-  return s;
-}
+using test::ask_number;
+using test::number;
+using test::script_of;
+using test::scripted;
+using test::tell;
 
 coir::live_operation alive(int& ends) {
   return coir::live_operation([&ends] { ++ends; });
@@ -209,7 +182,7 @@ TEST_CASE("handlers: a policy bounds how often one is asked") {
   });
   coir::handle_effects(
       [] {
-        CHECK(coir::perform(coir::retry(ask_number{}, {.attempts_max = 4})).error() ==
+        CHECK(coir::perform(coir::retry<ask_number>{{}, {.attempts_max = 4}}).error() ==
               std::errc::resource_unavailable_try_again);
       },
       busy);
@@ -347,6 +320,18 @@ TEST_CASE("resumption: dropped, or never taken, its effect fails") {
   };
   CHECK(say_later(true) == errc::unhandled_effect);
   CHECK(say_later(false) == errc::unhandled_effect);
+}
+
+TEST_CASE("resumption: kept by a handler that answers in another way, it reaches nobody") {
+  coir::resumption<int> kept;
+  const int got = coir::handle_effects(
+      [] { return number(); },
+      coir::on<ask_number>([&](const ask_number&, coir::dispatch_context<ask_number>& c) {
+        kept = c.keep();
+        return dispatched<int>::done(5);
+      }));
+  CHECK(got == 5);
+  CHECK(kept.resume(1).error() == errc::finished);
 }
 
 TEST_CASE("resumption: who gave up is not answered any more") {

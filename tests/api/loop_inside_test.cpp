@@ -13,25 +13,9 @@ namespace {
 using coir::errc;
 using namespace std::chrono_literals;
 
-/// One of the kernel's, with a value that the script gives.
-struct get_value {
-  using value_type = int;
-  static constexpr std::string_view name = "test.get_value";
-  int about = 0;
-  void fill(io_uring_sqe& e) const noexcept {
-    e.opcode = IORING_OP_NOP;
-    e.fd = -1;
-    e.len = static_cast<std::uint32_t>(about);
-  }
-  int complete(std::int32_t res) const noexcept { return res; }
-};
-
-int value(int about = 0) { return coir::perform(get_value{about}).value_or(-1); }
-
-struct small_world {
-  test::scripted_outside outside;
-  coir::loop in = coir::loop::make(outside).value();
-};
+using test::get_value;
+using test::small_world;
+using test::value;
 
 }  // namespace
 

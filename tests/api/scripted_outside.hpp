@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "coir/backend.hpp"
+#include "coir/loop.hpp"
 
 namespace test {
 
@@ -74,6 +74,26 @@ class scripted_outside final : public coir::backend {
   void answer_first(int res) { answer(flying.front().name, res); }
   std::function<void()> on_wait;
   coir::clock::time_point at{std::chrono::seconds(1)};
+};
+
+/// One of the kernel's, with a value that the script gives.
+struct get_value {
+  using value_type = int;
+  static constexpr std::string_view name = "test.get_value";
+  int about = 0;
+  void fill(io_uring_sqe& e) const noexcept {
+    e.opcode = IORING_OP_NOP;
+    e.fd = -1;
+    e.len = static_cast<std::uint32_t>(about);
+  }
+  int complete(std::int32_t res) const noexcept { return res; }
+};
+
+inline int value(int about = 0) { return coir::perform(get_value{about}).value_or(-1); }
+
+struct small_world {
+  scripted_outside outside;
+  coir::loop in = coir::loop::make(outside).value();
 };
 
 }  // namespace test

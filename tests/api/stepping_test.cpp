@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "tests/api/asked.hpp"
 #include "tests/test_options.hpp"
 
 namespace {
@@ -19,36 +20,10 @@ using coir::errc;
 using coir::outcome;
 using coir::result;
 
-struct ask_number {
-  using value_type = int;
-  static constexpr std::string_view name = "test.ask_number";
-  int about = 0;
-};
-
-struct tell {
-  using value_type = void;
-  static constexpr std::string_view name = "test.tell";
-};
-
-int number(int about = 0) { return coir::perform(ask_number{about}).value_or(-1); }
-
-/// Says the next of its script.
-struct scripted {
-  using handles = coir::operations<ask_number>;
-  std::vector<dispatched<int>> script;
-  std::size_t asked = 0;
-  dispatched<int> dispatch(const ask_number&, coir::dispatch_context<ask_number>&) {
-    REQUIRE(asked < script.size());
-    return std::move(script[asked++]);
-  }
-};
-
-template <class... D>
-scripted script_of(D... each) {
-  scripted s;
-  (s.script.push_back(std::move(each)), ...);
-  return s;
-}
+using test::ask_number;
+using test::number;
+using test::script_of;
+using test::tell;
 
 struct counted {
   int& count;
@@ -295,6 +270,11 @@ TEST_CASE("step: on another thread a suspension is refused and kept") {
   auto s = coir::step([] { return number(); });
   std::thread([&] {
     CHECK(s.waiting().resume<ask_number>(1).error() == errc::wrong_thread);
+    auto by = script_of(dispatched<int>::done(1));
+    auto a = coir::advance(by, std::move(s.waiting()));
+    CHECK(a.error == errc::wrong_thread);
+    CHECK(by.asked == 0);
+    s = std::move(a.state);
   }).join();
   CHECK(s.waiting().resume<ask_number>(2)->value() == 2);
 }
