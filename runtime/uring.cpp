@@ -67,7 +67,7 @@ int uring::lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexce
     ::munmap(place, whole);
     return made;
   }
-  lent_ = static_cast<io_uring_buf_ring*>(place);
+  lent_ = static_cast<io_uring_buf*>(place);
   lent_first_ = first;
   lent_count_ = count;
   lent_bytes_ = bytes;
@@ -75,10 +75,16 @@ int uring::lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexce
   return 0;
 }
 
+/// By hand, since in C++ the kernel's own header places the entries 8 bytes into io_uring_buf_ring
+/// (an empty struct has a size there), where liburing's does not.
 void uring::return_buffer(unsigned buffer) noexcept {
-  io_uring_buf_ring_add(lent_, lent_first_ + std::size_t{buffer} * lent_bytes_, lent_bytes_,
-                        static_cast<unsigned short>(buffer), static_cast<int>(lent_count_) - 1, 0);
-  io_uring_buf_ring_advance(lent_, 1);
+  std::uint16_t& tail = lent_[0].resv;  // laid over the first entry by the kernel
+  io_uring_buf& free = lent_[tail & (lent_count_ - 1)];
+  free.addr = reinterpret_cast<std::uintptr_t>(lent_first_ + std::size_t{buffer} * lent_bytes_);
+  free.len = lent_bytes_;
+  free.bid = static_cast<std::uint16_t>(buffer);
+  // release: whoever sees the new tail sees the entry.
+  __atomic_store_n(&tail, static_cast<std::uint16_t>(tail + 1), __ATOMIC_RELEASE);
 }
 
 int uring::attach() noexcept {

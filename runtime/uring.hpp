@@ -71,7 +71,7 @@ class uring final : public backend {
   mutable unsigned stale_looks_ = 0;
   std::uint64_t bell_value_ = 0;  // the kernel writes it when the bell rings
   unsigned kept_for_cancels_;
-  io_uring_buf_ring* lent_ = nullptr;  // the kernel takes from it; null: none were lent
+  io_uring_buf* lent_ = nullptr;  // a ring that the kernel takes from; null: none were lent
   std::byte* lent_first_ = nullptr;
   unsigned lent_count_ = 0;
   unsigned lent_bytes_ = 0;
