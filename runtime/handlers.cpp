@@ -118,6 +118,11 @@ std::error_code wait_for(const effect_call& call, backoff& pauses) {
   return std::exchange(of_thread, innermost);
 }
 
+handler_frame* innermost_handler() noexcept {
+  record* const me = current_fiber();
+  return me != nullptr ? me->head().handlers : of_thread;
+}
+
 bool handlers_are_there() noexcept {
   const record* const me = current_fiber();
   return me != nullptr ? me->asks : of_thread != nullptr;

@@ -184,6 +184,7 @@ inline constexpr exception atomic_files[] = {
     {"runtime/counter.hpp", "counts that any thread may read"},
     {"runtime/stacks.hpp", "counts that any thread may read"},
     {"runtime/overflow.cpp", "one reporter among threads that overflow together"},
+    {"runtime/stepping.cpp", "a number for each thread that steps"},
     {"runtime/fiber.hpp", "the words home, join, cancel and wake of a record"},
     {"runtime/fiber.cpp", "the words home, join, cancel and wake of a record"},
     {"runtime/waits.hpp", "claims of a park by other cores"},
