@@ -196,7 +196,7 @@ inline constexpr exception atomic_files[] = {
     {"runtime/futex.cpp", "the word that a plain thread sleeps on"},
     {"runtime/uring.cpp", "the taskrun flag that the kernel sets"},
     {"runtime/buffers.hpp", "a lease that ends on another thread"},
-    {"runtime/attempt.cpp", "one thread at a time calls what may wait on a number"},
+    {"runtime/attempt.cpp", "the lock of the list of numbers that threads wait on"},
     {"runtime/poll.hpp", "answers of the pool on their way to a worker"},
     {"runtime/offload.hpp", "plain threads finish what fibers wait for"},
     {"include/coir/detail/atomic.hpp", "what an atomic is, for the library and for its checker"},
