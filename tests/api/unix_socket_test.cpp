@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "on_fiber.hpp"
+#include "runtime/runtime.hpp"
 #include "tests/catalogue/child.hpp"
 #include "tests/needs.hpp"
 
@@ -234,6 +235,23 @@ TEST_CASE("unix_socket: accept and connect end by deadline and cancel, and close
     CHECK(listener->close().has_value());
     CHECK(waiting.join().error() == std::errc::operation_canceled);
   });
+}
+
+TEST_CASE("unix_socket: an accept costs no thread, also where there is no ring") {
+  const auto ran = coir::run(
+      [] {
+        auto listener = unix_listener::listen(abstract("threadless"));
+        REQUIRE(listener.has_value());
+        for (int i = 0; i < 3; ++i) {
+          auto waiting = coir::spawn([&] { return listener->accept().has_value(); });
+          settle();
+          CHECK(unix_stream::connect(listener->name()).has_value());
+          CHECK(waiting.join().value());
+        }
+        CHECK(coir::detail::current_core()->offload().threads() == 0);
+      },
+      test::tested({.workers = 1, .backend = coir::backend_kind::poll}));
+  CHECK(ran.has_value());
 }
 
 TEST_CASE("unix_socket: a connect that a ring waits in ends by deadline, by cancel and by close") {
