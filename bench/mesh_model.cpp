@@ -13,6 +13,7 @@ mesh_model::mesh_model(mesh_settings s) : set_(std::move(s)) {
   for (unsigned i = 0; i < set_.workers; ++i)
     cores_.push_back({.around = {i, set_.workers, [&](unsigned j) { return between(i, j); }},
                       .threshold = mesh::adaptive_threshold(set_.threshold),
+                      .gate = {},
                       .speed = i < set_.speed.size() ? set_.speed[i] : 100,
                       .ready = {},
                       .unstarted = {},
@@ -211,29 +212,37 @@ std::uint64_t mesh_model::take_mail(std::uint64_t now, core& w) {
 
 /// A fiber that is new on this worker stays or goes. Returns how long that took.
 std::uint64_t mesh_model::push(std::uint64_t now, core& w, std::uint32_t id) {
-  const auto waiting = static_cast<std::uint32_t>(w.unstarted.size());
   const mesh::cargo what{mesh::affinity::any, all_[id].kind, all_[id].hops};
   const bool placed = what.kind == mesh::workload::io;  // as net::serve does it: each one, once
   mesh::pusher p = view(w);
-  if (placed) p.threshold = 0;
-  const bool asks = set_.workers > 1 && (!placed || what.hops == 0) &&
-                    (mesh::weight(p.mine, what.kind) >= p.threshold || waiting >= p.spare);
+  if (placed) {
+    p.threshold = 0;
+    p.hungry = nullptr;
+  }
   std::uint64_t cost = 0;
+  bool asks = set_.workers > 1 && (!placed || what.hops == 0);
+  if (asks && !placed) {
+    const auto way = w.gate.of(p.mine, p.spare, p.threshold, what, [&] {
+      if (p.hungry != nullptr) cost += set_.costs.hungry_look;
+      return p.hungry != nullptr && hungry_.size() != 0;
+    });
+    asks = way != mesh::push_gate::way::stays;
+    if (way == mesh::push_gate::way::around) p.hungry = nullptr;
+  }
   mesh::decision d{index(w), 0, mesh::outcome::kept};
+  if (asks) d = mesh::deflect(p, what, [&](unsigned i) { return look(w, i, now, cost); });
+  const std::uint64_t took = d.count != 0 ? mail(now + cost, w, d, id) : 0;
   if (asks) {
-    cost += p.hungry != nullptr ? set_.costs.hungry_look : 0;
-    d = mesh::deflect(p, what, [&](unsigned i) { return look(w, i, now, cost); });
-  }
-  if (d.count != 0) {
-    const std::uint64_t took = mail(now + cost, w, d, id);
-    if (took != 0) {
-      w.threshold.learn(d.why);
-      return cost + took;
+    if (d.count != 0 && took == 0) {
+      d.why = mesh::outcome::refused;
+      ++refused_;
     }
-    d.why = mesh::outcome::refused;
-    ++refused_;
+    if (!placed) {
+      w.threshold.learn(d.why);
+      w.gate.learn(took != 0);
+    }
   }
-  if (asks) w.threshold.learn(d.why);
+  if (took != 0) return cost + took;
   w.unstarted.push_back(id);
   ++w.live;
   return cost;
@@ -266,7 +275,7 @@ std::uint64_t mesh_model::feed(std::uint64_t now, core& w) {
 /// 0: the mailbox is full. The oldest that wait here go along.
 std::uint64_t mesh_model::mail(std::uint64_t now, core& w, mesh::decision d, std::uint32_t id) {
   core& to = cores_[d.target];
-  if (to.mailed + d.count > set_.mailbox_slots) return 0;
+  if (to.mailbox.size() >= set_.mailbox_slots) return 0;
   const auto far = between(index(w), d.target);
   std::vector<std::uint32_t> batch;
   while (batch.size() + 1 < d.count && !w.unstarted.empty()) {

@@ -3,7 +3,8 @@
 //
 // Always true:
 //   - Nothing is drawn and no clock is read: the same settings give the same figures everywhere.
-//   - A started fiber stays; the mailbox refuses beyond its slots; a load is seen as it was up to
+//   - A started fiber stays; a mailbox refuses mails beyond its slots; a load is seen as it was up
+//   to
 //     `stale_ns` ago; a busy worker looks into its mailbox once a turn; one that slept comes late.
 //   - The ideal is the same work under a scheduler that moves everything at once and for nothing.
 //
@@ -37,7 +38,7 @@ struct mesh_costs {
 struct mesh_settings {
   unsigned workers = 2;
   unsigned batch_max = 64;        // fibers in one mail
-  unsigned mailbox_slots = 1024;  // fibers in one mailbox
+  unsigned mailbox_slots = 1024;  // mails in one mailbox
   unsigned threshold = 64;        // the first one; for good when it is pinned
   bool pinned = false;
   bool hungry = true;      // who has nothing to do announces it
@@ -87,6 +88,7 @@ class mesh_model {
   struct core {
     mesh::neighbours around;
     mesh::adaptive_threshold threshold;
+    mesh::push_gate gate;
     unsigned speed = 100;
     fibers ready, unstarted;
     std::deque<std::vector<std::uint32_t>> mailbox;

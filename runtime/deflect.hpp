@@ -236,4 +236,42 @@ decision deflect(const pusher& from, const cargo& what, LoadOf load_of) noexcept
   return best;
 }
 
+// -- who asks -------------------------------------------------------------------------------------
+
+/// Stands before deflect(): nearly every push needs no answer. Owner only.
+class push_gate {
+ public:
+  enum class way : std::uint8_t {
+    stays,   // nothing is to be asked
+    hungry,  // somebody hungry may be fed
+    around,  // nobody is hungry, but we may have more than others
+  };
+  // Whoever looked around in vain does not look again for the next push, then the next three, ...
+  // and at most so many: each look reads lines that others write.
+  static constexpr unsigned spared_most = 63;
+
+  /// `mine`: without what is pushed. `any_hungry()`: whether somebody has announced that.
+  template <class AnyHungry>
+  way of(const load& mine, std::uint32_t spare, std::uint32_t threshold, const cargo& what,
+         AnyHungry any_hungry) noexcept {
+    // Long work is placed once, when it is spawned: it pays its mail back, but not for ever. Only
+    // hunger moves it again (feed_hungry).
+    if (what.kind == workload::io && what.hops != 0) return way::stays;
+    if (mine.unstarted >= spare && any_hungry()) return way::hungry;
+    if (weight(mine, what.kind) < threshold) return way::stays;
+    if (to_spare_ == 0) return way::around;
+    --to_spare_;
+    return way::stays;
+  }
+  /// What became of a push that was not to stay.
+  void learn(bool gone) noexcept {
+    spared_ = gone || COIR_MUTANT(looks_unspared) ? 0 : std::min(2 * spared_ + 1, spared_most);
+    to_spare_ = spared_;
+  }
+
+ private:
+  unsigned to_spare_ = 0;  // pushes that do not look around
+  unsigned spared_ = 0;    // after the last look
+};
+
 }  // namespace coir::detail

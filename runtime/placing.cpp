@@ -19,9 +19,6 @@ namespace coir::detail {
 
 namespace {
 constexpr unsigned batch_max = 64;  // fibers in one mail
-// Whoever looked around in vain does not look again for the next push, then the next three, ... and
-// at most so many: each look reads lines that others write.
-constexpr unsigned looks_spared_most = 63;
 }  // namespace
 
 inline load worker::load_of(unsigned i) const noexcept {
@@ -45,20 +42,12 @@ void worker::learn(outcome o) noexcept {
 /// True: it was mailed to somebody. Its closure is in it; `fresh` is in no queue.
 [[gnu::noinline]] bool worker::send_elsewhere(record& fresh) noexcept {
   const cargo what{fresh.treat.where(), fresh.treat.kind(), fresh.treat.hops()};
-  const bool lives_long = what.kind == workload::io;
   if (shared_.stopping.load(std::memory_order_relaxed)) return false;
-  // Long work is placed once, when it is spawned: it pays its mail back, but not for ever. Only
-  // hunger moves it again (feed).
-  if (lives_long && what.hops != 0) return false;
-  const bool somebody_hungry =
-      own_unstarted() >= threshold_.spare() && shared_.hungry.any(settings_.workers);
-  const bool many = weight({own_unstarted(), static_cast<std::uint32_t>(live_.get())}, what.kind) >=
-                    threshold_.tasks();
-  if (!somebody_hungry && !many) return false;
-  if (!somebody_hungry && looks_to_spare_ != 0) {
-    --looks_to_spare_;
-    return false;
-  }
+  const auto way =
+      gate_.of({own_unstarted(), static_cast<std::uint32_t>(live_.get())}, threshold_.spare(),
+               threshold_.tasks(), what, [this] { return shared_.hungry.any(settings_.workers); });
+  if (way == push_gate::way::stays) return false;
+  const bool somebody_hungry = way == push_gate::way::hungry;
   const worker_set hungry = somebody_hungry ? shared_.hungry.look() : worker_set();
   pusher from = as_pusher();
   from.threshold = threshold_.tasks();
@@ -69,8 +58,7 @@ void worker::learn(outcome o) noexcept {
   if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
   const bool gone = d.count != 0 && post(d, fresh);
   learn(gone || d.count == 0 ? d.why : outcome::refused);
-  looks_spared_ = gone ? 0 : std::min(2 * looks_spared_ + 1, looks_spared_most);
-  looks_to_spare_ = looks_spared_;
+  gate_.learn(gone);
   return gone;
 }
 

@@ -344,8 +344,7 @@ class worker {
   std::uint32_t heard_threshold_ = 0;
   std::uint32_t asks_from_ = UINT32_MAX;  // unstarted ones; never with one worker
   std::uint32_t asks_live_from_ = UINT32_MAX;
-  unsigned looks_to_spare_ = 0;  // pushes that do not look around
-  unsigned looks_spared_ = 0;    // after the last look
+  push_gate gate_;
   std::uint32_t seed_ = 0;
   std::uint64_t spoke_at_ = UINT64_MAX;
   unsigned spin_doubts_ = 0;  // bells that a lost spin is remembered for; grows with each in a row

@@ -346,6 +346,67 @@ TEST_CASE("deflect: whoever feeds many in a row makes larger mails, and forgets 
   CHECK(t.spare() == adaptive_threshold::enough_for_hungry);
 }
 
+namespace {
+
+using way = push_gate::way;
+
+/// What a gate says to a push of so many, and how often it asked for the hungry.
+struct asked_gate {
+  push_gate gate = {};
+  cargo what = {};
+  bool hungry = false;
+  unsigned looks = 0;
+
+  way of(std::uint32_t unstarted, std::uint32_t live = 0) {
+    return gate.of({unstarted, live}, 2, 8, what, [this] {
+      ++looks;
+      return hungry;
+    });
+  }
+};
+
+}  // namespace
+
+TEST_CASE(
+    "deflect: a push asks from what is spare on if somebody is hungry, else from the threshold "
+    "on") {
+  asked_gate g;
+  CHECK(g.of(1) == way::stays);
+  CHECK(g.looks == 0);
+  CHECK(g.of(2) == way::stays);
+  CHECK(g.looks == 1);
+  CHECK(g.of(8) == way::around);
+  g.hungry = true;
+  CHECK(g.of(1) == way::stays);
+  CHECK(g.of(2) == way::hungry);
+  CHECK(g.of(8) == way::hungry);
+  g = {.what = {.kind = workload::io}};
+  CHECK(g.of(0, 7) == way::stays);
+  CHECK(g.of(0, 8) == way::around);
+  g.hungry = true;
+  g.what.hops = 1;  // long work is placed once
+  CHECK(g.of(8, 8) == way::stays);
+}
+
+TEST_CASE(
+    "deflect: whoever looked around in vain spares more pushes their looks each time, up to 63") {
+  asked_gate g;
+  unsigned before = 0;
+  for (const unsigned spared : {0u, 1u, 3u, 7u, 15u, 31u, 63u, 63u}) {
+    if (spared != 0) g.gate.learn(false);
+    for (unsigned i = 0; i < spared; ++i) REQUIRE(g.of(8) == way::stays);
+    CHECK(g.of(8) == way::around);
+    CHECK(spared >= before);
+    before = spared;
+  }
+  g.gate.learn(false);
+  g.hungry = true;
+  CHECK(g.of(8) == way::hungry);  // the hungry do not wait for that
+  g.hungry = false;
+  g.gate.learn(true);
+  CHECK(g.of(8) == way::around);
+}
+
 TEST_CASE("deflect: a pinned threshold stays, towards the hungry too") {
   for (const std::uint32_t pinned : {1u, 20u, 5000u}) {
     adaptive_threshold t(64);
