@@ -89,6 +89,7 @@ class mesh_model {
     mesh::neighbours around;
     mesh::adaptive_threshold threshold;
     mesh::push_gate gate;
+    mesh::lone_tries tries;
     unsigned speed = 100;
     fibers ready, unstarted;
     std::deque<std::vector<std::uint32_t>> mailbox;
@@ -96,6 +97,7 @@ class mesh_model {
     std::optional<std::uint32_t> current;
     std::optional<std::uint64_t> idle_since = 0;
     std::uint64_t turn_began = 0, turn_picks = 0, busy = 0;
+    std::optional<std::uint64_t> fed_at;
     mesh::load shown;  // what others see
     std::uint64_t shown_at = 0;
   };
@@ -109,7 +111,7 @@ class mesh_model {
 
   std::uint32_t add(mesh_fiber f, unsigned home);
   void schedule(std::uint64_t at, unsigned worker, std::optional<std::uint32_t> wakes = {});
-  std::uint64_t wake(unsigned worker, std::uint64_t now);
+  std::uint64_t wake(unsigned worker, std::uint64_t now, bool fed = false);
   void make_ready(std::uint64_t now, std::uint32_t id);
   void step(std::uint64_t now, unsigned worker);
   std::uint64_t go_on(std::uint64_t now, core& w);
@@ -120,7 +122,7 @@ class mesh_model {
   std::uint64_t push_ideal(std::uint64_t now, std::uint32_t id);
   std::optional<std::uint32_t> pick(core& w);
   void rest(std::uint64_t now, core& w);
-  mesh::pusher view(core& w);
+  mesh::pusher view(core& w, std::uint64_t now);
   mesh::load look(const core& from, unsigned worker, std::uint64_t now, std::uint64_t& cost);
   mesh::load seen(unsigned worker, std::uint64_t now);
   static unsigned index(const core& w) { return w.around.self(); }
@@ -130,7 +132,8 @@ class mesh_model {
   std::vector<core> cores_;
   std::vector<fiber> all_;
   fibers shared_;  // of the ideal scheduler
-  mesh::worker_set hungry_;
+  mesh::worker_set hungry_, for_one_;
+  mesh::worker_set hungry_for_one_;  // both of these, for who looks just now
   std::priority_queue<event, std::vector<event>, std::greater<>> events_;
   std::uint64_t order_ = 0, mails_ = 0, hops_ = 0, looks_ = 0, refused_ = 0, ended_ns_ = 0;
   std::uint64_t counted_ = 0;

@@ -31,6 +31,9 @@ void worker::set_threshold(std::uint32_t told) noexcept {
     told != 0 ? threshold_.pin(told) : threshold_.unpin();
   if (settings_.workers == 1) return;
   asks_from_ = threshold_.pinned() ? threshold_.tasks() : adaptive_threshold::enough_for_hungry;
+  // At a pick somebody goes on to run, as the pusher does at a push; so all the others are to
+  // spare.
+  feeds_from_ = threshold_.pinned() ? threshold_.tasks() + 1 : 1;
   asks_live_from_ = threshold_.tasks();
 }
 
@@ -45,39 +48,53 @@ void worker::learn(outcome o) noexcept {
   if (shared_.stopping.load(std::memory_order_relaxed)) return false;
   const auto way =
       gate_.of({own_unstarted(), static_cast<std::uint32_t>(live_.get())}, threshold_.spare(),
-               threshold_.tasks(), what, [this] { return shared_.hungry.any(settings_.workers); });
+               threshold_.tasks(), what, [this](bool lone) { return is_hungry(lone); });
   if (way == push_gate::way::stays) return false;
   const bool somebody_hungry = way == push_gate::way::hungry;
   const worker_set hungry = somebody_hungry ? shared_.hungry.look() : worker_set();
+  const worker_set for_one = somebody_hungry ? shared_.hungry.look_for_one() : worker_set();
   pusher from = as_pusher();
   from.threshold = threshold_.tasks();
   from.spare = threshold_.spare();
   from.batch_max = batch_max;
   from.hungry = somebody_hungry ? &hungry : nullptr;
+  from.hungry_for_one = lone_tries_.open() ? nullptr : &for_one;
   const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
   if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
   const bool gone = d.count != 0 && post(d, fresh);
+  if (gone && d.why == outcome::fed && d.count == 1 && !for_one.contains(d.target))
+    lone_tries_.spend();
   learn(gone || d.count == 0 ? d.why : outcome::refused);
   gate_.learn(gone);
   return gone;
 }
 
+/// Whether anybody is hungry; for one fiber alone, or for more.
+inline bool worker::is_hungry(bool lone) const noexcept {
+  return lone && !lone_tries_.open() ? shared_.hungry.any_for_one(settings_.workers)
+                                     : shared_.hungry.any(settings_.workers);
+}
+
 /// A hungry worker gets a half of what waits here, if that is enough.
 [[gnu::noinline]] void worker::feed() noexcept {
-  if (shared_.stopping.load(std::memory_order_relaxed)) return;
+  const load mine{own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
+  if (!is_hungry(is_lone(mine)) || shared_.stopping.load(std::memory_order_relaxed)) return;
   // Whoever waits at another priority than the normal one stays here, and may be all there are.
   record* const first = unstarted_.front();
   if (first == nullptr || !may_travel(*first)) return;
   record& oldest = *first;
   const worker_set hungry = shared_.hungry.look();
+  const worker_set for_one = shared_.hungry.look_for_one();
   pusher from = as_pusher();
-  from.mine = {own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
-  from.spare = asks_from_;
+  from.mine = mine;
+  from.spare = feeds_from_ - 1;
   from.batch_max = batch_max;
   from.hungry = &hungry;
+  from.hungry_for_one = lone_tries_.open() ? nullptr : &for_one;
   const cargo what{oldest.treat.where(), oldest.treat.kind(), oldest.treat.hops()};
   const decision d = feed_hungry(from, what, [this](unsigned i) { return load_of(i); });
   if (d.count == 0 || !shared_.hungry.take_away(d.target)) return;
+  if (d.count == 1 && !for_one.contains(d.target)) lone_tries_.spend();
   leave_home(oldest);
   if (!post(d, oldest)) return_home(oldest);
 }

@@ -43,15 +43,25 @@ void worker::sleep_or_poll() noexcept {
   }
   if (records_are_wanted()) [[unlikely]]
     serve_starving();
+  if (std::exchange(fed_, false) && !COIR_MUTANT(fed_in_vain_untold))
+    for_one_ = was_worth(outside_->now_ns() - fed_at_ns_);
   rest_a_while(quiet, hungry);
-  if (std::exchange(on_board_, false)) shared_.hungry.withdraw(settings_.index);
+  if (std::exchange(on_board_, false)) leave_board();
 }
 
 /// Whoever has more may feed us from now on.
 void worker::announce_hunger() noexcept {
   if (settings_.workers == 1 || no_stack_ || on_board_ || COIR_MUTANT(hungry_unannounced)) return;
   on_board_ = true;
-  shared_.hungry.announce(settings_.index);
+  shared_.hungry.announce(settings_.index, for_one_);
+}
+
+/// There is something to do; and if we were fed, what is worth it that turns out until the next
+/// rest.
+void worker::leave_board() noexcept {
+  if (shared_.hungry.withdraw(settings_.index)) return;
+  fed_ = true;
+  fed_at_ns_ = outside_->now_ns();
 }
 
 /// There is nothing to do: spins, then sleeps until something comes. `quiet`: only others could
@@ -70,6 +80,7 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
                                       shared_.starved.load(std::memory_order_relaxed) == served_)) {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
+    if (!lone_tries_.open()) lone_tries_.look(outside_->now_ns());
     // The clock is not free: who is woken by the kernel alone never looks.
     const bool learns = rung_ && spin_ns_ < settings_.idle_spin_ns;
     const std::int64_t slept_at = learns ? outside_->now_ns() : 0;

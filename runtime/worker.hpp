@@ -243,7 +243,9 @@ class worker {
   load load_of(unsigned i) const noexcept;
   void set_threshold(std::uint32_t told) noexcept;
   void learn(outcome o) noexcept;
+  bool is_hungry(bool lone) const noexcept;
   bool send_elsewhere(record& fresh) noexcept;
+  void feed_if_hungry() noexcept;
   void feed() noexcept;
   bool may_travel(const record& waiting) const noexcept;
   void leave_home(record& waiting) noexcept;
@@ -286,6 +288,7 @@ class worker {
   bool spin() noexcept;
   void spin_longer() noexcept;
   void announce_hunger() noexcept;
+  void leave_board() noexcept;
   void fail_oldest_unstarted() noexcept;
   bool no_stack_can_come_back() const noexcept;
   bool stacks_have_moved() const noexcept;
@@ -344,12 +347,17 @@ class worker {
   std::uint32_t heard_threshold_ = 0;
   std::uint32_t asks_from_ = UINT32_MAX;  // unstarted ones; never with one worker
   std::uint32_t asks_live_from_ = UINT32_MAX;
+  std::uint32_t feeds_from_ = UINT32_MAX;  // those that are left at a pick
   push_gate gate_;
+  lone_tries lone_tries_;
   std::uint32_t seed_ = 0;
   std::uint64_t spoke_at_ = UINT64_MAX;
   unsigned spin_doubts_ = 0;  // bells that a lost spin is remembered for; grows with each in a row
   unsigned spin_doubts_left_ = 0;
-  bool on_board_ = false;     // of the hungry, unless somebody has taken the name away
+  bool on_board_ = false;  // of the hungry, unless somebody has taken the name away
+  bool fed_ = false;       // the last rest ended by that
+  bool for_one_ = true;    // what it was fed with was worth it
+  std::int64_t fed_at_ns_ = 0;
   bool rung_ = false;         // a neighbour ended the last sleep
   bool none_due_ = false;     // of the timers, in the turn that begins
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered
@@ -391,6 +399,12 @@ inline void worker::leave_line(record& waiting) noexcept {
   --unstarted_count_;
 }
 
+/// At a pick of an unstarted fiber: of the others a hungry worker gets some.
+inline void worker::feed_if_hungry() noexcept {
+  if (own_unstarted() >= feeds_from_ && shared_.hungry.any(settings_.workers)) [[unlikely]]
+    feed();
+}
+
 /// Somebody joins it, or yields to it. Its start is one of those that the others wait for, but the
 /// oldest of them does so no longer than ever.
 inline void worker::start_by_name(record& fresh) noexcept {
@@ -399,6 +413,7 @@ inline void worker::start_by_name(record& fresh) noexcept {
   const std::uint64_t later = picks_.get() - 1 + unstarted_every;
   unstarted_turn_ = std::max(unstarted_turn_,
                              COIR_MUTANT(oldest_starved) ? later : std::min(oldest_turn_, later));
+  if (!COIR_MUTANT(joins_feed_nobody)) feed_if_hungry();
 }
 
 /// The next to run, if the turn is not over.

@@ -20,6 +20,7 @@ struct scene {
   std::uint32_t threshold = 8, spare = 8, seed = 0, batch_max = 1;
   worker_set hungry = {};
   cargo what = {};
+  const worker_set* for_one = nullptr;
   mutable unsigned reads = 0;
 
   decision ask() const {
@@ -30,7 +31,7 @@ struct scene {
       return i / 8 == self / 8 ? distance::node : distance::any;
     };
     const neighbours around(self, static_cast<unsigned>(loads.size()), distance_of);
-    const pusher from{&around, loads[self], threshold, spare, seed, batch_max, &hungry};
+    const pusher from{&around, loads[self], threshold, spare, seed, batch_max, &hungry, for_one};
     return deflect(from, what, [this](unsigned i) {
       ++reads;
       return loads[i];
@@ -191,6 +192,50 @@ TEST_CASE("deflect: a hungry worker is fed first, from what is spare on") {
   s.loads[0] = {2, 2};
   s.spare = 3;
   CHECK(s.ask().why == outcome::kept);
+}
+
+TEST_CASE("deflect: who was fed with too little gets no fiber alone, but two") {
+  scene s{.loads = loads_of({1, 0, 0}), .spare = 1, .batch_max = 64};
+  s.hungry.insert(1);
+  s.hungry.insert(2);
+  CHECK(s.targets() == targets{1, 2});
+  const worker_set second = [] {
+    worker_set set;
+    set.insert(2);
+    return set;
+  }();
+  s.for_one = &second;
+  CHECK(s.targets() == targets{2});
+  CHECK(s.ask().count == 1);
+  const worker_set nobody;
+  s.for_one = &nobody;
+  CHECK(s.targets() == targets{0});
+  s.loads[0] = {2, 2};
+  CHECK(s.targets() == targets{1, 2});
+  CHECK(s.ask().count == 2);
+}
+
+TEST_CASE(
+    "deflect: what kept nobody busy for half of a wake was not worth it, and is tried again after "
+    "10 ms") {
+  CHECK(was_worth(20'000));
+  CHECK(was_worth(5'000'000'000));
+  CHECK_FALSE(was_worth(19'999));
+  CHECK_FALSE(was_worth(0));
+  lone_tries t;
+  CHECK(t.open());
+  t.spend();
+  for (int time = 1; time < 3; ++time) {
+    CHECK_FALSE(t.open());
+    t.look(5);  // from the first look on
+    t.look(4 + lone_tries::pause_ns);
+    CHECK_FALSE(t.open());
+    t.look(5 + lone_tries::pause_ns);
+    CHECK(t.open());
+    t.look(0);
+    CHECK(t.open());
+    t.spend();
+  }
 }
 
 TEST_CASE("deflect: of the hungry the nearest is fed, in turn among equals") {
@@ -354,13 +399,14 @@ using way = push_gate::way;
 struct asked_gate {
   push_gate gate = {};
   cargo what = {};
-  bool hungry = false;
+  bool hungry = false, only_more = false;
+  std::uint32_t spare = 2;
   unsigned looks = 0;
 
   way of(std::uint32_t unstarted, std::uint32_t live = 0) {
-    return gate.of({unstarted, live}, 2, 8, what, [this] {
+    return gate.of({unstarted, live}, spare, 8, what, [this](bool lone) {
       ++looks;
-      return hungry;
+      return hungry && !(lone && only_more);
     });
   }
 };
@@ -386,6 +432,11 @@ TEST_CASE(
   g.hungry = true;
   g.what.hops = 1;  // long work is placed once
   CHECK(g.of(8, 8) == way::stays);
+  // Who would get one fiber alone is asked for apart.
+  g = {.hungry = true, .only_more = true, .spare = 1};
+  CHECK(g.of(0) == way::stays);
+  CHECK(g.of(1) == way::stays);
+  CHECK(g.of(2) == way::hungry);
 }
 
 TEST_CASE(

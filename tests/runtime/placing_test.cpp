@@ -138,6 +138,98 @@ TEST_CASE("placing: a worker with nothing to do is fed from a few, far below the
   });
 }
 
+namespace {
+
+/// Two fibers that compute until the other one has begun, too; for a long time, but not for ever.
+class pair_of_long {
+ public:
+  void spawn() {
+    for (coir::handle<void>& each : both_) each = coir::spawn([this] { compute(); });
+  }
+  void join() {
+    for (coir::handle<void>& each : both_) CHECK(each.join().has_value());
+    CHECK(met_ == 2);
+    CHECK(on_[0] == 1);
+    CHECK(on_[1] == 1);
+  }
+
+ private:
+  void compute() {
+    ++on_[coir::this_fiber::worker()];
+    ++begun_;
+    for (unsigned i = 0; begun_ < 2 && i < 2'000'000; ++i) std::this_thread::yield();
+    if (begun_ == 2) ++met_;
+  }
+  std::array<count, 2> on_{};
+  count begun_{0}, met_{0};
+  std::array<coir::handle<void>, 2> both_;
+};
+
+void wait_for_hunger() {
+  wait_for([] { return worker::current()->shared().hungry.any_for_one(2); });
+}
+
+}  // namespace
+
+TEST_CASE("placing: two long fibers run on two workers") {
+  on_two_workers({}, [](coir::runtime&) {
+    pair_of_long both;
+    wait_for_hunger();
+    both.spawn();
+    CHECK(given_away() == 1);
+    both.join();
+  });
+}
+
+TEST_CASE("placing: who joins one of two gives the other one to who has become hungry meanwhile") {
+  on_two_workers({}, [](coir::runtime&) {
+    held_worker other;
+    pair_of_long both;
+    both.spawn();
+    CHECK(given_away() == 0);
+    other.let_go();
+    wait_for_hunger();
+    both.join();
+    CHECK(given_away() == 1);
+  });
+}
+
+TEST_CASE("placing: who was fed with next to nothing says so, until it was worth it") {
+  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
+    const coir::detail::hungry_board& board = worker::current()->shared().hungry;
+    const auto is_hungry = [&] { return board.any(2); };
+    bool told = false;
+    for (int i = 0; i < 10'000 && !told; ++i) {  // another program may have held it up
+      wait_for(is_hungry);
+      crowd c;
+      c.spawn(2);
+      c.join();
+      wait_for(is_hungry);
+      told = !board.any_for_one(2);
+    }
+    CHECK(told);
+    std::vector<coir::handle<void>> all;
+    for (int i = 0; i < 4; ++i)
+      all.push_back(coir::spawn([] {
+        const auto until = coir::clock::now() + std::chrono::milliseconds(1);
+        wait_for([until] { return coir::clock::now() >= until; });
+      }));
+    for (auto& each : all) CHECK(each.join().has_value());
+    wait_for(is_hungry);
+    CHECK(board.any_for_one(2));
+  });
+}
+
+TEST_CASE("placing: one alone stays with its spawner") {
+  on_two_workers({}, [](coir::runtime&) {
+    for (int i = 0; i < 100; ++i) {
+      wait_for_hunger();
+      CHECK(coir::spawn([] { return coir::this_fiber::worker(); }).join() == 0u);
+    }
+    CHECK(given_away() == 0);
+  });
+}
+
 TEST_CASE("placing: who was sent to a worker by name stays there") {
   on_two_workers({}, [](coir::runtime&) {
     crowd c;
