@@ -79,7 +79,8 @@ inline bool worker::is_hungry(bool lone) const noexcept {
 [[gnu::noinline]] void worker::feed() noexcept {
   const load mine{own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
   if (!is_hungry(is_lone(mine)) || shared_.stopping.load(std::memory_order_relaxed)) return;
-  // Whoever waits at another priority than the normal one stays here, and may be all there are.
+  // Whoever waits at another priority than the normal one stays here, in its level, and may be all
+  // there are. It was asked about when it was new.
   record* const first = unstarted_.front();
   if (first == nullptr || !may_travel(*first)) return;
   record& oldest = *first;
@@ -149,8 +150,8 @@ bool worker::post(const decision& d, record& last) noexcept {
 
 /// A fiber that is new here: it goes on, or it waits here for its first run.
 void worker::settle(record& fiber) noexcept {
-  if (may_be_too_many() && fiber.treat.usual_level() && may_travel(fiber) && send_elsewhere(fiber))
-    return;
+  const bool any_level = !COIR_MUTANT(levels_stay_at_home) || fiber.treat.usual_level();
+  if (may_be_too_many() && any_level && may_travel(fiber) && send_elsewhere(fiber)) return;
   keep(fiber);
 }
 

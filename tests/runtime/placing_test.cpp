@@ -265,6 +265,20 @@ TEST_CASE("placing: a hungry worker gets nobody where all who wait are of anothe
   });
 }
 
+TEST_CASE("placing: a new fiber of any priority is spread") {
+  for (const auto level : {coir::priority::low, coir::priority::high, coir::priority::critical}) {
+    on_two_workers({.deflect_threshold = 8}, [level](coir::runtime&) {
+      held_worker other;
+      crowd c;
+      c.spawn(40, {.prio = level, .kind = coir::workload::compute});
+      CHECK(given_away() != 0);
+      other.release();
+      c.join();
+      CHECK(c.on[1] != 0);
+    });
+  }
+}
+
 TEST_CASE("placing: a pinned threshold is kept, one of 0 adapts again") {
   on_two_workers({}, [](coir::runtime& all) {
     held_worker other;
