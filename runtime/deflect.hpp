@@ -149,6 +149,7 @@ struct pusher {
   std::uint32_t batch_max = 1;                 // fibers in one mail, from 1
   const worker_set* hungry = nullptr;          // null: nobody announces anything
   const worker_set* hungry_for_one = nullptr;  // those who may be woken for one; null: all of them
+  unsigned refused_by = neighbours_max;        // its mailbox was full just now
 };
 
 /// What is pushed.
@@ -206,7 +207,8 @@ inline unsigned choose_hungry(const pusher& from, const worker_set& hungry, cons
   for (unsigned i = spread ? static_cast<unsigned>(narrow.where) : 0; i < distances; ++i) {
     const auto d = static_cast<distance>(i);
     if (!may_go(narrow, d)) break;
-    const worker_set near = hungry & from.around->reach(d);
+    worker_set near = hungry & from.around->reach(d);
+    if (from.refused_by != neighbours_max) near.erase(from.refused_by);
     if (const unsigned size = near.size(); size != 0) return near.at(turn_of(from.seed, size));
   }
   return neighbours_max;
@@ -250,9 +252,11 @@ decision look_around(const pusher& from, workload kind, distance d, LoadOf load_
   const unsigned turn = turn_of(from.seed, size);
   // The one whose turn it is, and another one anywhere.
   const unsigned stride = 1 + (size > 2 ? (from.seed * 0x85EBCA6Bu >> 8) % (size - 1) : 0);
-  const unsigned looks = COIR_MUTANT(looks_at_all) ? size : std::min(size, looks_max);
+  const unsigned known = from.refused_by != neighbours_max ? 1 : 0;  // it may be one of those
+  const unsigned looks = COIR_MUTANT(looks_at_all) ? size : std::min(size, looks_max + known);
   for (unsigned k = 0; k < looks; ++k) {
     const unsigned i = around.at(first + (turn + k * stride) % size);
+    if (i == from.refused_by) continue;
     const std::uint32_t theirs = weight(load_of(i), kind);
     if (theirs > enough || (theirs == enough && best.count != 0)) continue;
     enough = theirs;

@@ -9,7 +9,11 @@
 //     record.
 //   - A fiber that has a home already may be known there to somebody far who waits for it. So its
 //     end looks into the join stripe in any case; a link that is under way follows it (hear()).
-//   - What the mailbox refuses stays where it was, in its order.
+//   - What a full mailbox is answered with, in this order: who may run anywhere goes to the one
+//     that deflect() names next, once; else it stays where it was, in its order, and is asked about
+//     again where somebody is hungry at a pick. Who comes from outside the runtime goes to any
+//     worker with a place, and waits for one of any (spawn.cpp); who was sent to a worker by name
+//     waits for a place there. try_ forms are refused instead of waiting. Nobody is dropped.
 //   - Whoever mails to a hungry worker has taken its name from the board.
 //
 // Comes from: spawn, take_mail, choosing.cpp.   Goes to: deflect.hpp, a neighbour's mailbox.
@@ -59,12 +63,23 @@ void worker::learn(outcome o) noexcept {
   from.batch_max = batch_max;
   from.hungry = somebody_hungry ? &hungry : nullptr;
   from.hungry_for_one = lone_tries_.open() ? nullptr : &for_one;
-  const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
-  if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
-  const bool gone = d.count != 0 && post(d, fresh);
-  if (gone && d.why == outcome::fed && d.count == 1 && !for_one.contains(d.target))
-    lone_tries_.spend();
-  learn(gone || d.count == 0 ? d.why : outcome::refused);
+  outcome became = outcome::refused;
+  bool gone = false;
+  for (unsigned targets = 0; targets < 2 && !gone; ++targets) {
+    const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
+    if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
+    if (d.count == 0) {
+      if (targets == 0) became = d.why;
+      break;
+    }
+    gone = post(d, fresh);
+    if (gone) became = d.why;
+    if (gone && d.why == outcome::fed && d.count == 1 && !for_one.contains(d.target))
+      lone_tries_.spend();
+    from.refused_by = d.target;
+    if (COIR_MUTANT(one_target_only)) break;
+  }
+  learn(became);
   gate_.learn(gone);
   return gone;
 }

@@ -3,8 +3,8 @@
 // Always true:
 //   - A record is filled by its spawner alone; `home` is written last, with release, and launch
 //     hands it over.
-//   - A full mailbox has one order of answers: another worker, else home; only work for a worker by
-//     name waits or is refused.
+//   - What a full mailbox is answered with stands in one place, at the top of placing.cpp; here is
+//     who waits for it.
 //   - Every record that was launched was counted as spawned before, so the sums never say "all
 //     ended" too early.
 //

@@ -21,6 +21,7 @@ struct scene {
   worker_set hungry = {};
   cargo what = {};
   const worker_set* for_one = nullptr;
+  unsigned refused_by = neighbours_max;
   mutable unsigned reads = 0;
 
   decision ask() const {
@@ -31,7 +32,8 @@ struct scene {
       return i / 8 == self / 8 ? distance::node : distance::any;
     };
     const neighbours around(self, static_cast<unsigned>(loads.size()), distance_of);
-    const pusher from{&around, loads[self], threshold, spare, seed, batch_max, &hungry, for_one};
+    const pusher from{&around,   loads[self], threshold, spare,     seed,
+                      batch_max, &hungry,     for_one,   refused_by};
     return deflect(from, what, [this](unsigned i) {
       ++reads;
       return loads[i];
@@ -236,6 +238,21 @@ TEST_CASE(
     CHECK(t.open());
     t.spend();
   }
+}
+
+TEST_CASE("deflect: whoever refused just now is not named again, and a third one is looked at") {
+  scene s{.loads = loads_of({80, 0, 9})};
+  s.refused_by = 1;
+  for (s.seed = 0; s.seed < 16; ++s.seed) CHECK(s.target() == 2);
+  s.loads = loads_of({80, 0, 0, 0});
+  CHECK(s.targets() == targets{2, 3});
+  s.hungry.insert(1);
+  CHECK(s.targets() == targets{2, 3});
+  s.hungry.insert(3);
+  CHECK(s.targets() == targets{3});
+  s.hungry = {};
+  s.loads = loads_of({80, 0});
+  CHECK(s.targets() == targets{0});
 }
 
 TEST_CASE("deflect: of the hungry the nearest is fed, in turn among equals") {

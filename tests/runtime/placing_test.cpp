@@ -50,13 +50,15 @@ struct crowd {
 /// Has worker 1 for itself from its beginning to `release`.
 class held_worker {
  public:
-  held_worker()
+  /// `keeps`: so many fibers wait for their first run there, and go nowhere else.
+  explicit held_worker(unsigned worker = 1, unsigned keeps = 0)
       : holder_(coir::spawn(
-            [this] {
+            [this, worker, keeps] {
+              for (unsigned i = 0; i < keeps; ++i) coir::spawn([] {}, {.worker = worker}).detach();
               held_ = true;
               wait_for([this] { return free_.load(); });
             },
-            {.worker = 1})) {
+            {.worker = worker})) {
     wait_for([this] { return held_.load(); });
   }
   ~held_worker() { release(); }
@@ -73,10 +75,10 @@ class held_worker {
   coir::handle<void> holder_;
 };
 
-/// `root` on worker 0 of two.
+/// `root` on worker 0 of some.
 template <class Root>
-void on_two_workers(coir::options o, Root root) {
-  o.workers = 2;
+void on_workers(unsigned workers, coir::options o, Root root) {
+  o.workers = workers;
   auto made = coir::runtime::create(tested(std::move(o)));
   REQUIRE(made.has_value());
   const auto ended = (*made)->run([&] {
@@ -84,6 +86,11 @@ void on_two_workers(coir::options o, Root root) {
     return coir::spawn([&] { root(all); }, {.worker = 0}).join();
   });
   CHECK(ended.has_value());
+}
+
+template <class Root>
+void on_two_workers(const coir::options& o, Root root) {
+  on_workers(2, o, root);
 }
 
 void a_turn_passes() {
@@ -355,6 +362,26 @@ TEST_CASE("placing: a mailbox that is full costs nobody, and who stays keeps the
     c.join();
     CHECK(std::is_sorted(order.begin(), order.end()));
     CHECK(order.size() < 50);  // the one mail that found room
+  });
+}
+
+TEST_CASE("placing: what one full mailbox refuses goes to the next best worker") {
+  on_workers(3, {.mailbox_slots = 1, .deflect_threshold = 8}, [](coir::runtime&) {
+    held_worker full(1), other(2, 4);
+    auto mail = coir::try_spawn([] {}, {.worker = 1});
+    REQUIRE(mail.has_value());  // one waits at worker 1, four at worker 2, which has a place
+    count on_other{0};
+    std::vector<coir::handle<void>> all;
+    for (int i = 0; i < 40; ++i)
+      all.push_back(coir::spawn([&] { on_other += coir::this_fiber::worker() == 2 ? 1 : 0; },
+                                {.kind = coir::workload::compute}));
+    CHECK(coir::snapshot().workers[0].mailbox_refused != 0);
+    CHECK(given_away() != 0);
+    other.release();
+    full.release();
+    for (auto& each : all) CHECK(each.join().has_value());
+    CHECK(mail->join().has_value());
+    CHECK(on_other != 0);
   });
 }
 
