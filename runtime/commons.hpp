@@ -54,8 +54,9 @@ struct commons {
   atomic<bool> settling{false};       // somebody waits until every fiber has ended
   atomic<std::uint32_t> starving{0};  // how many wait for a record or a place in a mailbox
   atomic<std::uint32_t> starved{
-      0};           // how often that happened; a worker serves each call once before it sleeps
-  wait_queue room;  // where they wait
+      0};                // how often that happened; a worker serves each call once before it sleeps
+  wait_queue room;       // where they wait for a record
+  wait_queue mail_room;  // and for a place in any mailbox; for one by name: worker::mail_room
   std::array<join_stripe, stripes_count> stripes = {};
 
   /// Called by a worker that has nothing to do while `settling` is set.

@@ -188,10 +188,11 @@ bool mail_to(runtime_core& core, record& r, unsigned target) noexcept {
   return false;
 }
 
-/// Sends to one worker by name; waits for room there if the caller allows it.
-refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until,
-                  bool wait) noexcept {
-  while (!mail_to(core, r, target)) {
+/// What `mail()` sends when it says so; waits in `room` for a place if the caller allows it.
+template <class Mail>
+refusal launch_by(runtime_core& core, wait_queue& room, deadline until, bool wait,
+                  Mail mail) noexcept {
+  while (!mail()) {
     if (COIR_MUTANT(worker_waits_for_mailbox)) continue;
     if (COIR_MUTANT(place_not_waited_for) || (!wait && !COIR_MUTANT(try_waits_for_place)))
       return errc::mailbox_full;
@@ -200,8 +201,8 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
     fence(std::memory_order_seq_cst);
     waiter w;
     bool sent = false;
-    const woken why = wait_in(core.at(target).mail_room, w, ns_of(until), true, [&] {
-      sent = mail_to(core, r, target);
+    const woken why = wait_in(room, w, ns_of(until), true, [&] {
+      sent = mail();
       return !sent;
     });
     core.starving.fetch_sub(1, std::memory_order_relaxed);
@@ -209,6 +210,13 @@ refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until
     if (why != woken::by_item) return refusal_of(why);
   }
   return {};
+}
+
+/// Sends to one worker by name.
+refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until,
+                  bool wait) noexcept {
+  return launch_by(core, core.at(target).mail_room, until, wait,
+                   [&] { return mail_to(core, r, target); });
 }
 
 /// Some more, or as many less, of its fibers than were counted.
@@ -231,9 +239,12 @@ unsigned hungry_or_next(runtime_core& core) noexcept {
 
 refusal launch_from_outside(runtime_core& core, record& r, deadline until, bool wait) noexcept {
   const unsigned first = hungry_or_next(core);
-  for (unsigned step = 0; step < core.workers(); ++step)
-    if (mail_to(core, r, (first + step) % core.workers())) return {};
-  return launch_at(core, r, first, until, wait);
+  if (COIR_MUTANT(place_of_one_worker)) return launch_at(core, r, first, until, wait);
+  return launch_by(core, core.mail_room, until, wait, [&] {
+    for (unsigned step = 0; step < core.workers(); ++step)
+      if (mail_to(core, r, (first + step) % core.workers())) return true;
+    return false;
+  });
 }
 
 }  // namespace

@@ -127,7 +127,7 @@ void worker::quit() noexcept {
 
 void worker::refuse_unstarted(std::error_code why) noexcept {
   while (unpack(mail_.take(), [this](record& fiber) { enqueue(fiber); }) != 0) continue;
-  wake_some(mail_room, UINT32_MAX);  // they try again, and are refused
+  places_are_free(UINT32_MAX);  // they try again, and are refused
   while (own_unstarted() != 0) {
     record* const fiber = take_any_unstarted();
     if (fiber == first_) first_ = nullptr;
@@ -168,9 +168,15 @@ void worker::take_what_came() noexcept {
     // raises `starving` and then tries to send. One of the two sees the other.
     fence(std::memory_order_seq_cst);
     if (shared_.starving.load(std::memory_order_relaxed) != 0 && !COIR_MUTANT(room_never_given))
-      wake_some(mail_room, taken);
+      places_are_free(taken);
   }
   serve_starving();
+}
+
+/// For who waits for a place here, and for who waits for one anywhere: of these some look in vain.
+void worker::places_are_free(unsigned count) noexcept {
+  wake_some(mail_room, count);
+  wake_some(shared_.mail_room, count);
 }
 
 void worker::serve_starving() noexcept {

@@ -279,6 +279,7 @@ class worker {
   void take_what_came() noexcept;
   template <class Each>
   unsigned unpack(record* first, Each each) noexcept;
+  void places_are_free(unsigned count) noexcept;
   void serve_starving() noexcept;
   bool records_are_wanted() const noexcept;
   void fire_timers() noexcept;

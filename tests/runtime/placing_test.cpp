@@ -385,6 +385,40 @@ TEST_CASE("placing: what one full mailbox refuses goes to the next best worker")
   });
 }
 
+TEST_CASE("placing: a thread that found all mailboxes full goes to whichever has a place first") {
+  for (const bool own_frees : {false, true}) {
+    on_two_workers({.mailbox_slots = 1}, [own_frees](coir::runtime& all) {
+      held_worker other;  // and worker 0 is held by us
+      std::atomic<int> name{0};
+      std::atomic<bool> ran{false};
+      // Twice: whose turn it is goes round.
+      for (int round = 0; round < 2; ++round) {
+        name = 0;
+        ran = false;
+        std::thread outside([&] {
+          std::vector<coir::handle<void>> mails;
+          for (;;) {
+            auto mail = all.try_spawn([] {});
+            if (!mail) break;
+            mails.push_back(std::move(*mail));
+          }
+          name = ::gettid();
+          auto late = all.spawn([] {}, {.until = coir::in(std::chrono::seconds(20))});
+          CHECK(late.join().has_value());
+          ran = true;
+          for (auto& each : mails) each.detach();
+        });
+        wait_for([&] { return name != 0 && is_asleep(name); });
+        if (!own_frees) other.let_go();
+        while (!ran) own_frees ? a_turn_passes() : std::this_thread::yield();
+        outside.join();
+        if (!own_frees) break;  // it is held no more
+      }
+      other.release();
+    });
+  }
+}
+
 TEST_CASE("placing: threads that wait for a fiber hear of its end wherever it went") {
   on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
     for (int round = 0; round < 20; ++round) {
