@@ -4,7 +4,8 @@
 //
 // Always true:
 //   - Before a worker sleeps it announces it, and then looks once more into every inbox (bell.hpp).
-//   - Who spins watches all that could end its rest: mail, wakes, stop, and the ring's flags.
+//   - Who spins watches all that could end its rest: what it looks for before it sleeps, and the
+//     ring's flags.
 //
 // Comes from: worker::end_turn.   Goes to: backend::wait, hungry.hpp.
 #include "runtime/hop.hpp"
@@ -23,6 +24,11 @@ inline bool worker::anything_to_do() const noexcept {
          (!wakes_.empty() && !COIR_MUTANT(wakes_not_rechecked)) ||
          (quit_.load(std::memory_order_relaxed) && !COIR_MUTANT(stop_not_rechecked)) ||
          flight_.waiting_for_room();
+}
+
+/// Somebody starves for what we may have, or somebody else has given what we starve for.
+inline bool worker::somebody_calls() const noexcept {
+  return stacks_have_moved() || shared_.starved.load(std::memory_order_relaxed) != served_;
 }
 
 void worker::sleep_or_poll() noexcept {
@@ -76,8 +82,7 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
   bell_.announce();
   // Again, after the announcement: mail, wakes, stop, somebody who starves, somebody who waits for
   // the end.
-  if (COIR_MUTANT(no_second_look) || (!anything_to_do() && !stacks_have_moved() &&
-                                      shared_.starved.load(std::memory_order_relaxed) == served_)) {
+  if (COIR_MUTANT(no_second_look) || (!anything_to_do() && !somebody_calls())) {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
     if (!lone_tries_.open()) lone_tries_.look(outside_->now_ns());
@@ -175,7 +180,8 @@ bool worker::spin() noexcept {
   const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
   do {
     for (unsigned i = 0; i < 32; ++i) {
-      if ((anything_to_do() && !(COIR_MUTANT(spin_ignores_mail) && !mail_.empty()) &&
+      if ((somebody_calls() && !COIR_MUTANT(spin_ignores_calls)) ||
+          (anything_to_do() && !(COIR_MUTANT(spin_ignores_mail) && !mail_.empty()) &&
            !(COIR_MUTANT(spin_ignores_wakes) && !wakes_.empty())) ||
           (outside_->ready() && !COIR_MUTANT(spin_ignores_ring))) {
         ++counts_.spins_won;

@@ -286,6 +286,7 @@ class worker {
   void sleep_or_poll() noexcept;
   void rest_a_while(bool quiet, bool hungry) noexcept;
   bool anything_to_do() const noexcept;
+  bool somebody_calls() const noexcept;
   bool spin() noexcept;
   void spin_longer() noexcept;
   void announce_hunger() noexcept;
