@@ -62,10 +62,16 @@ class adaptive_threshold {
 
   /// From now on it is `tasks`, also towards the hungry.
   void pin(std::uint32_t tasks) noexcept {
+    if (!pinned_) learnt_ = tasks_;
     tasks_ = tasks;
     pinned_ = true;
   }
-  void unpin() noexcept { pinned_ = false; }
+  /// It learns again, from where it was before.
+  void unpin() noexcept {
+    if (!pinned_ || COIR_MUTANT(unpinned_stays)) return;
+    tasks_ = learnt_;
+    pinned_ = false;
+  }
   bool pinned() const noexcept { return pinned_; }
   std::uint32_t tasks() const noexcept { return std::max(tasks_, spare()); }
   /// What a hungry worker is fed from. Whoever feeds many in a row is the one they all wait for,
@@ -100,6 +106,7 @@ class adaptive_threshold {
 
   std::uint32_t tasks_;
   std::uint32_t least_;
+  std::uint32_t learnt_ = 0;   // while it is pinned: what it was before
   std::uint32_t in_vain_ = 0;  // pushes in a row that looked and found nobody
   std::uint32_t fed_ = 0;      // mails to hungry workers, nearly in a row
   bool pinned_ = false;

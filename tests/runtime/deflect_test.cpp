@@ -483,5 +483,11 @@ TEST_CASE("deflect: a pinned threshold stays, towards the hungry too") {
       for (int i = 0; i < 100; ++i) t.learn(o);
     CHECK(t.tasks() == pinned);
     CHECK(t.spare() == pinned);
+    t.pin(pinned + 1);
+    t.unpin();
+    CHECK(t.tasks() == 64);
+    CHECK_FALSE(t.pinned());
+    t.learn(outcome::refused);
+    CHECK(t.tasks() > 64);
   }
 }
