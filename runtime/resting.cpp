@@ -10,6 +10,8 @@
 // Comes from: worker::end_turn.   Goes to: backend::wait, hungry.hpp.
 #include "runtime/hop.hpp"
 
+#include <algorithm>
+
 namespace coir::detail {
 namespace {
 // How often a worker asks for a stack that was refused, and how often in vain.
@@ -92,7 +94,7 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
     const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
     const std::int64_t due_ns =
         COIR_MUTANT(sleep_ignores_timers) ? never_ns : timers_.next_deadline();
-    outside_->wait(std::min(due_ns, look_ns));
+    outside_->wait(std::min({due_ns, look_ns, flight_.next_look_ns()}));
     none_due_ = outside_->woke_early();
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.
@@ -177,7 +179,8 @@ void worker::spin_longer() noexcept {
 
 bool worker::spin() noexcept {
   if (outside_->pending()) outside_->wait(no_wait_ns);
-  const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
+  const std::int64_t until =
+      std::min({outside_->now_ns() + spin_ns_, timers_.next_deadline(), flight_.next_look_ns()});
   do {
     for (unsigned i = 0; i < 32; ++i) {
       if ((somebody_calls() && !COIR_MUTANT(spin_ignores_calls)) ||
