@@ -22,8 +22,13 @@ class hungry_board {
   /// `for_one`: it may be woken for a single fiber.
   void announce(unsigned i, bool for_one = true) noexcept {
     atomic<std::uint64_t>& ones = for_one_[i / 64];
-    if (((ones.load(std::memory_order_relaxed) & bit(i)) != 0) != for_one)
-      ones.fetch_xor(bit(i), std::memory_order_relaxed);
+    if (((ones.load(std::memory_order_relaxed) & bit(i)) != 0) != for_one) {
+      if (for_one) {
+        ones.fetch_or(bit(i), std::memory_order_relaxed);
+      } else {
+        ones.fetch_and(~bit(i), std::memory_order_relaxed);
+      }
+    }
     words_[i / 64].fetch_or(bit(i), std::memory_order_relaxed);
   }
   /// False: the name was not there any more, somebody else took it. Any thread.
