@@ -48,7 +48,9 @@ class keeps_errno {
 }  // namespace
 
 poll::poll(int epoll_fd, int bell_fd, offload_pool& pool) noexcept
-    : epoll_fd_(epoll_fd), bell_fd_(bell_fd), pool_(pool) {}
+    : epoll_fd_(epoll_fd), bell_fd_(bell_fd), pool_(pool) {
+  for (operation& each : spare_) spares_.push_back(each);
+}
 
 poll::~poll() {
   ::close(epoll_fd_);
@@ -59,7 +61,7 @@ poll::~poll() {
 
 bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
   operation* const op = operations_.at(t.slot());
-  if (op == nullptr) return false;
+  if (op == nullptr) return refuse(t);
   COIR_ASSERT(op->at == place::nowhere);
   ++counts_.sqes;
   op->home = this;
@@ -68,6 +70,18 @@ bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
   op->what.begin(entry);
   if (entry.opcode == IORING_OP_CLOSE) forget(entry.fd);
   settle(*op, try_now(op->what, is_polled(entry.fd)));
+  tell_outside();
+  return true;
+}
+
+/// There is no memory for it, and none that an end of others would bring: it ends with ENOMEM.
+/// False: so many have ended so that they must be reaped first.
+bool poll::refuse(token t) noexcept {
+  operation* const spare = spares_.pop_front();
+  if (spare == nullptr) return false;
+  ++counts_.sqes;
+  spare->name = t;
+  end(*spare, -ENOMEM);
   tell_outside();
   return true;
 }
@@ -366,6 +380,7 @@ unsigned poll::reap(completion_sink sink) noexcept {
   while (operation* const op = ended_.pop_front()) {
     ++taken;
     op->at = place::nowhere;
+    if (op >= spare_.data() && op < spare_.data() + spare_.size()) spares_.push_back(*op);
     sink.deliver(sink.context, {op->name, op->res, 0});
   }
   counts_.cqes += taken;

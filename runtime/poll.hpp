@@ -21,6 +21,7 @@
 // Comes from: flight, worker.   Goes to: epoll_pwait2(2), attempt, offload.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -138,12 +139,15 @@ class poll final : public backend {
   int ask_epoll(std::int64_t until_ns) noexcept;
   void heard(int fd, std::uint32_t events) noexcept;
   bool is_polled(int fd) noexcept;
+  bool refuse(token t) noexcept;
 
   int epoll_fd_;
   int bell_fd_;
   offload_pool& pool_;
   growing_table<operation> operations_;  // by the slot of their token
   growing_table<watched> watched_;       // by number
+  std::array<operation, 4> spare_;       // for those that the table has no memory for
+  list<operation, offload_call> spares_;
   list<operation, offload_call> ended_;
   list<operation, beside> beside_;
   std::size_t in_line_ = 0;
