@@ -14,12 +14,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 
 #include "coir/detail/atomic.hpp"
 #include "runtime/asking.hpp"
-#include "runtime/base.hpp"
+#include "runtime/futex.hpp"
+#include "runtime/list.hpp"
 
 namespace coir::detail {
 namespace {
@@ -268,30 +268,44 @@ std::int32_t do_splice(effort& e) noexcept {
   return res == -EAGAIN ? wait_for_splice(e) : res;
 }
 
-/// Of those who use one number now. A crowd of numbers shares a place, which costs only time.
-class one_at_a_time {
+/// Of those who read from one number now, or write to it; in the list of them while it lives. They
+/// are as many as the threads of the pools.
+class one_at_a_time : public list_node {
  public:
-  explicit one_at_a_time(int fd) noexcept
-      : place_(places_[static_cast<unsigned>(fd) % places_.size()]),
-        // acquire: pairs with the release below; it orders the calls of two threads on one number.
-        first_(!place_.exchange(true, std::memory_order_acquire)) {}
+  one_at_a_time(int fd, std::uint32_t events) noexcept
+      : fd_(COIR_MUTANT(numbers_share_a_turn) ? fd % 256 : fd),
+        events_(COIR_MUTANT(writers_wait_for_readers) ? 0 : events) {
+    const word_lock held(lock_);
+    first_ = !has_twin();
+    if (first_) all_.push_back(*this);
+  }
   ~one_at_a_time() {
-    if (first_) place_.store(false, std::memory_order_release);
+    if (!first_) return;
+    const word_lock held(lock_);
+    all_.erase(*this);
   }
   one_at_a_time(const one_at_a_time&) = delete;
   one_at_a_time& operator=(const one_at_a_time&) = delete;
   explicit operator bool() const noexcept { return first_; }
 
  private:
-  inline static std::array<atomic<bool>, 256> places_{};
-  atomic<bool>& place_;
-  bool first_;
+  bool has_twin() const noexcept {
+    for (one_at_a_time* each = all_.front(); each != nullptr; each = all_.after(*each))
+      if (each->fd_ == fd_ && each->events_ == events_) return true;
+    return false;
+  }
+
+  inline static constinit list<one_at_a_time> all_;
+  inline static constinit atomic<std::uint32_t> lock_{0};
+  int fd_;
+  std::uint32_t events_;
+  bool first_ = false;
 };
 
 /// What may wait although somebody has looked before: not ready any more, or not our turn.
 template <class Call>
 std::int32_t alone(effort& e, std::uint32_t events, Call call) noexcept {
-  const one_at_a_time turn(e.entry().fd);
+  const one_at_a_time turn(e.entry().fd, events);
   if (!turn || !is_ready(e.entry().fd, events)) return wait_for(e, e.entry().fd, events);
   return call();
 }

@@ -13,9 +13,9 @@
 // Two calls have no form that cannot wait. accept4(2) on a blocking listener: somebody else may
 // take the connection between the look and the call. connect(2) on a blocking socket. Both go to a
 // thread, like a read of what has neither RWF_NOWAIT nor O_NONBLOCK (a terminal). There the look
-// comes once more, right before the call, and of all calls of this process on one number at most
-// one is made at a time: then only another process can have us wait, and no longer than until the
-// next connection or byte comes.
+// comes once more, right before the call, and of all reads of this process from one number, as
+// of all writes to it, at most one is made at a time: then only another process can have us wait,
+// and no longer than until the next connection or byte comes.
 //
 // Comes from: poll, offload.   Goes to: the kernel.
 #pragma once

@@ -255,8 +255,8 @@ std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
   return res;
 }
 
-std::int32_t perform_to_the_end(const io_uring_sqe& entry) noexcept {
-  const std::int32_t res = perform(entry, never_ns, false);
+std::int32_t perform_to_the_end(const io_uring_sqe& entry, std::int64_t until_ns) noexcept {
+  const std::int32_t res = perform(entry, until_ns, false);
   forced_move();
   return res;
 }

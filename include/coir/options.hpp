@@ -41,7 +41,7 @@ struct log_record {
 
 struct options {
   unsigned workers = 0;  ///< threads, 1 to 256; 0: the processors this process may use (affinity,
-                         ///< cgroup quota), at most 256
+                         ///< quota of its control groups, version 1 and 2), at most 256
   std::uint32_t fibers_max = 1u << 20;  ///< live fibers, 1 to 2^24
   std::size_t stack_bytes = 256 << 10;  ///< of a stack slot with its guard, 16 KiB to 8 MiB
   guard guards = guard::every;  ///< COIR_GUARD=madvise|mprotect|none forces the way it is made
