@@ -111,6 +111,12 @@ result<> check(const options& o) {
          "options::numa_placement needs options::pin_workers: a worker that wanders has no node"});
     return fail(std::errc::invalid_argument);
   }
+  if (r->form == option_form::opcodes) {
+    o.log({log_record::level::error, "options::" + std::string(r->name) +
+                                         " holds more than opcodes of 0 to " +
+                                         std::to_string(opcode_most)});
+    return fail(std::errc::invalid_argument);
+  }
   o.log({log_record::level::error,
          "options::" + std::string(r->name) + " is " + std::to_string(r->get(o)) +
              ": it goes from " + std::to_string(r->least) + " to " + std::to_string(r->most)});

@@ -7,6 +7,7 @@
 //     parked and found nobody ready; current_ is null meanwhile.
 //
 // Comes from: runtime's threads.   Goes to: switching.cpp (run a fiber), flight, backend.
+#include "runtime/hardened.hpp"
 #include "runtime/hop.hpp"
 
 #include <cerrno>
@@ -25,6 +26,7 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       threshold_(s.deflect_threshold),
       mail_(s.mailbox_slots) {
   set_threshold(0);
+  if (shared.chosen.hardened_ring) flight_.restrict_to(admitted(shared.chosen));
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();
   };
