@@ -115,7 +115,7 @@ std::int64_t sim::time_of(const flying& f) noexcept {
 }
 
 void sim::plan(std::int64_t at_ns, const happening& what) noexcept {
-  const std::uint64_t rank = world_.settings_.shuffle ? world_.dice_.next() : 0;
+  const std::uint64_t rank = world_.settings_.shuffle ? world_.dice_.below(64) : 0;
   calendar_.emplace(moment{at_ns, rank, ++order_}, what);
 }
 
@@ -123,6 +123,11 @@ void sim::take_injected() noexcept {
   for (const auto& i : world_.injected_)
     plan(std::max(i.at_ns, now_ns_), {.is_completion = true, .what = i.what});
   world_.injected_.clear();
+}
+
+std::size_t sim::in_flight() const noexcept {
+  const auto submitted = std::ranges::count(requests_, request::kind::operation, &request::is);
+  return flights_.size() + static_cast<std::size_t>(submitted);
 }
 
 // -- time

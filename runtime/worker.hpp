@@ -211,6 +211,7 @@ class worker {
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
 
  private:
+  friend class audit;
   static constexpr unsigned unstarted_every = levels<record, queue_node>::unstarted_every;  // picks
   static constexpr unsigned oldest_every = 256;                                             // picks
   static constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5
