@@ -154,12 +154,13 @@ result<> runtime_core::make_worker(unsigned index, const backend_factory& make) 
   }
   auto outside = make(index, chosen);
   if (!outside) return fail(outside.error());
+  const bool spins = spin_pays_ && !(*outside)->simulated();
   const worker_settings s{.index = index,
                           .workers = chosen.workers,
                           .run_budget = chosen.run_budget,
                           .mailbox_slots = chosen.mailbox_slots,
                           .fds_max = descriptors_.size(),
-                          .idle_spin_ns = spin_pays_ ? chosen.idle_spin.count() * 1000 : 0,
+                          .idle_spin_ns = spins ? chosen.idle_spin.count() * 1000 : 0,
                           .starts_in_place = !COIR_TSAN && !chosen.scrub_on_exit,
                           .deflect_threshold = chosen.deflect_threshold,
                           .around = around(index)};

@@ -24,17 +24,15 @@ std::int64_t span_of(const io_uring_sqe& entry) noexcept {
 
 }  // namespace
 
-sim::sim(sim_world& outside) : world_(outside), now_ns_(outside.settings_.start_ns) {
-  world_.clock_ = &now_ns_;
-}
+sim::sim(sim_world& outside) : world_(outside), number_(outside.crew_.enlist(*this)) {}
 
 sim::~sim() {
-  world_.clock_ = nullptr;
-  world_.memory.forget();
+  world_.crew_.leave(number_);
+  if (world_.crew_.empty()) world_.memory.forget();
 }
 
 void sim::note(sim_event::kind what, token name, std::uint8_t opcode, std::int32_t res) noexcept {
-  world_.note(what, name, opcode, res, now_ns_);
+  world_.note(what, name, opcode, res, number_);
 }
 
 // -- in
@@ -88,7 +86,7 @@ void sim::hand_over() noexcept {
 }
 
 void sim::launch(const request& r) noexcept {
-  const std::uint64_t number = ++numbers_;
+  const std::uint64_t number = ++world_.numbers_;
   COIR_ASSERT(!by_token_.contains(r.name.raw));
   by_token_[r.name.raw] = number;
   flying& f = flights_[number];
@@ -100,7 +98,7 @@ void sim::launch(const request& r) noexcept {
   f.fate = world_.fate(*r.entry);
   world_.memory.lend(number, *r.entry);
   prepare(f);
-  plan(now_ns_ + time_of(f), {.number = number});
+  plan(now_ns() + time_of(f), {.number = number});
   note(sim_event::kind::handed_over, f.name, f.entry->opcode, 0);
 }
 
@@ -121,7 +119,7 @@ void sim::plan(std::int64_t at_ns, const happening& what) noexcept {
 
 void sim::take_injected() noexcept {
   for (const auto& i : world_.injected_)
-    plan(std::max(i.at_ns, now_ns_), {.is_completion = true, .what = i.what});
+    plan(std::max(i.at_ns, now_ns()), {.is_completion = true, .what = i.what});
   world_.injected_.clear();
 }
 
@@ -134,7 +132,7 @@ std::size_t sim::in_flight() const noexcept {
 
 bool sim::pending() const noexcept {
   return !requests_.empty() || !visible_.empty() || !world_.injected_.empty() ||
-         (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns_);
+         (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns());
 }
 
 void sim::wait(std::int64_t until_ns) noexcept {
@@ -144,21 +142,28 @@ void sim::wait(std::int64_t until_ns) noexcept {
   take_injected();
   hand_over();
   world_.memory.scribble();
-  retry_blocked();  // the test may have done something meanwhile
-  happen_until(now_ns_);
-  if (until_ns == no_wait_ns) return;
-  while (visible_.empty()) {
-    if (std::exchange(woken_, false)) return;
-    const std::int64_t next = calendar_.empty() ? never_ns : calendar_.begin()->first.at_ns;
-    if (next == never_ns && until_ns == never_ns) {
-      exhausted_ = true;
-      return;
-    }
-    now_ns_ = std::max(now_ns_, std::min(next, until_ns));
-    if (next > until_ns) return;
-    world_.memory.scribble();
-    happen_until(now_ns_);
-  }
+  rests_until_ns_ = until_ns;
+  world_.crew_.rest(number_);
+  if (until_ns != no_wait_ns && visible_.empty()) woken_ = false;
+}
+
+void sim::wake() noexcept {
+  woken_ = true;
+  if (world_.on_ring) world_.on_ring(number_);
+}
+
+void sim::catch_up() noexcept {
+  happen_until(now_ns());
+  if (std::exchange(changes_seen_, world_.crew_.changes) != world_.crew_.changes) retry_blocked();
+}
+
+bool sim::may_step() const noexcept {
+  return !visible_.empty() || woken_ || rests_until_ns_ <= now_ns();
+}
+
+std::int64_t sim::next_ns() const noexcept {
+  return calendar_.empty() ? rests_until_ns_
+                           : std::min(calendar_.begin()->first.at_ns, rests_until_ns_);
 }
 
 void sim::happen_until(std::int64_t now) noexcept {
@@ -171,14 +176,14 @@ void sim::happen_until(std::int64_t now) noexcept {
     const auto found = flights_.find(h.number);
     if (found == flights_.end() || found->second.done) continue;
     attempt(found->second);
-    if (changed_) retry_blocked();
+    if (changes_seen_ != world_.crew_.changes) retry_blocked();
   }
   if (world_.crashed()) lose_power();
 }
 
 void sim::retry_blocked() noexcept {
   do {
-    changed_ = false;
+    changes_seen_ = world_.crew_.changes;
     const std::set<std::uint64_t> now = blocked_;
     for (const std::uint64_t number : now) {
       const auto found = flights_.find(number);
@@ -186,7 +191,7 @@ void sim::retry_blocked() noexcept {
         continue;
       if (!world_.crashed()) attempt(found->second);
     }
-  } while (changed_);
+  } while (changes_seen_ != world_.crew_.changes);
 }
 
 void sim::attempt(flying& f) noexcept {
@@ -234,7 +239,7 @@ bool sim::goes_on_after(const flying& f, std::int32_t res) const noexcept {
 /// A completion that is not the last one.
 void sim::give_item(flying& f, std::int32_t res) noexcept {
   ++f.items;
-  changed_ = true;
+  ++world_.crew_.changes;
   blocked_.erase(f.number);
   const std::uint32_t brought =
       f.buffer < 0
@@ -245,10 +250,10 @@ void sim::give_item(flying& f, std::int32_t res) noexcept {
   if (f.fate.hold_ns == 0) {
     show(seen);
   } else {
-    plan(now_ns_ + f.fate.hold_ns, {.number = f.number, .is_completion = true, .what = seen});
+    plan(now_ns() + f.fate.hold_ns, {.number = f.number, .is_completion = true, .what = seen});
   }
   note(sim_event::kind::done, f.name, f.entry->opcode, res);
-  plan(now_ns_ + time_of(f), {.number = f.number});
+  plan(now_ns() + time_of(f), {.number = f.number});
 }
 
 // -- buffers that operations take when their data is there
@@ -265,13 +270,13 @@ int sim::lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept
 void sim::return_buffer(unsigned buffer) noexcept {
   std::ranges::fill(lent_.subspan(std::size_t{buffer} * lent_bytes_, lent_bytes_), std::byte{0xdd});
   lent_free_.push_back(buffer);
-  changed_ = true;
+  ++world_.crew_.changes;
 }
 
 void sim::finish(flying& f, std::int32_t res) noexcept {
   COIR_ASSERT(!f.done);
   f.done = true;
-  changed_ = true;
+  ++world_.crew_.changes;
   blocked_.erase(f.number);
   if (f.write_name != 0) f.on->file->write_ends(f.write_name);
   const std::uint32_t brought =
@@ -279,7 +284,7 @@ void sim::finish(flying& f, std::int32_t res) noexcept {
           ? 0
           : static_cast<std::uint32_t>(f.buffer) << IORING_CQE_BUFFER_SHIFT | IORING_CQE_F_BUFFER;
   const completion last{f.name, res, brought};
-  const std::int64_t visible_at = now_ns_ + f.fate.hold_ns;
+  const std::int64_t visible_at = now_ns() + f.fate.hold_ns;
   const happening seen{.number = f.number, .is_completion = true, .what = last};
   if (f.fate.hold_ns == 0) {
     show(last);
@@ -334,7 +339,7 @@ void sim::cancel_one(flying& f) noexcept {
   if (f.fate.cancel_answer == 0) return finish(f, -ECANCELED);
   f.cancelled_late = true;
   if (blocked_.contains(f.number) || f.fate.until_cancelled)
-    plan(now_ns_ + f.fate.delay_ns.value_or(0), {.number = f.number});
+    plan(now_ns() + f.fate.delay_ns.value_or(0), {.number = f.number});
 }
 
 void sim::answer_cancel(const request& r, std::int32_t res) noexcept {

@@ -2,8 +2,8 @@
 // answer with.
 //
 // Always true:
-//   - wait() never sleeps: it moves the time to the next completion or to `until`, whichever is
-//     first, and never backwards. Apart from it only sim_world::compute() moves the time.
+//   - wait() never sleeps: others of the crew step meanwhile, and when nobody can, the time moves
+//     (sim_crew.hpp).
 //   - An accepted operation gets exactly one last completion, or more only where a rule says so.
 //   - Memory is read and written at the latest legal moment: when the operation is done, not when
 //     it is handed over.
@@ -43,6 +43,7 @@ class sim final : public backend {
   ~sim() override;
 
   int attach() noexcept override { return 0; }
+  void detach() noexcept override { world_.crew_.leave(number_); }
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
   bool goes_on(std::uint8_t opcode) const noexcept override;
   int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept override;
@@ -53,17 +54,19 @@ class sim final : public backend {
   unsigned reap(completion_sink sink) noexcept override;
   bool pending() const noexcept override;
   bool ready() const noexcept override { return !visible_.empty(); }
-  void wake() noexcept override { woken_ = true; }
+  void wake() noexcept override;
   void discard(int fd) noexcept override { world_.close(fd); }
-  std::int64_t now_ns() const noexcept override { return now_ns_; }
+  std::int64_t now_ns() const noexcept override { return world_.crew_.now_ns; }
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "sim"; }
   bool simulated() const noexcept override { return true; }
   bool exhausted() const noexcept override { return exhausted_; }
   /// Operations that were accepted and whose last completion was not reaped.
   std::size_t in_flight() const noexcept;
+  sim_world& world() noexcept { return world_; }
 
  private:
+  friend class sim_crew;
   /// Not handed over yet: an operation, or a request to cancel one token or one descriptor.
   struct request {
     enum class kind : std::uint8_t { operation, cancel_token, cancel_fd } is;
@@ -73,7 +76,7 @@ class sim final : public backend {
   };
   /// Handed over, and its last completion was not reaped.
   struct flying {
-    std::uint64_t number;  // in the order of handing over; the loan's name
+    std::uint64_t number;  // of the world, in the order of handing over; the loan's name
     entry_copy entry;
     token name;
     sim_rule fate;
@@ -97,6 +100,11 @@ class sim final : public backend {
     bool is_completion = false;
     completion what = {};
   };
+
+  // sim_crew.cpp asks: what is due by now happens; whether wait() would return now; if not, when.
+  void catch_up() noexcept;
+  bool may_step() const noexcept;
+  std::int64_t next_ns() const noexcept;
 
   // sim.cpp: time and queues
   bool full(bool urgent) const noexcept;
@@ -141,7 +149,8 @@ class sim final : public backend {
   std::int32_t poll(flying& f) const;
 
   sim_world& world_;
-  std::int64_t now_ns_;
+  const unsigned number_;  // in the crew
+  std::int64_t rests_until_ns_ = no_wait_ns;
   std::deque<request> requests_;
   std::map<std::uint64_t, flying> flights_;
   std::map<std::uint64_t, std::uint64_t> by_token_;  // raw -> number
@@ -151,9 +160,8 @@ class sim final : public backend {
   std::span<std::byte> lent_;  // all buffers that were lent
   unsigned lent_bytes_ = 0;    // of each
   std::vector<unsigned> lent_free_;
-  std::uint64_t numbers_ = 0;
   std::uint64_t order_ = 0;
-  bool changed_ = false;  // something happened that a blocked operation may wait for
+  std::uint64_t changes_seen_ = 0;  // of the crew, by those that are blocked here
   bool woken_ = false;
   bool exhausted_ = false;
   backend_counts counts_;

@@ -30,7 +30,7 @@ std::uint64_t argument(int count, char** all, int i, std::uint64_t otherwise) {
 int main(int count, char** all) {
   const std::uint64_t seeds = argument(count, all, 1, 1000);
   const auto chance = static_cast<unsigned>(argument(count, all, 3, 80));
-  coir::sim::settings s{.workers = 1, .chances = coir::sim::faults::every(chance)};
+  coir::sim::settings s{.workers = 4, .chances = coir::sim::faults::every(chance)};
   s.seed = argument(count, all, 2, 1);
   s.chances.power_cut = chance == 0 ? 0 : 1;
   s.isolate = std::getenv("COIR_SIM_ISOLATE") != nullptr;

@@ -25,7 +25,7 @@ bool a_mutant_is_on() {
 }
 
 coir::sim::settings of(coir::sim::faults chances) {
-  coir::sim::settings s{.workers = 1, .chances = chances};
+  coir::sim::settings s{.workers = 4, .chances = chances};
   s.runtime = test::tested(s.runtime);
   s.isolate = a_mutant_is_on();
   return s;
