@@ -106,8 +106,17 @@ void audit::check_operations(worker& w) {
          "who has an operation under way is parked on it", owner.slot,
          static_cast<std::uint64_t>(owner.at));
   };
-  all.tokens_.for_each(visit);
-  for (pending* p = all.line_.front(); p != nullptr; p = all.line_.after(*p)) visit(*p);
+  std::vector<const pending*> named;
+  all.tokens_.for_each([&](const pending& p) {
+    named.push_back(&p);
+    visit(p);
+  });
+  // The first in line has a token already while the turn makes room for its entry.
+  std::uint64_t between = 0;
+  for (pending* p = all.line_.front(); p != nullptr; p = all.line_.after(*p)) {
+    const bool has_token = std::ranges::find(named, p) != named.end();
+    has_token ? void(++between) : visit(*p);
+  }
   for (const auto& [fd, count] : in_flight) {
     const std::uint32_t* const word = all.fds_.at(fd);
     const std::uint32_t users = word == nullptr ? 0 : *word & fd_counts::count_mask;
@@ -118,7 +127,8 @@ void audit::check_operations(worker& w) {
   if (w.current_ != nullptr || !w.outside().simulated()) return;
   const std::uint64_t accepted = static_cast<const sim&>(w.outside()).in_flight();
   const std::uint64_t open = all.tokens_.open_count();
-  says(open == accepted, "a token is open until its last completion", open, accepted);
+  says(open == accepted + between, "a token is open until its last completion", open,
+       accepted + between);
 }
 
 void audit::check_sums() {
@@ -143,7 +153,7 @@ std::string audit::look_at_the_end() {
     says(w.live_.get() == 0, "at the end nobody lives", w.live_.get(), 0);
     says(w.flight_.open_count() == 0, "at the end nothing is under way", w.flight_.open_count(), 0);
     says(w.timers_.size() == 0, "at the end no deadline is armed", w.timers_.size(), 0);
-    says(w.inbox_empty(), "at the end no message is on its way", i, 0);
+    says(w.mail_.empty(), "at the end no mail is on its way", i, 0);
     if (w.buffers_ != nullptr)
       says(w.buffers_->out() == 0, "at the end every buffer was given back", w.buffers_->out(), 0);
     const int numbers = static_cast<int>(std::min(core_.descriptors().size(), 1024u));

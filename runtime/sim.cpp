@@ -131,13 +131,17 @@ std::size_t sim::in_flight() const noexcept {
 // -- time
 
 bool sim::pending() const noexcept {
-  return !requests_.empty() || !visible_.empty() || !world_.injected_.empty() ||
+  // Among others, and where a visit takes time, each turn is a step: who yields until something has
+  // been done, as who finds a number that is being closed, would else keep it from being done.
+  return world_.crew_.on != nullptr || world_.settings_.visit_ns != 0 || !requests_.empty() ||
+         !visible_.empty() || !world_.injected_.empty() ||
          (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns());
 }
 
 void sim::wait(std::int64_t until_ns) noexcept {
   ++counts_.enters;
   exhausted_ = false;
+  world_.crew_.now_ns += world_.settings_.visit_ns;
   if (world_.on_visit) world_.on_visit();
   take_injected();
   hand_over();

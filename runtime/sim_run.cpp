@@ -20,6 +20,9 @@ constexpr std::size_t lines_kept = 12;  // of the log
 constexpr std::uint64_t steps_to_end =
     20'000;  // a failed run may take, until its loops are stopped
 
+// A fiber that yields until something has happened waits for time to pass.
+constexpr std::int64_t visit_takes_ns = 200;
+
 /// Each worker has a core of its own, and all share a cache.
 machine made_up(unsigned workers) {
   std::vector<processor> all;
@@ -51,7 +54,10 @@ sim_run::sim_run(const ::coir::sim::settings& s, std::uint64_t seed, const decis
 sim_run::~sim_run() { running = outer_; }
 
 sim_settings sim_run::settings_of_world() const noexcept {
-  return {.seed = told.seed, .shuffle = true, .delay_max_ns = chosen.delay_max.count()};
+  return {.seed = told.seed,
+          .shuffle = true,
+          .delay_max_ns = chosen.delay_max.count(),
+          .visit_ns = visit_takes_ns};
 }
 
 void sim_run::stop_faults() noexcept {

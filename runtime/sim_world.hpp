@@ -34,6 +34,7 @@ struct sim_settings {
   std::int64_t delay_max_ns = 0;
   unsigned entries = 64;  ///< room for submissions between two waits
   std::int64_t start_ns = 1'000'000'000;
+  std::int64_t visit_ns = 0;  ///< what each visit of a worker to the outside takes
   bool goes_on = true;  ///< accept, recv and timeout may go on after their first completion, and
                         ///< operations may take a lent buffer when their data is there
 };
