@@ -206,7 +206,8 @@ void sim::attempt(flying& f) noexcept {
     // Only a cancel ends it.
   } else if (scripted) {
     res = *f.fate.result;
-    if (res < 0) fail_on_disk(f);
+    // A sync that was only interrupted has lost nothing: the next one does it.
+    if (res < 0 && !interrupted(res)) fail_on_disk(f);
   } else {
     res = execute(f);
     if (res != would_block && f.fate.result && !f.fate.items_max) res = *f.fate.result;

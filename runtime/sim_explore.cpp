@@ -6,6 +6,7 @@
 //   - A shorter list counts only when it fails in the same way as the long one did.
 //
 // Comes from: coir/sim.hpp.   Goes to: sim_run, sim_shrink.
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -122,7 +123,9 @@ class explorer {
     std::fflush(nullptr);
     const pid_t child = ::fork();
     if (child == 0) {
-      if (said != nullptr) ::dup2(::fileno(said), STDERR_FILENO);
+      if (said != nullptr)
+        for (const int to : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(::fileno(said), to);
+      ::signal(SIGABRT, SIG_DFL);  // what the parent would say of it is not true of the child
       const rlimit seconds{seconds_per_process, seconds_per_process};
       ::setrlimit(RLIMIT_CPU, &seconds);
       const rlimit no_core{0, 0};

@@ -148,6 +148,11 @@ sim_faults::sim_faults(sim_world& world) : world_(world) {
   world.on_entry = [this](bool cancel) { return refuses(cancel); };
 }
 
+/// Never for the decision 0, however certain it is.
+bool sim_faults::comes(unsigned chance) noexcept {
+  return world_.dice().chance(std::min(chance, 999u));
+}
+
 /// At most one of the rows from `first` to `end`.
 void sim_faults::draw_from(unsigned first, unsigned end, const io_uring_sqe& entry,
                            const sim_open* on, sim_rule& fate) {
@@ -158,7 +163,7 @@ void sim_faults::draw_from(unsigned first, unsigned end, const io_uring_sqe& ent
     if (now_.*rows[i].chance == 0 || !rows[i].fits(a)) continue;
     sum += chance[i] = now_.*rows[i].chance;
   }
-  if (!world_.dice().chance(sum)) return;
+  if (!comes(sum)) return;
   std::uint64_t which = world_.dice().below(sum);
   for (unsigned i = first; i < end; ++i) {
     if (which < chance[i]) {
@@ -175,14 +180,14 @@ sim_rule sim_faults::draw(const io_uring_sqe& entry, const sim_open* on) {
   draw_from(timing_first, std::size(rows), entry, on, fate);
   sim_dice& dice = world_.dice();
   constexpr std::size_t unknown = std::size(rows);  // the rest of all_faults follows the rows
-  if (dice.chance(now_.unknown)) {
+  if (comes(now_.unknown)) {
     ++count_[unknown];
     // A generation that no table reaches in a run.
     const auto slot = static_cast<std::uint32_t>(dice.below(8));
     world_.inject({token::make(slot, 0xffff'fff0u, token_kind::operation),
                    static_cast<std::int32_t>(dice.between(-2, 2)), 0});
   }
-  if (dice.chance(now_.power_cut)) {
+  if (comes(now_.power_cut)) {
     ++count_[unknown + 3];
     world_.cut_power();
   }
@@ -191,7 +196,7 @@ sim_rule sim_faults::draw(const io_uring_sqe& entry, const sim_open* on) {
 
 bool sim_faults::refuses(bool cancel) noexcept {
   const unsigned chance = cancel ? now_.cancel_refused : now_.entry_refused;
-  if (!world_.dice().chance(chance)) return false;
+  if (!comes(chance)) return false;
   ++count_[std::size(rows) + (cancel ? 2 : 1)];
   return true;
 }

@@ -41,6 +41,7 @@ class sim_faults {
  private:
   sim_rule draw(const io_uring_sqe& entry, const sim_open* on);
   bool refuses(bool cancel) noexcept;
+  bool comes(unsigned chance) noexcept;
   void draw_from(unsigned first, unsigned end, const io_uring_sqe& entry, const sim_open* on,
                  sim_rule& fate);
 

@@ -23,6 +23,12 @@ constexpr std::uint64_t steps_to_end =
 // A fiber that yields until something has happened waits for time to pass.
 constexpr std::int64_t visit_takes_ns = 200;
 
+/// Runtimes of failed runs whose fibers could not be ended. Never freed.
+std::vector<std::unique_ptr<runtime_core>>& given_up() {
+  static auto* const all = new std::vector<std::unique_ptr<runtime_core>>;
+  return *all;
+}
+
 /// Each worker has a core of its own, and all share a cache.
 machine made_up(unsigned workers) {
   std::vector<processor> all;
@@ -107,6 +113,8 @@ void sim_run::renew() {
 void sim_run::keep_line(std::string_view line) {
   if (log_.size() == lines_kept) log_.erase(log_.begin());
   log_.emplace_back(line);
+  // Now, and not when all that can be cancelled has been, and says so.
+  if (line.starts_with("deadlock: ")) fail(run_verdict::deadlock, std::string(line));
 }
 
 void sim_run::fail(run_verdict is, std::string text) noexcept {
@@ -190,6 +198,8 @@ bool sim_run::live(std::function<void()> body, const site& where) {
     if (found.empty() && outside->memory.lent() != 0) found = "at the end nothing is lent";
     if (!found.empty()) fail(run_verdict::invariant, std::move(found));
   }
+  // Fibers that would not end stand on its stacks, and its inboxes name them.
+  if (!core->all_ended()) given_up().push_back(std::move(*made));
   end_life();
   return whole;
 }

@@ -1,7 +1,7 @@
 // faults.hpp: what may go wrong in a simulated world, and how often.
 //
 // Always true:
-//   - Each is a chance of 1,000: 0 is never, 1000 always. It is asked for each operation (or
+//   - Each is a chance of 1,000: 0 is never, 999 the most. It is asked for each operation (or
 //     request) that it can happen to, and only answers come that a kernel may give to that one.
 //
 // Comes from: coir/sim.hpp.   Goes to: runtime/sim_faults.hpp.

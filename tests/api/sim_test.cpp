@@ -76,7 +76,7 @@ TEST_CASE("sim: a healthy program is healthy for every seed, whatever harmless t
 
 TEST_CASE("sim: the same seed is the same run, a thousand times") {
   const program p = [](world& w) { talk(w, 100 + w.choose(50), false); };
-  for (std::uint64_t seed = 1; seed <= test::at_full_speed(1000, 100); ++seed) {
+  for (std::uint64_t seed = 1; seed <= test::at_full_speed(1000u, 100u); ++seed) {
     const report one = run(of(faults::harmless(100), seed), p);
     const report same = run(of(faults::harmless(100), seed), p);
     REQUIRE_MESSAGE(one.ok(), one.to_text());
@@ -256,14 +256,14 @@ void keep_records(world& w, bool syncs) {
     ++found;
   check(found >= promised, "a promised record is lost");
   unsigned read = 0;
-  w.run([&] {
+  const bool uncut = w.run([&] {
     const auto fd = coir::io::open("log", O_RDONLY);
     check(fd.has_value(), "open");
     std::array<std::byte, record_bytes> record{};
     while (read < found && coir::io::read_exact(*fd, record).value_or(0) == record_bytes) ++read;
     check(coir::io::close(*fd).has_value(), "close");
   });
-  check(read == found, "the next life reads what is there");
+  if (uncut) check(read == found, "the next life reads what is there");
 }
 
 }  // namespace

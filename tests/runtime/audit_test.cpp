@@ -25,8 +25,7 @@ std::string said_while(std::function<void()> untrue, std::function<void()> put_b
   sim_world world;
   std::string said;
   const auto ended = run_in_sim(world, [&] {
-    auto resting = coir::spawn([] { (void)coir::this_fiber::sleep_for(1s); });
-    coir::this_fiber::yield();
+    auto resting = start([] { (void)coir::this_fiber::sleep_for(1s); });
     CHECK(audit(core()).look() == "");
     untrue();
     said = audit(core()).look();
