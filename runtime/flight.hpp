@@ -184,6 +184,7 @@ class flight {
   void* drained_context = nullptr;
 
  private:
+  friend class audit;
   bool launch(pending& p) noexcept;
   void dispose(const completion& c) noexcept;
   bool refused(const pending& p) noexcept;

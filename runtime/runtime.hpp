@@ -93,6 +93,7 @@ class runtime_core : public commons {
   atomic<std::uint32_t> guests{0};
 
  private:
+  friend class audit;
   enum class state : std::uint32_t { created, started, stopping, ended, abandoned };
 
   runtime_core(options o);

@@ -210,6 +210,7 @@ class worker {
 
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
  private:
+  friend class audit;
   friend class lanes;
   static constexpr unsigned unstarted_every = levels<record, queue_node>::unstarted_every;  // picks
   static constexpr unsigned oldest_every = 256;                                             // picks

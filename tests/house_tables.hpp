@@ -59,6 +59,8 @@ inline constexpr room runtime_rooms[] = {
     {"sim_dice", 5},
     {"sim_disk", 5},
     {"sim_execute", 5},
+    {"sim_faults", 5},
+    {"sim_shrink", 5},
     {"sim_memory", 5},
     {"sim_wire", 5},
     {"sim_world", 5},
@@ -87,6 +89,7 @@ inline constexpr room runtime_rooms[] = {
     {"waiting", 7},
     {"watch", 7},
     {"machine", 7},
+    {"audit", 7},
     {"lanes", 7},
     // the public face
     {"effects", 8},
@@ -114,6 +117,9 @@ inline constexpr room runtime_rooms[] = {
     {"signals", 8},
     {"blocking", 8},
     {"state_machine", 8},
+    {"sim_run", 8},
+    {"sim_public", 8},
+    {"sim_explore", 8},
     {"lasting", 8},
     {"judging", 8},
     {"started", 8},
@@ -145,6 +151,9 @@ inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/lanes", "tests/sim/lanes_test.cpp", "several workers in one simulated world"},
     {"runtime/sim_crew", "tests/sim/lanes_test.cpp", "what lanes hand on by"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
+    {"runtime/sim_run", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
+    {"runtime/sim_public", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
+    {"runtime/sim_explore", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
     {"runtime/outside", "tests/runtime/runtime_setup_test.cpp", "what becomes of options::backend"},
     {"runtime/asking", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
     {"runtime/attempt_files", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
@@ -166,10 +175,10 @@ inline constexpr int separate_level = 4;
 
 /// include/coir/: values that any room may use. Every other public header is on the public level.
 inline constexpr room public_values[] = {
-    {"result", 0},     {"options", 0}, {"clock", 0},  {"task", 0},
-    {"wait_queue", 0}, {"placing", 0}, {"atomic", 0}, {"effect_call", 0},
-    {"backend", 5},    {"runtime", 6},  // the counters of a worker are
-                                        // declared there
+    {"result", 0},     {"options", 0}, {"clock", 0},   {"task", 0},
+    {"wait_queue", 0}, {"placing", 0}, {"atomic", 0},  {"effect_call", 0},
+    {"faults", 0},     {"backend", 5}, {"runtime", 6},  // the counters of a worker are
+                                                        // declared there
 };
 inline constexpr int public_level = 8;
 
