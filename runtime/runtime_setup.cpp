@@ -24,6 +24,7 @@
 #include "runtime/overflow.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/runtime.hpp"
+#include "runtime/sim.hpp"
 
 namespace coir::detail {
 namespace {
@@ -154,12 +155,13 @@ result<> runtime_core::make_worker(unsigned index, const backend_factory& make) 
   }
   auto outside = make(index, chosen);
   if (!outside) return fail(outside.error());
+  const bool spins = spin_pays_ && !(*outside)->simulated();  // there the time would stand still
   const worker_settings s{.index = index,
                           .workers = chosen.workers,
                           .run_budget = chosen.run_budget,
                           .mailbox_slots = chosen.mailbox_slots,
                           .fds_max = descriptors_.size(),
-                          .idle_spin_ns = spin_pays_ ? chosen.idle_spin.count() * 1000 : 0,
+                          .idle_spin_ns = spins ? chosen.idle_spin.count() * 1000 : 0,
                           .starts_in_place = !COIR_TSAN && !chosen.scrub_on_exit,
                           .deflect_threshold = chosen.deflect_threshold,
                           .around = around(index)};
@@ -176,6 +178,12 @@ result<> runtime_core::make_workers(const backend_factory& make) {
 
 /// All on one backend: on rings, unless something else is wished, or the system has none.
 result<> runtime_core::make_workers(backend_kind wish) {
+  if (wish == backend_kind::sim) {
+    world_ = make_real_world(chosen);
+    return make_workers([this](unsigned, const options&) -> result<std::unique_ptr<backend>> {
+      return std::make_unique<sim>(*world_);
+    });
+  }
   const auto make = [&](unsigned, const options& all) { return make_outside(wish, all, offload_); };
   for (unsigned i = 0; i < chosen.workers; ++i) {
     const backend_kind before = wish;

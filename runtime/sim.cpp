@@ -28,7 +28,13 @@ sim::sim(sim_world& outside) : world_(outside), now_ns_(outside.settings_.start_
   world_.clock_ = &now_ns_;
 }
 
+sim::sim(std::unique_ptr<sim_world> own)
+    : own_(std::move(own)), world_(*own_), now_ns_(own_->settings_.start_ns) {
+  world_.clock_ = &now_ns_;
+}
+
 sim::~sim() {
+  world_.real.forget_all(this);
   world_.clock_ = nullptr;
   world_.memory.forget();
 }
@@ -98,8 +104,14 @@ void sim::launch(const request& r) noexcept {
   f.on = world_.at(r.fd);
   if (world_.crashed()) return finish(f, -ECANCELED);
   f.fate = world_.fate(*r.entry);
-  world_.memory.lend(number, *r.entry);
-  prepare(f);
+  f.is_real = is_real(*r.entry);
+  if (f.is_real) {
+    f.real.begin(*r.entry);
+    if (COIR_MUTANT(real_memory_lent)) world_.memory.lend(number, *r.entry);
+  } else {
+    world_.memory.lend(number, *r.entry);
+    prepare(f);
+  }
   plan(now_ns_ + time_of(f), {.number = number});
   note(sim_event::kind::handed_over, f.name, f.entry->opcode, 0);
 }
@@ -128,7 +140,9 @@ void sim::take_injected() noexcept {
 // -- time
 
 bool sim::pending() const noexcept {
-  return !requests_.empty() || !visible_.empty() || !world_.injected_.empty() ||
+  // A world that lives on real descriptors is visited in every turn: who drives it asks there.
+  return world_.settings_.real || !requests_.empty() || !visible_.empty() ||
+         !world_.injected_.empty() ||
          (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns_);
 }
 
@@ -140,16 +154,25 @@ void sim::wait(std::int64_t until_ns) noexcept {
   hand_over();
   world_.memory.scribble();
   retry_blocked();  // the test may have done something meanwhile
+  (void)try_real_again();
   happen_until(now_ns_);
+  until_ns = std::min(until_ns, world_.limit_ns);
   if (until_ns == no_wait_ns) return;
   while (visible_.empty()) {
-    if (std::exchange(woken_, false)) return;
+    // acquire: pairs with the release of wake(): what was done before is seen.
+    if (woken_.exchange(false, std::memory_order_acquire)) return;
     const std::int64_t next = calendar_.empty() ? never_ns : calendar_.begin()->first.at_ns;
-    if (next == never_ns && until_ns == never_ns) {
+    const bool never = next == never_ns && until_ns == never_ns;
+    const bool moves = std::min(next, until_ns) > now_ns_;
+    if (moves && try_real_again()) continue;
+    if (moves && (world_.moves_left == 0 || (never && !sleep_for_real()))) {
       exhausted_ = true;
       return;
     }
+    if (moves && world_.moves_left != UINT_MAX) --world_.moves_left;
+    if (never) return;  // what came in meanwhile need not be for us
     now_ns_ = std::max(now_ns_, std::min(next, until_ns));
+    if (own_ != nullptr) tell_thread_now(now_ns_);
     if (next > until_ns) return;
     world_.memory.scribble();
     happen_until(now_ns_);
@@ -199,7 +222,7 @@ void sim::attempt(flying& f) noexcept {
   }
   if (res == would_block) {
     if (f.cancelled_late) return finish(f, -ECANCELED);
-    blocked_.insert(f.number);
+    if (!f.is_real) blocked_.insert(f.number);
     return;
   }
   if (goes_on_after(f, res)) return give_item(f, res);
@@ -268,6 +291,7 @@ void sim::finish(flying& f, std::int32_t res) noexcept {
   f.done = true;
   changed_ = true;
   blocked_.erase(f.number);
+  if (f.is_real) world_.real.forget(this, f.number);
   if (f.write_name != 0) f.on->file->write_ends(f.write_name);
   const std::uint32_t brought =
       f.buffer < 0
@@ -326,7 +350,8 @@ std::int32_t sim::cancel_matching(const request& r) noexcept {
 }
 
 void sim::cancel_one(flying& f) noexcept {
-  if (f.fate.cancel_answer == 0) return finish(f, -ECANCELED);
+  if (f.fate.cancel_answer == 0)
+    return finish(f, f.is_real ? given_up(f.real, ECANCELED) : -ECANCELED);
   f.cancelled_late = true;
   if (blocked_.contains(f.number) || f.fate.until_cancelled)
     plan(now_ns_ + f.fate.delay_ns.value_or(0), {.number = f.number});

@@ -86,7 +86,7 @@ class worker {
   /// Serves until quit() was heard. A negative errno when the backend could not be attached.
   /// `attached` is told the same once, before the first turn, and says whether there shall be one.
   int run(const std::function<bool(int)>& attached) noexcept;
-  void quit() noexcept;  // any thread
+  void quit(bool now = true) noexcept;  // any thread; false, after run(): it may be called again
 
   // -- without a thread of its own: before the first turn, or after the last
   void refuse_unstarted(std::error_code why) noexcept;
