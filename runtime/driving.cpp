@@ -18,8 +18,10 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/lanes.hpp"
 #include "runtime/overflow.hpp"
 #include "runtime/runtime.hpp"
+#include "runtime/sim.hpp"
 
 namespace coir::detail {
 
@@ -115,8 +117,15 @@ driven runtime_core::run_workers_here(std::int64_t until_ns, const std::function
     }
     leave_driver();
   };
-  for (const auto& w : workers_) w->quit(false);
-  (void)at(0).run([](int error) { return error >= 0; });
+  for (const auto& w : workers_) {
+    w->quit(false);
+    static_cast<sim&>(w->outside()).come_back();
+  }
+  if (workers() == 1) {
+    (void)at(0).run([](int error) { return error >= 0; });
+  } else {
+    (void)lanes::run(workers_, *world_);
+  }
   world_->on_visit = nullptr;
   world_->others_may_come = nullptr;
   tell_thread_now(world_->now_ns());
@@ -174,8 +183,8 @@ driven drive(std::int64_t until_ns, const std::function<bool()>& over) noexcept 
   driven end = driven::nothing_moves;
   {
     const auto signals_here = signal_stack::make();
-    end =
-        all.size() == 1 ? drive_one(*all.front(), until_ns, over) : drive_all(all, until_ns, over);
+    end = all.size() == 1 ? all.front()->run_workers_here(until_ns, over, UINT_MAX)
+                          : drive_all(all, until_ns, over);
   }
   all.clear();
   errno = kept;

@@ -21,8 +21,10 @@
 #include <cstdio>
 #include <cstring>
 
+#include "runtime/lanes.hpp"
 #include "runtime/overflow.hpp"
 #include "runtime/registry.hpp"
+#include "runtime/sim.hpp"
 
 namespace coir::detail {
 namespace {
@@ -188,13 +190,16 @@ void runtime_core::on_worker_idle(commons& self) noexcept {
   if (core.is_driven()) return core.leave_driver();
   if (core.here_) {
     if (!core.all_ended()) {
-      if (!core.at(0).outside().exhausted()) return;
+      const bool exhausted = std::ranges::any_of(
+          core.workers_, [](const auto& w) { return w->outside().exhausted(); });
+      if (!exhausted) return;
       if (!std::exchange(core.deadlocked_, true)) {
         core.log_survivors("deadlock: nothing is under way, and these fibers wait: ");
         return core.request_stop();  // ends what can be ended, then looks again
       }
     }
-    return core.at(0).quit();
+    for (const auto& w : core.workers_) w->quit();
+    return;
   }
   const bool everybody = std::all_of(core.workers_.begin(), core.workers_.end(), [](const auto& w) {
     return w->resting() == rest::for_others;
@@ -231,7 +236,9 @@ std::error_code runtime_core::run_here() noexcept {
   here_ = true;
   settling.store(true, std::memory_order_relaxed);
   state_.store(state::started);
-  const int attached = at(0).run([](int error) { return error >= 0; });
+  const auto there = [](int error) { return error >= 0; };
+  auto* const one = workers() == 1 ? nullptr : dynamic_cast<sim*>(&at(0).outside());
+  const int attached = one == nullptr ? at(0).run(there) : lanes::run(workers_, one->world());
   state_.store(state::ended);
   if (attached < 0) return system_error(attached);
   return deadlocked_ ? make_error_code(errc::deadlock) : std::error_code();

@@ -66,8 +66,8 @@ class runtime_core : public commons {
   /// Something may still come that its world does not know of.
   bool may_be_sent_to() const noexcept;
   void ring_driver() noexcept;
-  /// Runs worker 0 on the calling thread until every fiber has ended: for simulated backends, one
-  /// worker.
+  /// Runs the workers of one sim_world (made in their order), or worker 0 of any other backend that
+  /// can be exhausted, on the calling thread until every fiber has ended.
   std::error_code run_here() noexcept;
 
   /// The workers by index.
@@ -142,7 +142,7 @@ class runtime_core : public commons {
   bool stop_sent_ = false;                  // guarded by stop_lock_
   atomic<std::uint32_t> stop_lock_{0};
   atomic<std::uint32_t> attached_{0};
-  bool here_ = false;  // run_here: worker 0 is on the caller's thread
+  bool here_ = false;  // run_here: the workers are on the caller's thread
   bool deadlocked_ = false;
 };
 

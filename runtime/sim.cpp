@@ -24,23 +24,27 @@ std::int64_t span_of(const io_uring_sqe& entry) noexcept {
 
 }  // namespace
 
-sim::sim(sim_world& outside) : world_(outside), now_ns_(outside.settings_.start_ns) {
-  world_.clock_ = &now_ns_;
-}
+sim::sim(sim_world& outside) : world_(outside), number_(outside.crew_.enlist(*this)) {}
 
 sim::sim(std::unique_ptr<sim_world> own)
-    : own_(std::move(own)), world_(*own_), now_ns_(own_->settings_.start_ns) {
-  world_.clock_ = &now_ns_;
+    : own_(std::move(own)), world_(*own_), number_(own_->crew_.enlist(*this)) {
+  own_->others_may_come = [] { return true; };  // who has it may be told to wake it
+}
+
+void sim::come_back() noexcept {
+  rests_until_ns_ = no_wait_ns;
+  exhausted_ = false;
+  world_.crew_.come_back(number_, *this);
 }
 
 sim::~sim() {
   world_.real.forget_all(this);
-  world_.clock_ = nullptr;
-  world_.memory.forget();
+  world_.crew_.leave(number_);
+  if (world_.crew_.empty()) world_.memory.forget();
 }
 
 void sim::note(sim_event::kind what, token name, std::uint8_t opcode, std::int32_t res) noexcept {
-  world_.note(what, name, opcode, res, now_ns_);
+  world_.note(what, name, opcode, res, number_);
 }
 
 // -- in
@@ -94,7 +98,7 @@ void sim::hand_over() noexcept {
 }
 
 void sim::launch(const request& r) noexcept {
-  const std::uint64_t number = ++numbers_;
+  const std::uint64_t number = ++world_.numbers_;
   COIR_ASSERT(!by_token_.contains(r.name.raw));
   by_token_[r.name.raw] = number;
   flying& f = flights_[number];
@@ -112,7 +116,7 @@ void sim::launch(const request& r) noexcept {
     world_.memory.lend(number, *r.entry);
     prepare(f);
   }
-  plan(now_ns_ + time_of(f), {.number = number});
+  plan(now_ns() + time_of(f), {.number = number});
   note(sim_event::kind::handed_over, f.name, f.entry->opcode, 0);
 }
 
@@ -133,7 +137,7 @@ void sim::plan(std::int64_t at_ns, const happening& what) noexcept {
 
 void sim::take_injected() noexcept {
   for (const auto& i : world_.injected_)
-    plan(std::max(i.at_ns, now_ns_), {.is_completion = true, .what = i.what});
+    plan(std::max(i.at_ns, now_ns()), {.is_completion = true, .what = i.what});
   world_.injected_.clear();
 }
 
@@ -143,7 +147,7 @@ bool sim::pending() const noexcept {
   // A world that lives on real descriptors is visited in every turn: who drives it asks there.
   return world_.settings_.real || !requests_.empty() || !visible_.empty() ||
          !world_.injected_.empty() ||
-         (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns_);
+         (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns());
 }
 
 void sim::wait(std::int64_t until_ns) noexcept {
@@ -153,30 +157,32 @@ void sim::wait(std::int64_t until_ns) noexcept {
   take_injected();
   hand_over();
   world_.memory.scribble();
-  retry_blocked();  // the test may have done something meanwhile
-  (void)try_real_again();
-  happen_until(now_ns_);
-  until_ns = std::min(until_ns, world_.limit_ns);
-  if (until_ns == no_wait_ns) return;
-  while (visible_.empty()) {
-    // acquire: pairs with the release of wake(): what was done before is seen.
-    if (woken_.exchange(false, std::memory_order_acquire)) return;
-    const std::int64_t next = calendar_.empty() ? never_ns : calendar_.begin()->first.at_ns;
-    const bool never = next == never_ns && until_ns == never_ns;
-    const bool moves = std::min(next, until_ns) > now_ns_;
-    if (moves && try_real_again()) continue;
-    if (moves && (world_.moves_left == 0 || (never && !sleep_for_real()))) {
-      exhausted_ = true;
-      return;
-    }
-    if (moves && world_.moves_left != UINT_MAX) --world_.moves_left;
-    if (never) return;  // what came in meanwhile need not be for us
-    now_ns_ = std::max(now_ns_, std::min(next, until_ns));
-    if (own_ != nullptr) tell_thread_now(now_ns_);
-    if (next > until_ns) return;
-    world_.memory.scribble();
-    happen_until(now_ns_);
-  }
+  rests_until_ns_ = until_ns == no_wait_ns ? until_ns : std::min(until_ns, world_.limit_ns);
+  world_.crew_.rest(number_);
+  if (until_ns != no_wait_ns && visible_.empty()) woken_.store(false, std::memory_order_relaxed);
+  if (own_ != nullptr) tell_thread_now(now_ns());
+}
+
+void sim::wake() noexcept {
+  // release: pairs with the acquire in may_step(): what was done before is seen.
+  woken_.store(true, std::memory_order_release);
+  if (world_.on_ring) world_.on_ring(number_);
+  world_.real.ring();
+}
+
+void sim::catch_up() noexcept {
+  try_real_again();
+  happen_until(now_ns());
+  if (std::exchange(changes_seen_, world_.crew_.changes) != world_.crew_.changes) retry_blocked();
+}
+
+bool sim::may_step() const noexcept {
+  return !visible_.empty() || woken_.load(std::memory_order_acquire) || rests_until_ns_ <= now_ns();
+}
+
+std::int64_t sim::next_ns() const noexcept {
+  return calendar_.empty() ? rests_until_ns_
+                           : std::min(calendar_.begin()->first.at_ns, rests_until_ns_);
 }
 
 void sim::happen_until(std::int64_t now) noexcept {
@@ -189,14 +195,14 @@ void sim::happen_until(std::int64_t now) noexcept {
     const auto found = flights_.find(h.number);
     if (found == flights_.end() || found->second.done) continue;
     attempt(found->second);
-    if (changed_) retry_blocked();
+    if (changes_seen_ != world_.crew_.changes) retry_blocked();
   }
   if (world_.crashed()) lose_power();
 }
 
 void sim::retry_blocked() noexcept {
   do {
-    changed_ = false;
+    changes_seen_ = world_.crew_.changes;
     const std::set<std::uint64_t> now = blocked_;
     for (const std::uint64_t number : now) {
       const auto found = flights_.find(number);
@@ -204,7 +210,7 @@ void sim::retry_blocked() noexcept {
         continue;
       if (!world_.crashed()) attempt(found->second);
     }
-  } while (changed_);
+  } while (changes_seen_ != world_.crew_.changes);
 }
 
 void sim::attempt(flying& f) noexcept {
@@ -252,7 +258,7 @@ bool sim::goes_on_after(const flying& f, std::int32_t res) const noexcept {
 /// A completion that is not the last one.
 void sim::give_item(flying& f, std::int32_t res) noexcept {
   ++f.items;
-  changed_ = true;
+  ++world_.crew_.changes;
   blocked_.erase(f.number);
   const std::uint32_t brought =
       f.buffer < 0
@@ -263,10 +269,10 @@ void sim::give_item(flying& f, std::int32_t res) noexcept {
   if (f.fate.hold_ns == 0) {
     show(seen);
   } else {
-    plan(now_ns_ + f.fate.hold_ns, {.number = f.number, .is_completion = true, .what = seen});
+    plan(now_ns() + f.fate.hold_ns, {.number = f.number, .is_completion = true, .what = seen});
   }
   note(sim_event::kind::done, f.name, f.entry->opcode, res);
-  plan(now_ns_ + time_of(f), {.number = f.number});
+  plan(now_ns() + time_of(f), {.number = f.number});
 }
 
 // -- buffers that operations take when their data is there
@@ -283,13 +289,13 @@ int sim::lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept
 void sim::return_buffer(unsigned buffer) noexcept {
   std::ranges::fill(lent_.subspan(std::size_t{buffer} * lent_bytes_, lent_bytes_), std::byte{0xdd});
   lent_free_.push_back(buffer);
-  changed_ = true;
+  ++world_.crew_.changes;
 }
 
 void sim::finish(flying& f, std::int32_t res) noexcept {
   COIR_ASSERT(!f.done);
   f.done = true;
-  changed_ = true;
+  ++world_.crew_.changes;
   blocked_.erase(f.number);
   if (f.is_real) world_.real.forget(this, f.number);
   if (f.write_name != 0) f.on->file->write_ends(f.write_name);
@@ -298,7 +304,7 @@ void sim::finish(flying& f, std::int32_t res) noexcept {
           ? 0
           : static_cast<std::uint32_t>(f.buffer) << IORING_CQE_BUFFER_SHIFT | IORING_CQE_F_BUFFER;
   const completion last{f.name, res, brought};
-  const std::int64_t visible_at = now_ns_ + f.fate.hold_ns;
+  const std::int64_t visible_at = now_ns() + f.fate.hold_ns;
   const happening seen{.number = f.number, .is_completion = true, .what = last};
   if (f.fate.hold_ns == 0) {
     show(last);
@@ -354,7 +360,7 @@ void sim::cancel_one(flying& f) noexcept {
     return finish(f, f.is_real ? given_up(f.real, ECANCELED) : -ECANCELED);
   f.cancelled_late = true;
   if (blocked_.contains(f.number) || f.fate.until_cancelled)
-    plan(now_ns_ + f.fate.delay_ns.value_or(0), {.number = f.number});
+    plan(now_ns() + f.fate.delay_ns.value_or(0), {.number = f.number});
 }
 
 void sim::answer_cancel(const request& r, std::int32_t res) noexcept {

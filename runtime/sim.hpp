@@ -2,8 +2,8 @@
 // answer with.
 //
 // Always true:
-//   - wait() never sleeps: it moves the time to the next completion or to `until`, whichever is
-//     first, and never backwards. Apart from it only sim_world::compute() moves the time.
+//   - wait() never sleeps: others of the crew step meanwhile, and when nobody can, the time moves
+//     (sim_crew.hpp).
 //   - An accepted operation gets exactly one last completion, or more only where a rule says so.
 //   - Memory is read and written at the latest legal moment: when the operation is done, not when
 //     it is handed over.
@@ -50,6 +50,7 @@ class sim final : public backend {
   ~sim() override;
 
   int attach() noexcept override { return 0; }
+  void detach() noexcept override { world_.crew_.leave(number_); }
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
   bool goes_on(std::uint8_t opcode) const noexcept override;
   int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept override;
@@ -62,14 +63,18 @@ class sim final : public backend {
   bool ready() const noexcept override { return !visible_.empty(); }
   void wake() noexcept override;
   void discard(int fd) noexcept override;
-  std::int64_t now_ns() const noexcept override { return now_ns_; }
+  std::int64_t now_ns() const noexcept override { return world_.crew_.now_ns; }
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "sim"; }
   bool simulated() const noexcept override { return true; }
   bool exhausted() const noexcept override { return exhausted_; }
   bool threads_for_blocking_sockets() const noexcept override;
+  sim_world& world() noexcept { return world_; }
+  /// Takes part again, after detach().
+  void come_back() noexcept;
 
  private:
+  friend class sim_crew;
   /// Not handed over yet: an operation, or a request to cancel one token or one descriptor.
   struct request {
     enum class kind : std::uint8_t { operation, cancel_token, cancel_fd } is;
@@ -79,7 +84,7 @@ class sim final : public backend {
   };
   /// Handed over, and its last completion was not reaped.
   struct flying {
-    std::uint64_t number;  // in the order of handing over; the loan's name
+    std::uint64_t number;  // of the world, in the order of handing over; the loan's name
     entry_copy entry;
     token name;
     sim_rule fate;
@@ -105,6 +110,11 @@ class sim final : public backend {
     bool is_completion = false;
     completion what = {};
   };
+
+  // sim_crew.cpp asks: what is due by now happens; whether wait() would return now; if not, when.
+  void catch_up() noexcept;
+  bool may_step() const noexcept;
+  std::int64_t next_ns() const noexcept;
 
   // sim.cpp: time and queues
   bool full(bool urgent) const noexcept;
@@ -151,12 +161,12 @@ class sim final : public backend {
   // sim_outside.cpp: what is none of the world's own
   bool is_real(const io_uring_sqe& entry) const noexcept;
   std::int32_t execute_for_real(flying& f);
-  bool try_real_again() noexcept;
-  bool sleep_for_real() noexcept;
+  void try_real_again() noexcept;
 
   std::unique_ptr<sim_world> own_;
   sim_world& world_;
-  std::int64_t now_ns_;
+  const unsigned number_;  // in the crew
+  std::int64_t rests_until_ns_ = no_wait_ns;
   std::deque<request> requests_;
   std::map<std::uint64_t, flying> flights_;
   std::map<std::uint64_t, std::uint64_t> by_token_;  // raw -> number
@@ -166,9 +176,8 @@ class sim final : public backend {
   std::span<std::byte> lent_;  // all buffers that were lent
   unsigned lent_bytes_ = 0;    // of each
   std::vector<unsigned> lent_free_;
-  std::uint64_t numbers_ = 0;
   std::uint64_t order_ = 0;
-  bool changed_ = false;  // something happened that a blocked operation may wait for
+  std::uint64_t changes_seen_ = 0;  // of the crew, by those that are blocked here
   atomic<bool> woken_{false};
   bool exhausted_ = false;
   backend_counts counts_;

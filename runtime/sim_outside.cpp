@@ -33,40 +33,24 @@ std::int32_t sim::execute_for_real(flying& f) {
   return would_block;
 }
 
-/// True when something has come of it.
-bool sim::try_real_again() noexcept {
-  if (!world_.real.any()) return false;
-  (void)world_.real.look();
-  bool ended = false;
+/// Those who were told.
+void sim::try_real_again() noexcept {
+  if (!world_.real.any()) return;
   for (const std::uint64_t number : world_.real.take_told(this)) {
     const auto found = flights_.find(number);
     if (found == flights_.end() || found->second.done || world_.crashed()) continue;
-    const std::size_t before = visible_.size();
     attempt(found->second);
-    ended |= visible_.size() != before;
   }
-  if (changed_) retry_blocked();
-  return ended;
 }
 
-/// Nothing in this world has a time. False: nor is anything outside of it waited for.
-bool sim::sleep_for_real() noexcept {
+bool sim_world::sleep_outside() {
   constexpr int look_again_ms = 100;  // whether those who may come are still there
-  const bool any = world_.real.any();
-  // Who lives in a world of its own may be woken from elsewhere.
-  if (!any && own_ == nullptr && !(world_.others_may_come && world_.others_may_come()))
-    return false;
+  const bool any = real.any();
+  if (!any && !(others_may_come && others_may_come())) return false;
   // Who may move only so often has others to look after.
-  const bool alone = world_.moves_left == UINT_MAX;
-  (void)world_.real.sleep(!alone ? 1 : any || own_ != nullptr ? -1 : look_again_ms);
-  (void)try_real_again();
+  const bool alone = moves_left == UINT_MAX;
+  (void)real.sleep(!alone ? 1 : any ? -1 : look_again_ms);
   return true;
-}
-
-void sim::wake() noexcept {
-  // release: pairs with the acquire in wait().
-  woken_.store(true, std::memory_order_release);
-  world_.real.ring();
 }
 
 void sim::discard(int fd) noexcept {

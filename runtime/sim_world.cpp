@@ -9,7 +9,7 @@
 namespace coir::detail {
 
 sim_world::sim_world(const sim_settings& s, const sim_disk::image& files)
-    : disk(files), settings_(s), dice_(s.seed) {}
+    : disk(files), settings_(s), dice_(s.seed), crew_(*this, s.start_ns) {}
 
 // -- the script
 
@@ -20,9 +20,7 @@ sim_world& sim_world::rule(const sim_rule& r) {
 
 void sim_world::inject(const completion& c, std::int64_t at_ns) { injected_.push_back({c, at_ns}); }
 
-void sim_world::compute(std::int64_t ns) noexcept {
-  if (clock_ != nullptr) *clock_ += ns;
-}
+void sim_world::compute(std::int64_t ns) noexcept { crew_.now_ns += ns; }
 
 sim_rule sim_world::fate(const io_uring_sqe& entry) {
   for (sim_rule& r : rules_) {
@@ -106,6 +104,7 @@ int sim_world::connect_to(int listener_fd, std::size_t room_bytes) {
   COIR_ASSERT(target != nullptr && target->listener != nullptr);
   const sim_pair both = make_connection(room_bytes);
   target->listener->waiting.push_back(both.other);
+  ++crew_.changes;
   return open(opened(both.one));
 }
 
@@ -113,10 +112,12 @@ void sim_world::set_unblocking(int fd, bool on) {
   const auto target = at(fd);
   COIR_ASSERT(target != nullptr);
   target->unblocking = on;
+  ++crew_.changes;
 }
 
 void sim_world::close(int fd) noexcept {
   if (at(fd) != nullptr) open_[static_cast<std::size_t>(fd - first_fd)].reset();
+  ++crew_.changes;
 }
 
 std::size_t sim_world::open_fds() const noexcept {
@@ -126,14 +127,15 @@ std::size_t sim_world::open_fds() const noexcept {
 // -- the record
 
 void sim_world::note(sim_event::kind what, token name, std::uint8_t opcode, std::int32_t res,
-                     std::int64_t now_ns) {
+                     unsigned worker) {
   const std::uint64_t words[] = {
-      static_cast<std::uint64_t>(what), static_cast<std::uint64_t>(now_ns),
-      static_cast<std::uint64_t>(name.kind()), opcode, static_cast<std::uint64_t>(res)};
+      static_cast<std::uint64_t>(what),        static_cast<std::uint64_t>(crew_.now_ns),
+      static_cast<std::uint64_t>(name.kind()), opcode,
+      static_cast<std::uint64_t>(res),         worker};
   for (std::uint64_t word : words)
     for (int i = 0; i < 8; ++i, word >>= 8) hash_ = (hash_ ^ (word & 0xff)) * 1099511628211u;
   ++events_;
-  if (on_event) on_event({what, now_ns, name, opcode, res, events_});
+  if (on_event) on_event({what, crew_.now_ns, name, opcode, res, events_, worker});
   if (events_ != crash_event_ || crashed_) return;
   crashed_ = true;
   if (on_crash_) on_crash_();

@@ -17,6 +17,8 @@
 #include <utility>
 
 #include "runtime/backend.hpp"
+#include "runtime/sim_crew.hpp"
+#include "runtime/sim_dice.hpp"
 #include "runtime/sim_disk.hpp"
 #include "runtime/sim_memory.hpp"
 #include "runtime/sim_real.hpp"
@@ -76,6 +78,7 @@ struct sim_event {
   std::uint8_t opcode;
   std::int32_t res;
   std::uint64_t number;  ///< counts from 1
+  unsigned worker;       ///< whose backend saw it
 };
 
 /// What a descriptor names.
@@ -115,6 +118,8 @@ class sim_world {
   void compute(std::int64_t ns) noexcept;
   /// Called whenever the worker comes to the outside: what other cores do in the meantime.
   std::function<void()> on_visit;
+  /// Called whenever the bell of that worker is rung.
+  std::function<void(unsigned)> on_ring;
 
   // -- descriptors
   std::pair<int, int> connection(std::size_t room_bytes = 65536);
@@ -153,10 +158,15 @@ class sim_world {
   /// Whether somebody outside of this world, who is seen nowhere in it, may still send something;
   /// asked where nothing else is left. Null: nobody.
   std::function<bool()> others_may_come;
-  std::int64_t now_ns() const noexcept { return clock_ == nullptr ? settings_.start_ns : *clock_; }
+  /// Nothing in this world has a time: sleeps until something comes from outside. False: nothing
+  /// can.
+  bool sleep_outside();
+  std::int64_t now_ns() const noexcept { return crew_.now_ns; }
 
  private:
   friend class sim;
+  friend class sim_crew;
+  friend class lanes;
   struct injected {
     completion what;
     std::int64_t at_ns;
@@ -166,13 +176,14 @@ class sim_world {
   std::shared_ptr<sim_open> at(int fd) const noexcept;
   int open(std::shared_ptr<sim_open> what);
   void note(sim_event::kind what, token name, std::uint8_t opcode, std::int32_t res,
-            std::int64_t now_ns);
+            unsigned worker);
   bool refuses_submission() noexcept;
   bool refuses_cancel() noexcept;
 
   sim_settings settings_;
-  std::int64_t* clock_ = nullptr;  // of the backend that lives in this world
   sim_dice dice_;
+  sim_crew crew_;
+  std::uint64_t numbers_ = 0;  // of operations that were handed over
   std::vector<sim_rule> rules_;
   std::vector<injected> injected_;
   std::vector<std::shared_ptr<sim_open>> open_;  // by number - first_fd

@@ -47,11 +47,11 @@ buffer_pool* worker::make_buffers() noexcept {
 
 worker::~worker() = default;
 
-int worker::run(const std::function<bool(int)>& told) noexcept {
+int worker::run(const std::function<bool(int)>& told, std::span<std::byte> on) noexcept {
   arch::set_thread_word(this);
   errno_ = &errno;
   live_exceptions_ = arch::thread_exception_state();
-  arch::note_thread(loop_notes_);
+  if (on.empty()) arch::note_thread(loop_notes_);
   const int attached = outside_->attach();
   if (!told(attached)) {
     leave_thread();

@@ -83,9 +83,9 @@ class worker {
   static worker* current() noexcept { return static_cast<worker*>(arch::thread_word()); }
 
   // -- the loop; on the worker's thread
-  /// Serves until quit() was heard. A negative errno when the backend could not be attached.
-  /// `attached` is told the same once, before the first turn, and says whether there shall be one.
-  int run(const std::function<bool(int)>& attached) noexcept;
+  /// Serves until quit() was heard, on the stack `on` or on the thread's. A negative errno when the
+  /// backend could not be attached; `attached` is told that before the first turn, and allows it.
+  int run(const std::function<bool(int)>& attached, std::span<std::byte> on = {}) noexcept;
   void quit(bool now = true) noexcept;  // any thread; false, after run(): it may be called again
 
   // -- without a thread of its own: before the first turn, or after the last
@@ -111,8 +111,8 @@ class worker {
   /// caller holds nothing of this worker any more. See moving.cpp.
   void carry_to(worker& target) noexcept;
   /// Whether the running fiber may ask the kernel at once, without an entry and a park. Not when
-  /// others are ready, whose entries and its own are handed over together; and not twice, unless
-  /// somebody parked in between, so that nobody holds up those who are still to come.
+  /// others are ready, whose entries and its own go together; and not twice, unless somebody parked
+  /// in between, so that nobody holds up those who are still to come.
   bool may_speak() noexcept {
     if constexpr (parks_are_checked)
       if (current_->head().forbids != nullptr) return false;
@@ -209,8 +209,8 @@ class worker {
   atomic<std::uint64_t> finished{0};
 
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
-
  private:
+  friend class lanes;
   static constexpr unsigned unstarted_every = levels<record, queue_node>::unstarted_every;  // picks
   static constexpr unsigned oldest_every = 256;                                             // picks
   static constexpr unsigned picks_per_clock = 32;  // the clock costs 20 ns, a hop 5

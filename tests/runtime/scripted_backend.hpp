@@ -126,7 +126,6 @@ class outside : public backend {
   std::int64_t now_ns() const noexcept override { return s_.now_ns += s_.tick_ns; }
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "scripted"; }
-  bool simulated() const noexcept override { return true; }
   bool exhausted() const noexcept override { return exhausted_; }
 
  private:

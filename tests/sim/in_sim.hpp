@@ -37,7 +37,7 @@ template <class F>
 coir::detail::flat_result<F> run_in_sim(sim_world& outside, F&& body, coir::options o = small(),
                                         std::vector<std::string>* log = nullptr) {
   using namespace coir::detail;
-  o.workers = 1;
+  if (o.workers == 0) o.workers = 1;
   o.log = [log](const coir::log_record& line) {
     if (log != nullptr) log->emplace_back(line.text);
   };

@@ -1,0 +1,81 @@
+// lanes.cpp: from the loop of one worker to that of another.
+//
+// Comes from: lanes.hpp.   Goes to: arch/context.hpp, mmap(2).
+#include "runtime/lanes.hpp"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <new>
+
+#include "runtime/sim.hpp"
+
+namespace coir::detail {
+
+lanes::spaces::~spaces() {
+  for (const lane& one : of)
+    if (!one.place.empty()) ::munmap(one.place.data(), one.place.size());
+}
+
+int lanes::make(lane& one, worker& loop) noexcept {
+  one.all = this;
+  one.loop = &loop;
+  constexpr std::size_t whole = guard_bytes + stack_bytes;
+  void* const place = ::mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (place == MAP_FAILED) return -errno;
+  one.place = {static_cast<std::byte*>(place), whole};
+  const auto stack = one.place.subspan(guard_bytes);
+  if (::mprotect(stack.data(), stack.size(), PROT_READ | PROT_WRITE) != 0) return -errno;
+  one.notes = &loop.loop_notes_;
+  arch::note_stack(*one.notes, stack.data(), stack.size());
+  arch::prepare(one.at, stack.data() + stack.size(), &lane_main, &one);
+  return 0;
+}
+
+int lanes::run(std::span<const std::unique_ptr<worker>> all, sim_world& world) noexcept try {
+  lanes here(world);
+  here.lanes_.of.resize(all.size());
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (const int why = here.make(here.lanes_.of[i], *all[i]); why < 0) return why;
+  arch::note_thread(here.caller_notes_);
+  here.caller_.notes = &here.caller_notes_;
+  here.caller_.loop = worker::current();
+  world.crew_.on = &here;
+  here.go(here.caller_, here.lanes_.of[0], false);
+  world.crew_.on = nullptr;
+  for (const lane& one : here.lanes_.of) arch::note_gone(one.loop->loop_notes_);
+  return here.refused_;
+} catch (const std::bad_alloc&) {
+  return -ENOMEM;
+}
+
+COIR_UNINSTRUMENTED void lanes::lane_main(void* self) noexcept {
+  lane& me = *static_cast<lane*>(self);
+  lanes& all = *me.all;
+  arch::note_arrive(*me.notes);
+  const int attached =
+      me.loop->run([](int error) { return error >= 0; }, me.place.subspan(guard_bytes));
+  if (attached < 0) all.refused_ = attached;
+  const auto next = all.world_.crew_.next(static_cast<unsigned>(&me - all.lanes_.of.data()));
+  all.go(me, next ? all.lanes_.of[*next] : all.caller_, true);
+  __builtin_unreachable();
+}
+
+void lanes::hand_on(unsigned from, unsigned to) noexcept {
+  lane& me = lanes_.of[from];
+  record* const host = me.loop->stands_on();
+  me.notes = host != nullptr ? &host->head().notes : &me.loop->loop_notes_;
+  go(me, lanes_.of[to], false);
+}
+
+COIR_UNINSTRUMENTED void lanes::go(lane& from, lane& to, bool for_good) noexcept {
+  const int kept = errno;
+  arch::swap_exception_state(*arch::thread_exception_state(), from.exceptions, to.exceptions);
+  arch::set_thread_word(to.loop);
+  arch::note_leave(*from.notes, *to.notes, for_good);
+  arch::switch_called(from.at, to.at);
+  arch::note_arrive(*from.notes);
+  errno = kept;
+}
+
+}  // namespace coir::detail
