@@ -72,6 +72,9 @@ struct commons {
   void log(log_record::level severity, const std::string& text) const;
 };
 
+/// Called when the wait of a plain thread was ended; null: nobody wants to know.
+COIR_HIDDEN extern atomic<void (*)() noexcept> thread_was_woken;
+
 /// Ends the wait of `w`, popped from its queue and still under the queue's lock. False: it had
 /// ended already, offer to the next one.
 bool wake_waiter(waiter& w) noexcept;

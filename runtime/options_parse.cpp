@@ -76,8 +76,8 @@ constexpr const char* guard_names[] = {"none", "grouped", "every"};
 static_assert(static_cast<unsigned>(guard::every) == 2);
 constexpr const char* topology_names[] = {"mesh", "global"};
 static_assert(static_cast<unsigned>(topology::global) == 1);
-constexpr const char* backend_names[] = {"automatic", "uring", "poll"};
-static_assert(static_cast<unsigned>(backend_kind::poll) == 2);
+constexpr const char* backend_names[] = {"automatic", "uring", "poll", "sim"};
+static_assert(static_cast<unsigned>(backend_kind::sim) == 3);
 
 constexpr auto number = option_form::number;
 

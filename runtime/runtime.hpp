@@ -22,11 +22,13 @@
 #include <vector>
 
 #include "coir/runtime.hpp"
+#include "runtime/driving.hpp"
 #include "runtime/fds.hpp"
 #include "runtime/machine.hpp"
 #include "runtime/offload.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/settling.hpp"
+#include "runtime/sim_world.hpp"
 #include "runtime/watch.hpp"
 #include "runtime/worker.hpp"
 
@@ -59,6 +61,19 @@ class runtime_core : public commons {
   /// Blocks the thread until every fiber has ended. errc::deadlock when nothing that is left can
   /// ever run.
   std::error_code wait_for_all() noexcept;
+  /// It has no threads: who waits drives it.
+  bool is_driven() const noexcept { return world_ != nullptr; }
+  /// Runs the workers of one that is driven on the calling thread until `over()`, or `until_ns`, or
+  /// nothing moves but what time, at most so many times, or a sleep could bring.
+  driven run_workers_here(std::int64_t until_ns, const std::function<bool()>& over,
+                          unsigned moves) noexcept;
+  /// Grows whenever some fiber ran, or waited anew.
+  std::uint64_t progress() const noexcept;
+  /// No other thread exists that could end a wait.
+  bool alone_in_process() const noexcept;
+  /// Something may still come that its world does not know of.
+  bool may_be_sent_to() const noexcept;
+  void ring_driver() noexcept;
   /// Runs the workers of one sim_world (made in their order), or worker 0 of any other backend that
   /// can be exhausted, on the calling thread until every fiber has ended.
   std::error_code run_here() noexcept;
@@ -102,6 +117,7 @@ class runtime_core : public commons {
   static bool all_others_rest(commons& all, unsigned self) noexcept;
   static void send_wake_home(commons& self, record& fiber) noexcept;
   void end_threads() noexcept;
+  void leave_driver() noexcept;
   void refuse_queued(std::error_code why) noexcept;
   void take_what_is_left(std::error_code why) noexcept;
   void serve_visitors() noexcept;
@@ -115,6 +131,7 @@ class runtime_core : public commons {
   result<> make_workers(const backend_factory& make);
   result<> make_workers(backend_kind wish);
 
+  std::unique_ptr<sim_world> world_;  // of one that is driven
   machine place_;
   bool spin_pays_ = false;  // each worker may have a processor of its own
   fd_users descriptors_;

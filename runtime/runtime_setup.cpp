@@ -24,6 +24,7 @@
 #include "runtime/overflow.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/runtime.hpp"
+#include "runtime/sim.hpp"
 
 namespace coir::detail {
 namespace {
@@ -193,7 +194,7 @@ result<> runtime_core::make_worker(unsigned index, const backend_factory& make) 
   }
   auto outside = make(index, chosen);
   if (!outside) return fail(outside.error());
-  const bool spins = spin_pays_ && !(*outside)->simulated();
+  const bool spins = spin_pays_ && !(*outside)->simulated();  // there the time would stand still
   const worker_settings s{.index = index,
                           .workers = chosen.workers,
                           .run_budget = chosen.run_budget,
@@ -216,6 +217,12 @@ result<> runtime_core::make_workers(const backend_factory& make) {
 
 /// All on one backend: on rings, unless something else is wished, or the system has none.
 result<> runtime_core::make_workers(backend_kind wish) {
+  if (wish == backend_kind::sim) {
+    world_ = make_real_world(chosen);
+    return make_workers([this](unsigned, const options&) -> result<std::unique_ptr<backend>> {
+      return std::make_unique<sim>(*world_);
+    });
+  }
   const auto make = [&](unsigned, const options& all) { return make_outside(wish, all, offload_); };
   for (unsigned i = 0; i < chosen.workers; ++i) {
     const backend_kind before = wish;

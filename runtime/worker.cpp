@@ -122,9 +122,9 @@ void worker::leave_thread() noexcept {
   arch::set_thread_word(nullptr);
 }
 
-void worker::quit() noexcept {
-  quit_.store(true, std::memory_order_release);
-  ring();
+void worker::quit(bool now) noexcept {
+  quit_.store(now, std::memory_order_release);
+  if (now) ring();
 }
 
 void worker::refuse_unstarted(std::error_code why) noexcept {

@@ -86,7 +86,7 @@ class worker {
   /// Serves until quit() was heard, on the stack `on` or on the thread's. A negative errno when the
   /// backend could not be attached; `attached` is told that before the first turn, and allows it.
   int run(const std::function<bool(int)>& attached, std::span<std::byte> on = {}) noexcept;
-  void quit() noexcept;  // any thread
+  void quit(bool now = true) noexcept;  // any thread; false, after run(): it may be called again
 
   // -- without a thread of its own: before the first turn, or after the last
   void refuse_unstarted(std::error_code why) noexcept;

@@ -21,11 +21,15 @@
 namespace coir {
 
 /// Where operations go. `uring`: io_uring. `poll`: epoll, system calls that do not wait, and the
-/// threads of `offload_threads` for files. `automatic`: what the environment variable COIR_BACKEND
-/// says (uring or poll); without it io_uring, and where the kernel refuses that (EPERM, EACCES,
-/// ENOSYS, ENOMEM, or one below 6.1) poll, with one line of the log that names the cause. One that
-/// was asked for by name and is refused is an error.
-enum class backend_kind { automatic, uring, poll };
+/// threads of `offload_threads` for files. `sim`: a simulated world around the real descriptors of
+/// the process. There is no thread: whoever waits for something of the runtime on a plain thread
+/// (run, join, shutdown) runs all its workers meanwhile, and calls of blocking() run where they are
+/// made. Time is virtual: it begins at the real one, stands still while fibers run, and a sleep
+/// costs none of it. `automatic`: what the environment variable COIR_BACKEND says (uring, poll or
+/// sim); without it io_uring, and where the kernel refuses that (EPERM, EACCES, ENOSYS, ENOMEM, or
+/// one below 6.1) poll, with one line of the log that names the cause. One that was asked for by
+/// name and is refused is an error.
+enum class backend_kind { automatic, uring, poll, sim };
 
 /// What lies under the stacks: nothing, one guard under each group of 16, or one under every stack.
 enum class guard { none, grouped, every };

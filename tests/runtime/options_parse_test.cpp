@@ -114,7 +114,7 @@ TEST_CASE("options_parse: what is refused is named, with its line and what to wr
   CHECK(says(refusal_of("workers=0x4"), "'0x4' is no value of it"));
   CHECK(says(refusal_of("stack=1.5M"), "'1.5M' is no value of it"));
   CHECK(says(refusal_of("guards=all"), "write none or grouped or every"));
-  CHECK(says(refusal_of("backend=epoll"), "write automatic or uring or poll"));
+  CHECK(says(refusal_of("backend=epoll"), "write automatic or uring or poll or sim"));
   CHECK(says(refusal_of("scrub_on_exit=maybe"), "write on or off"));
   CHECK(says(refusal_of("stall_after=1500us"), "'1500us' is no value of it"));
   CHECK(says(refusal_of("workers=1,workers=2"), "workers is set twice"));
