@@ -57,6 +57,16 @@ struct effort {
 inline constexpr std::int32_t not_ready = INT32_MIN;  // wait as `waits_on` and `events` say
 inline constexpr std::int32_t for_a_thread = INT32_MIN + 1;
 
+inline std::int32_t wait_for(effort& e, int fd, std::uint32_t events) noexcept {
+  e.waits_on = fd;
+  e.events = events;
+  return not_ready;
+}
+
+/// SPLICE and TEE, as try_now() and do_now() (attempt_splice.cpp).
+std::int32_t try_splice(effort& e) noexcept;
+std::int32_t do_splice(effort& e) noexcept;
+
 /// `polled`: the descriptor is known to be one that can be waited for, so no file.
 std::int32_t try_now(effort& e, bool polled) noexcept;
 /// May wait for as long as it takes. Any thread. `not_ready`: try again.

@@ -26,7 +26,13 @@ fd_counts::fd_counts(std::uint32_t fds_max) : size_(fds_max) {
 fd_counts::~fd_counts() { ::munmap(words_, std::size_t{size_} * sizeof *words_); }
 
 bool flight::refused(const pending& p) noexcept {
-  return p.fd >= 0 && (*fds_.at(p.fd) & fd_counts::closing) != 0;
+  return (p.fd >= 0 && is_closing(p.fd)) || (p.also >= 0 && is_closing(p.also));
+}
+
+void flight::restrict_to(opcodes only) noexcept {
+  restricted_ = true;
+  only_ = only;
+  straight_ = only.without(of_two_descriptors);
 }
 
 void flight::cancel(pending& p) noexcept {
@@ -138,6 +144,15 @@ int flight::stand(lasting& s) noexcept {
   return 0;
 }
 
+int flight::stand_also(lasting& s, int source) noexcept {
+  std::uint32_t* const word = fds_.at(source);
+  if (word == nullptr || is_closing(source)) return -EBADF;
+  ++*word;
+  ++pairs_;
+  s.also = source;
+  return 0;
+}
+
 void flight::forget(lasting& s) noexcept {
   if (static_cast<mover_node&>(s).linked()) movers_.erase(s);
 }
@@ -152,6 +167,9 @@ void flight::stand_down(lasting& s) noexcept {
   COIR_ASSERT(!s.in_flight && !s.pending::linked());
   s.ended = true;
   if (s.fd >= 0) let_go(s.fd);
+  if (s.also < 0) return;
+  --pairs_;
+  let_go(s.also);
 }
 
 void flight::set_off(lasting& s, bool later) noexcept {
@@ -191,6 +209,13 @@ void flight::retire(lasting& s) noexcept {
   s.in_flight = false;
 }
 
+/// The kernel finds an operation by one of its two numbers only.
+void flight::end_pairs_on(int fd) noexcept {
+  tokens_.for_each([&](pending& p) {
+    if (p.also == fd) cancel(p);
+  });
+}
+
 std::uint32_t flight::close_begin(int fd) noexcept {
   std::uint32_t* const word = fds_.at(fd);
   COIR_ASSERT(word != nullptr);
@@ -213,6 +238,7 @@ std::uint32_t flight::close_begin(int fd) noexcept {
   } else if (closed_ns_ == never_ns && !COIR_MUTANT(close_asked_once)) {
     closed_ns_ = outside_.now_ns() + close_pause_ns;
   }
+  if (count != 0 && pairs_ != 0 && !COIR_MUTANT(close_forgets_the_source)) end_pairs_on(fd);
   return count;
 }
 

@@ -34,7 +34,8 @@ struct pending : list_node {
   const io_uring_sqe* entry = nullptr;  // the performer's copy; the ring makes its own
   std::int32_t res = 0;
   std::uint32_t flags = 0;
-  int fd = -1;  // counted under this number; -1: none
+  int fd = -1;    // counted under this number; -1: none
+  int also = -1;  // its effect uses this one, too, and counts it
   bool in_flight = false;
   bool cancel_wanted = false;
   bool ended = false;
@@ -131,6 +132,8 @@ class flight {
   // -- lasting operations
   /// Counts the descriptor of `s.entry`, which this worker has entered. -EBADF, -ENOMEM as start().
   int stand(lasting& s) noexcept;
+  /// The same for the second number, of one that stands.
+  int stand_also(lasting& s, int source) noexcept;
   /// It ends: its fiber may move, as far as it is concerned.
   void forget(lasting& s) noexcept;
   /// A fiber that may move has operations here, and cannot.
@@ -159,6 +162,18 @@ class flight {
   void hold(int fd) noexcept { ++*fds_.at(fd); }
   void let_go(int fd) noexcept;
   std::uint32_t count(int fd) noexcept { return *fds_.at(fd) & fd_counts::count_mask; }
+  bool is_closing(int fd) noexcept { return (*fds_.at(fd) & fd_counts::closing) != 0; }
+  /// Effects on two descriptors: while there are some, a close looks for those that the kernel
+  /// knows by the other number.
+  void hold_pair() noexcept { ++pairs_; }
+  void let_go_pair() noexcept { --pairs_; }
+
+  // -- what may be asked for
+  /// From now on only these opcodes.
+  void restrict_to(opcodes only) noexcept;
+  bool admits(std::uint8_t opcode) const noexcept { return !restricted_ || only_.have(opcode); }
+  /// True for nearly all that is asked for: admitted, and of one descriptor at most.
+  bool is_straight(std::uint8_t opcode) const noexcept { return straight_.have(opcode); }
 
   // Any thread may ask these.
   std::uint64_t open_count() const noexcept { return tokens_.open_count() + in_line_.get(); }
@@ -169,12 +184,14 @@ class flight {
   void* drained_context = nullptr;
 
  private:
+  friend class audit;
   bool launch(pending& p) noexcept;
   void dispose(const completion& c) noexcept;
   bool refused(const pending& p) noexcept;
   record* end(pending& p, std::int32_t res) noexcept;
   record* give_up(pending& p) noexcept;
   record* complete_apart(const completion& c) noexcept;
+  void end_pairs_on(int fd) noexcept;
   void cancel_missed(token target) noexcept;
   void look_again() noexcept;
   void ask_the_missed(std::int64_t now) noexcept;
@@ -192,6 +209,10 @@ class flight {
   list<lasting, mover_node> movers_;
   list<pending> resting_;  // lasting ones that the kernel does not have
   unsigned cancels_left_ = cancels_per_turn;
+  unsigned pairs_ = 0;
+  bool restricted_ = false;
+  opcodes only_ = opcodes::all();
+  opcodes straight_ = opcodes::all().without(of_two_descriptors);
   counter in_line_, stale_, cancels_sent_;
 };
 

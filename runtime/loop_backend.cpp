@@ -18,6 +18,7 @@
 
 #include "coir/backend.hpp"
 #include "runtime/backend.hpp"
+#include "runtime/hardened.hpp"
 #include "runtime/outside.hpp"
 
 namespace coir {
@@ -37,13 +38,18 @@ namespace {
 class worker_backend final : public coir::backend {
  public:
   worker_backend(std::unique_ptr<detail::backend> inner, std::unique_ptr<offload_pool> pool,
-                 std::pmr::memory_resource* memory) noexcept
-      : inner_(std::move(inner)), pool_(std::move(pool)), came_(memory) {}
+                 const options& o, std::pmr::memory_resource* memory) noexcept
+      : inner_(std::move(inner)),
+        pool_(std::move(pool)),
+        hardened_(o.hardened_ring),
+        admitted_(admitted(o)),
+        came_(memory) {}
   ~worker_backend() override { inner_->detach(); }
 
   int attach() { return inner_->attach(); }
 
   result<> submit(const io_uring_sqe& entry, coir::token name) override {
+    if (hardened_ && !admitted_.have(entry.opcode)) return fail(errc::opcode_refused);
     if (!make_room(completions_each) && !COIR_MUTANT(room_asked_late))
       return fail(std::errc::not_enough_memory);
     if (!inner_->submit(entry, token{name.raw}, false))
@@ -123,6 +129,8 @@ class worker_backend final : public coir::backend {
 
   std::unique_ptr<detail::backend> inner_;
   std::unique_ptr<offload_pool> pool_;  // its threads end before the backend does
+  const bool hardened_;
+  const opcodes admitted_;
   std::pmr::vector<coir::completion> came_;
   std::size_t given_ = 0;      // of came_
   std::size_t under_way_ = 0;  // operations
@@ -139,7 +147,8 @@ result<std::unique_ptr<backend>> make_backend(const options& o, std::pmr::memory
   auto pool = std::make_unique<detail::offload_pool>(o.offload_threads, o.offload_queue);
   auto made = detail::make_outside(*kind, o, *pool);
   if (!made) return fail(made.error());
-  auto whole = std::make_unique<detail::worker_backend>(*std::move(made), std::move(pool), memory);
+  auto whole =
+      std::make_unique<detail::worker_backend>(*std::move(made), std::move(pool), o, memory);
   if (const int refused = whole->attach(); refused < 0) return fail(detail::system_error(refused));
   return std::unique_ptr<backend>(std::move(whole));
 }

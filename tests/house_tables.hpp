@@ -45,9 +45,11 @@ inline constexpr room runtime_rooms[] = {
     // the outside world
     {"backend", 5},
     {"offload", 5},
+    {"hardened", 5},
     {"outside", 5},
     {"attempt", 5},
     {"attempt_files", 5},
+    {"attempt_splice", 5},
     {"asking", 5},
     {"uring", 5},
     {"uring_setup", 5},
@@ -58,7 +60,11 @@ inline constexpr room runtime_rooms[] = {
     {"sim_dice", 5},
     {"sim_disk", 5},
     {"sim_execute", 5},
+    {"sim_faults", 5},
+    {"sim_shrink", 5},
     {"sim_memory", 5},
+    {"sim_outside", 5},
+    {"sim_real", 5},
     {"sim_wire", 5},
     {"sim_world", 5},
     {"flight", 5},
@@ -86,6 +92,8 @@ inline constexpr room runtime_rooms[] = {
     {"waiting", 7},
     {"watch", 7},
     {"machine", 7},
+    {"audit", 7},
+    {"driving", 7},
     {"lanes", 7},
     // the public face
     {"effects", 8},
@@ -113,6 +121,9 @@ inline constexpr room runtime_rooms[] = {
     {"signals", 8},
     {"blocking", 8},
     {"state_machine", 8},
+    {"sim_run", 8},
+    {"sim_public", 8},
+    {"sim_explore", 8},
     {"lasting", 8},
     {"judging", 8},
     {"started", 8},
@@ -144,10 +155,14 @@ inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/lanes", "tests/sim/lanes_test.cpp", "several workers in one simulated world"},
     {"runtime/sim_crew", "tests/sim/lanes_test.cpp", "what lanes hand on by"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
+    {"runtime/sim_run", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
+    {"runtime/sim_public", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
+    {"runtime/sim_explore", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
     {"runtime/outside", "tests/runtime/runtime_setup_test.cpp", "what becomes of options::backend"},
     {"runtime/asking", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
     {"runtime/poll_setup", "tests/runtime/poll_test.cpp", "how a backend of epoll is made"},
     {"runtime/attempt_files", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
+    {"runtime/attempt_splice", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
     {"runtime/accepting", "tests/api/net_test.cpp", "what serve and accept do, on TCP"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
@@ -165,10 +180,10 @@ inline constexpr int separate_level = 4;
 
 /// include/coir/: values that any room may use. Every other public header is on the public level.
 inline constexpr room public_values[] = {
-    {"result", 0},     {"options", 0}, {"clock", 0},  {"task", 0},
-    {"wait_queue", 0}, {"placing", 0}, {"atomic", 0}, {"effect_call", 0},
-    {"backend", 5},    {"runtime", 6},  // the counters of a worker are
-                                        // declared there
+    {"result", 0},     {"options", 0}, {"clock", 0},   {"task", 0},
+    {"wait_queue", 0}, {"placing", 0}, {"atomic", 0},  {"effect_call", 0},
+    {"faults", 0},     {"backend", 5}, {"runtime", 6},  // the counters of a worker are
+                                                        // declared there
 };
 inline constexpr int public_level = 8;
 
@@ -205,6 +220,11 @@ inline constexpr exception atomic_files[] = {
     {"runtime/attempt.cpp", "the lock of the list of numbers that threads wait on"},
     {"runtime/poll.hpp", "answers of the pool on their way to a worker"},
     {"runtime/offload.hpp", "plain threads finish what fibers wait for"},
+    {"runtime/sim.hpp", "a wake by a plain thread"},
+    {"runtime/sim_real.hpp", "a bell that any thread rings"},
+    {"runtime/sim_real.cpp", "a bell that any thread rings"},
+    {"runtime/driving.hpp", "whether there is anybody to drive"},
+    {"runtime/driving.cpp", "whether there is anybody to drive"},
     {"include/coir/detail/atomic.hpp", "what an atomic is, for the library and for its checker"},
     {"include/coir/detail/wait_queue.hpp", "the lock of a queue of waiters"},
     {"include/coir/io.hpp", "a descriptor that is closed while another fiber reads it"},

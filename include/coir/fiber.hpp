@@ -214,7 +214,7 @@ template <class F>
 
 namespace this_fiber {
 /// Lets every other ready fiber of this worker run first. On a plain thread:
-/// std::this_thread::yield.
+/// std::this_thread::yield, and gives runtimes that have no threads a turn.
 COIR_API void yield() noexcept;
 /// yield, and the next to run here is the fiber `id`; but once in options::run_budget switches
 /// those come first who have waited longer. Errors: errc::not_parked (it is not ready to

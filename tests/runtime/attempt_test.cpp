@@ -8,6 +8,7 @@
 #include "runtime/attempt.hpp"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <termios.h>
 
@@ -217,6 +218,58 @@ TEST_CASE("attempt: a splice waits for the end that is not ready") {
     REQUIRE(b.seen.size() == 1);
     CHECK((b.answer(2) == -ECANCELED || b.answer(2) == -EBADF));
   }
+}
+
+TEST_CASE(
+    "attempt: a splice of a socket that would wait is made by a thread, when both are ready") {
+  polled b(1);
+  ends to;
+  ends from(SOCK_STREAM);
+  io_uring_sqe e = entry_of(IORING_OP_SPLICE, to.fd[1], nullptr, 4);
+  e.splice_fd_in = from.fd[0];
+  e.splice_off_in = ~std::uint64_t{0};
+  REQUIRE(b.submit(e, 1));  // would not come back
+  b.look();
+  CHECK(b.seen.empty());
+  CHECK(b.pool.threads() == 0);
+  from.say("abcd", 4);
+  b.gather(1);
+  CHECK(b.answer(1) == 4);
+  CHECK(b.pool.threads() == 1);
+}
+
+TEST_CASE("attempt: a tee copies, and leaves what it copied") {
+  polled b;
+  ends from;
+  ends to;
+  io_uring_sqe e = entry_of(IORING_OP_TEE, to.fd[1], nullptr, 4, 0);
+  e.splice_fd_in = from.fd[0];
+  from.say("abcd", 4);
+  CHECK(b.answer_of(e) == 4);
+  for (const int fd : {from.fd[0], to.fd[0]}) {
+    std::array<char, 5> bytes{};
+    CHECK(::read(fd, bytes.data(), 4) == 4);
+    CHECK(std::string(bytes.data()) == "abcd");
+  }
+  e.splice_flags = SPLICE_F_NONBLOCK;
+  CHECK(b.answer_of(e) == -EAGAIN);
+}
+
+TEST_CASE("attempt: a splice to nobody raises nothing, and leaves signals as they were") {
+  polled b;
+  ends from;
+  ends to;
+  from.say("abcd", 4);
+  to.shut(0);
+  io_uring_sqe e = entry_of(IORING_OP_SPLICE, to.fd[1], nullptr, 4);
+  e.splice_fd_in = from.fd[0];
+  e.splice_off_in = ~std::uint64_t{0};
+  CHECK(b.answer_of(e) == -EPIPE);
+  sigset_t now;
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &now);
+  CHECK(::sigismember(&now, SIGPIPE) == 0);
+  ::sigpending(&now);
+  CHECK(::sigismember(&now, SIGPIPE) == 0);
 }
 
 TEST_CASE("attempt: a thread that waits to read one number holds up neither another nor a write") {
