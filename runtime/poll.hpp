@@ -81,6 +81,8 @@ class growing_table {
 
 class poll final : public backend {
  public:
+  static constexpr std::uint64_t bell_mark = UINT64_MAX;  // in place of a number
+
   /// Takes over an epoll and an eventfd that is registered there. `pool` runs what may wait; the
   /// threads of it must have ended before this does.
   poll(int epoll_fd, int bell_fd, offload_pool& pool) noexcept;

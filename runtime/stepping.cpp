@@ -273,9 +273,9 @@ void give_computation_back(stepped& inner) noexcept {
   arch::note_gone(inner.own_notes);
   const stack on = inner.on;
   inner.~stepped();
-  // To the thread that is here: a fiber that steps may have moved while it ran.
+  // What the thread kept when this began may be gone by now, and is made anew. Where there is no
+  // memory for it the stack stays with nobody.
   if (stepping_thread* const here = this_thread()) here->warm.give(on);
-  // Else there is no memory for anything, and the stack stays with nobody.
 }
 
 bool computation_is_here(const computation& c) noexcept {
