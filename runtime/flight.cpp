@@ -238,7 +238,7 @@ std::uint32_t flight::close_begin(int fd) noexcept {
   } else if (closed_ns_ == never_ns && !COIR_MUTANT(close_asked_once)) {
     closed_ns_ = outside_.now_ns() + close_pause_ns;
   }
-  if (count != 0 && pairs_ != 0 && !COIR_MUTANT(close_forgets_the_source)) end_pairs_on(fd);
+  if (pairs_ != 0 && !COIR_MUTANT(close_forgets_the_source)) end_pairs_on(fd);
   return count;
 }
 

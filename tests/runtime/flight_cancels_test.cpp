@@ -108,3 +108,20 @@ TEST_CASE("flight: who still holds up a close after a moment is asked for by nam
   CHECK(b.f.complete({b.s.submitted[1].name, -ECANCELED, 0}) == &other.fiber);
   CHECK(b.f.next_look_ns() == never_ns);
 }
+
+TEST_CASE("flight: a close reaches at once what uses its number besides another one") {
+  bench b;
+  asked a(IORING_OP_SPLICE, 8);
+  a.p.also = 9;
+  b.f.hold(9);
+  b.f.hold_pair();
+  REQUIRE(b.f.start(a.p) == 0);
+  CHECK(b.f.close_begin(9) == 1);
+  REQUIRE(b.s.cancelled.size() == 1);
+  CHECK(b.s.cancelled[0] == a.p.name);
+  CHECK(b.f.complete({a.p.name, -ECANCELED, 0}) == &a.fiber);
+  b.f.let_go_pair();
+  b.f.let_go(9);
+  CHECK(b.f.count(8) == 0);
+  CHECK(b.f.count(9) == 0);
+}
