@@ -22,6 +22,10 @@ std::error_code offload(offload_function run, void* argument, deadline until) no
     worker::current()->count_ignored(*me);
     return std::make_error_code(std::errc::operation_canceled);
   }
+  if (core->is_driven()) {  // there is one thread, and it is this one
+    run(argument);
+    return {};
+  }
   awaited_call call;
   call.run = run;
   call.argument = argument;

@@ -87,8 +87,16 @@ void recycle(record& fiber) noexcept {
   here->give_back(fiber.slot);
 }
 
+atomic<void (*)() noexcept> thread_was_woken{nullptr};
+
 bool wake_waiter(waiter& w) noexcept {
-  if (w.fiber == nullptr) return wake_thread(w);
+  if (w.fiber == nullptr) {
+    if (!wake_thread(w)) return false;
+    // acquire: pairs with the release of who set it: what it works on is there.
+    if (const auto tell = thread_was_woken.load(std::memory_order_acquire)) [[unlikely]]
+      tell();
+    return true;
+  }
   record& fiber = *w.fiber;
   worker* const here = worker::current();
   if (here != nullptr && &here->shared() == fiber.shared &&

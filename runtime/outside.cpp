@@ -3,7 +3,7 @@
 // Always true:
 //   - ENOMEM has been waited for before it counts (uring_setup).
 //
-// Comes from: outside.hpp.   Goes to: uring, poll.
+// Comes from: outside.hpp.   Goes to: uring, poll, sim.
 #include "runtime/outside.hpp"
 
 #include <algorithm>
@@ -13,7 +13,9 @@
 #include <iterator>
 #include <string>
 
+#include "runtime/hardened.hpp"
 #include "runtime/poll.hpp"
+#include "runtime/sim.hpp"
 #include "runtime/uring.hpp"
 
 namespace coir::detail {
@@ -33,10 +35,16 @@ result<backend_kind> wished_backend(const options& o) {
   if (wish == nullptr || *wish == '\0') return backend_kind::automatic;
   if (std::strcmp(wish, "uring") == 0) return backend_kind::uring;
   if (std::strcmp(wish, "poll") == 0) return backend_kind::poll;
+  if (std::strcmp(wish, "sim") == 0) return backend_kind::sim;
   if (o.log)
     o.log({log_record::level::error,
-           "COIR_BACKEND=" + std::string(wish) + ": write uring or poll, or nothing"});
+           "COIR_BACKEND=" + std::string(wish) + ": write uring, poll or sim, or nothing"});
   return fail(std::errc::invalid_argument);
+}
+
+std::unique_ptr<sim_world> make_real_world(const options& o) {
+  return std::make_unique<sim_world>(sim_settings{
+      .entries = o.ring_entries, .start_ns = thread_now_ns(), .goes_on = false, .real = true});
 }
 
 result<std::unique_ptr<backend>> make_outside(backend_kind& kind, const options& o,
@@ -45,10 +53,13 @@ result<std::unique_ptr<backend>> make_outside(backend_kind& kind, const options&
     if (o.log) o.log(line);
   };
   if (kind == backend_kind::poll) return make_poll(pool, log);
-  if (kind == backend_kind::uring) return make_uring(o.ring_entries, log);
+  if (kind == backend_kind::sim) return std::make_unique<sim>(make_real_world(o));
+  const opcodes taken = taken_by_ring(o);
+  const opcodes* const only = o.hardened_ring ? &taken : nullptr;
+  if (kind == backend_kind::uring) return make_uring(o.ring_entries, log, only);
   std::string refused;
-  auto made =
-      make_uring(o.ring_entries, [&refused](const log_record& line) { refused = line.text; });
+  auto made = make_uring(
+      o.ring_entries, [&refused](const log_record& line) { refused = line.text; }, only);
   if (made || refused.empty()) return made;
   if (!has_no_ring(made.error())) {
     log({log_record::level::error, refused});

@@ -6,7 +6,7 @@
 //   - Whoever gets something else than a ring without having asked for it reads one line that says
 //     why, and what it costs.
 //
-// Comes from: runtime_setup, loop_backend.   Goes to: uring, poll.
+// Comes from: runtime_setup, loop_backend.   Goes to: uring, poll, sim.
 #pragma once
 
 #include <memory>
@@ -21,6 +21,12 @@ namespace coir::detail {
 /// What options::backend says, or COIR_BACKEND where that is `automatic`. Errors: invalid_argument,
 /// with a line of the log, for a COIR_BACKEND that names none.
 result<backend_kind> wished_backend(const options& o);
+
+class sim_world;
+
+/// The world of a simulated backend that nobody has made a world for: that of the process, with a
+/// clock of its own, which begins at thread_now_ns().
+std::unique_ptr<sim_world> make_real_world(const options& o);
 
 /// One of that kind. Where `automatic` finds that the system has no ring for us, `kind` becomes
 /// poll. Errors: those of the system, with a line of the log.

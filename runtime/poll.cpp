@@ -32,6 +32,7 @@ namespace {
 
 constexpr std::uint64_t bell_mark = UINT64_MAX;
 constexpr std::int64_t hurry_again_ns = 5'000'000;
+constexpr unsigned looks_per_question = 32;  // a look costs 1 ns, to ask the kernel 150
 
 /// The caller's errno is a fiber's.
 class keeps_errno {
@@ -48,7 +49,9 @@ class keeps_errno {
 }  // namespace
 
 poll::poll(int epoll_fd, int bell_fd, offload_pool& pool) noexcept
-    : epoll_fd_(epoll_fd), bell_fd_(bell_fd), pool_(pool) {}
+    : epoll_fd_(epoll_fd), bell_fd_(bell_fd), pool_(pool) {
+  for (operation& each : spare_) spares_.push_back(each);
+}
 
 poll::~poll() {
   ::close(epoll_fd_);
@@ -59,7 +62,7 @@ poll::~poll() {
 
 bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
   operation* const op = operations_.at(t.slot());
-  if (op == nullptr) return false;
+  if (op == nullptr) return refuse(t);
   COIR_ASSERT(op->at == place::nowhere);
   ++counts_.sqes;
   op->home = this;
@@ -68,6 +71,18 @@ bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
   op->what.begin(entry);
   if (entry.opcode == IORING_OP_CLOSE) forget(entry.fd);
   settle(*op, try_now(op->what, is_polled(entry.fd)));
+  tell_outside();
+  return true;
+}
+
+/// There is no memory for it, and none that an end of others would bring: it ends with ENOMEM.
+/// False: so many have ended so that they must be reaped first.
+bool poll::refuse(token t) noexcept {
+  operation* const spare = spares_.pop_front();
+  if (spare == nullptr) return false;
+  ++counts_.sqes;
+  spare->name = t;
+  end(*spare, -ENOMEM);
   tell_outside();
   return true;
 }
@@ -123,12 +138,12 @@ void poll::stand_in_line(operation& op) noexcept {
   ++in_line_;
 }
 
-/// Has epoll tell of `events` on `fd` once. 0, or a negative errno: -EPERM for what cannot be
-/// waited for.
-int poll::arm(watched& w, int fd, std::uint32_t events) noexcept {
+/// Has epoll tell of `events` on `fd` once, or of each change. 0, or a negative errno: -EPERM for
+/// what cannot be waited for.
+int poll::arm(watched& w, int fd, std::uint32_t events, bool changes) noexcept {
   const keeps_errno kept;
   epoll_event e{};
-  e.events = events | EPOLLONESHOT;
+  e.events = events | (changes ? EPOLLET : EPOLLONESHOT);
   e.data.u64 = static_cast<std::uint64_t>(fd);
   const auto control = [&](int how) {
     return ::epoll_ctl(epoll_fd_, how, fd, &e) == 0 ? 0 : -errno;
@@ -148,6 +163,7 @@ int poll::arm(watched& w, int fd, std::uint32_t events) noexcept {
   if (res != 0) return res;
   w.registered = true;
   w.armed = events;
+  w.changes = changes;
   return 0;
 }
 
@@ -160,9 +176,10 @@ void poll::leave_line(operation& op) noexcept {
 void poll::heard(int fd, std::uint32_t events) noexcept {
   watched* const w = watched_.find(static_cast<std::size_t>(fd));
   if (w == nullptr) return;
-  w->armed = 0;
+  if (!w->changes) w->armed = 0;
   std::uint32_t left = 0;  // what those who stay wait for
   std::uint32_t vain = 0;  // that it was told of, and is over already
+  bool served = false;
   for (operation* op = w->line.front(); op != nullptr;) {
     operation* const after = w->line.after(*op);
     const std::uint32_t wanted = op->what.events;
@@ -174,6 +191,7 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
       const std::int32_t res = try_now(op->what, true);
       const bool stays = res == not_ready && op->what.waits_on == fd;
       if (!stays) {
+        served = true;
         w->line.erase(*op);  // this one: the try may have named another number to wait for
         if (static_cast<beside&>(*op).linked()) beside_.erase(*op);
         --in_line_;
@@ -187,8 +205,12 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
     }
     op = after;
   }
-  if (w->line.empty() || COIR_MUTANT(poll_tells_once)) return;
-  const int refused = arm(*w, fd, left | w->armed);
+  if ((w->line.empty() && !w->changes) || COIR_MUTANT(poll_tells_once)) return;
+  // Who stays has tried in vain, so the next change is all that matters to him.
+  if (w->changes && !w->line.empty() && (left & ~w->armed) == 0) return;
+  const bool stands = !served && (events & (EPOLLERR | EPOLLHUP)) != 0 && !w->line.empty() &&
+                      !COIR_MUTANT(poll_error_told_for_ever);
+  const int refused = arm(*w, fd, left | (w->changes ? 0 : w->armed), stands);
   while (operation* const op = refused == 0 ? nullptr : w->line.front()) {
     leave_line(*op);
     give_up(*op, -refused);
@@ -341,7 +363,7 @@ int poll::ask_epoll(std::int64_t until_ns) noexcept {
     n = ::epoll_pwait2(epoll_fd_, events.data(), events.size(), left < 0 ? nullptr : &limit,
                        nullptr);
     // A profile of before Linux 5.11 may call what it does not know forbidden.
-    whole_ms_ = n < 0 && (errno == ENOSYS || errno == EPERM);
+    whole_ms_ = n < 0 && (errno == ENOSYS || errno == EPERM) && !COIR_MUTANT(poll_needs_pwait2);
   }
   if (whole_ms_) {
     const std::int64_t ms =
@@ -350,6 +372,7 @@ int poll::ask_epoll(std::int64_t until_ns) noexcept {
   }
   COIR_ASSERT(n >= 0 || errno == EINTR);
   rung_ = false;
+  told_ = false;
   for (int i = 0; i < n; ++i) {
     const epoll_event& e = events[static_cast<std::size_t>(i)];
     if (e.data.u64 != bell_mark) heard(static_cast<int>(e.data.u64), e.events);
@@ -366,6 +389,7 @@ unsigned poll::reap(completion_sink sink) noexcept {
   while (operation* const op = ended_.pop_front()) {
     ++taken;
     op->at = place::nowhere;
+    if (op >= spare_.data() && op < spare_.data() + spare_.size()) spares_.push_back(*op);
     sink.deliver(sink.context, {op->name, op->res, 0});
   }
   counts_.cqes += taken;
@@ -374,7 +398,14 @@ unsigned poll::reap(completion_sink sink) noexcept {
 
 bool poll::ready() const noexcept {
   // relaxed: a hint; who acts on it takes with acquire.
-  return !ended_.empty() || finished_.load(std::memory_order_relaxed) != nullptr;
+  if (!ended_.empty() || finished_.load(std::memory_order_relaxed) != nullptr) return true;
+  if (in_line_ == 0) return false;
+  // Who spins has to ask for what waits in epoll; whoever is told so waits next, which takes it.
+  if (++looks_ % looks_per_question != 0 || COIR_MUTANT(poll_spins_blind)) return told_;
+  const keeps_errno kept;
+  pollfd one{epoll_fd_, POLLIN, 0};
+  told_ = ::poll(&one, 1, 0) > 0;
+  return told_;
 }
 
 bool poll::pending() const noexcept { return in_line_ != 0 || rung_ || ready(); }

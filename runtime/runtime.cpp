@@ -53,6 +53,7 @@ std::size_t threads_of_process() noexcept {
 }  // namespace
 
 runtime_core::~runtime_core() {
+  if (is_driven()) drive_no_more(*this);
   unregister_core(*this);
   end_threads();
   for (const auto& w : workers_) w->run_left_errands();  // handles that were dropped at the last
@@ -108,6 +109,10 @@ result<> runtime_core::start() {
   if (!state_.compare_exchange_strong(expected, state::started))
     return COIR_MUTANT(started_twice) ? result<>() : fail(errc::already_started);
   std::error_code why;
+  if (is_driven()) {
+    drive_from_now_on(*this);
+    return {};
+  }
   try {
     if (chosen.stall_after.count() != 0)
       watch_ =
@@ -182,6 +187,7 @@ bool runtime_core::all_others_rest(commons& all, unsigned self) noexcept {
 
 void runtime_core::on_worker_idle(commons& self) noexcept {
   auto& core = static_cast<runtime_core&>(self);
+  if (core.is_driven()) return core.leave_driver();
   if (core.here_) {
     if (!core.all_ended()) {
       const bool exhausted = std::ranges::any_of(
@@ -204,6 +210,13 @@ void runtime_core::on_worker_idle(commons& self) noexcept {
 std::error_code runtime_core::wait_until_ended(std::int64_t until_ns,
                                                bool detect_deadlock) noexcept {
   std::error_code why;
+  if (is_driven()) {
+    const driven end = drive(until_ns, [this] { return all_ended(); });
+    if (end == driven::over) return {};
+    if (end == driven::by_deadline || !detect_deadlock) return make_error_code(errc::survivors);
+    log_survivors("deadlock: nothing is under way, and these fibers wait: ");
+    return make_error_code(errc::deadlock);
+  }
   const auto ring_everybody = [&] {
     for (const auto& w : workers_) w->ring();
   };
@@ -231,6 +244,10 @@ std::error_code runtime_core::run_here() noexcept {
   return deadlocked_ ? make_error_code(errc::deadlock) : std::error_code();
 }
 
+bool runtime_core::alone_in_process() const noexcept {
+  return threads_of_process() == 1 + offload_.threads();
+}
+
 void runtime_core::end_threads() noexcept {
   // Before the threads it looks at.
   watch_.reset();
@@ -247,6 +264,7 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
     const std::lock_guard held(life_);
     if (state_.load() == state::ended) return {};
     stopping.store(true, std::memory_order_seq_cst);
+    if (is_driven() && state_.load() == state::abandoned) drive_from_now_on(*this);
     if (state_.load() == state::created) {  // never started: nothing ever ran
       refuse_queued(std::make_error_code(std::errc::operation_canceled));
       return {};
@@ -257,6 +275,7 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
   const bool survivors = static_cast<bool>(wait_until_ended(until_ns, false));
   const std::lock_guard held(life_);
   if (state_.load() == state::ended) return {};
+  if (is_driven()) drive_no_more(*this);
   if (survivors) {
     log_survivors("shutdown: still alive, their memory is kept: ");
     // The threads stay joinable: when the survivors end after all, a later shutdown joins them.

@@ -22,11 +22,13 @@
 #include <vector>
 
 #include "coir/runtime.hpp"
+#include "runtime/driving.hpp"
 #include "runtime/fds.hpp"
 #include "runtime/machine.hpp"
 #include "runtime/offload.hpp"
 #include "runtime/registry.hpp"
 #include "runtime/settling.hpp"
+#include "runtime/sim_world.hpp"
 #include "runtime/watch.hpp"
 #include "runtime/worker.hpp"
 
@@ -35,12 +37,20 @@ namespace coir::detail {
 using backend_factory =
     std::function<result<std::unique_ptr<backend>>(unsigned worker, const options& o)>;
 
+/// Where the kernel says which control groups a process is in, and where these are: the unified
+/// hierarchy, and below `cpu` that of older systems.
+struct quota_files {
+  std::string told = "/proc/self/cgroup";
+  std::string root = "/sys/fs/cgroup";
+};
+
 class runtime_core : public commons {
  public:
   /// Checks `o` and makes everything but the threads. `make` is the kernel's ring unless a test
-  /// brings its own; `where` is this machine unless it brings one.
+  /// brings its own; `where` is this machine unless it brings one, and `quota` what the kernel
+  /// says.
   static result<std::unique_ptr<runtime_core>> create(options o, backend_factory make = {},
-                                                      machine where = {});
+                                                      machine where = {}, quota_files quota = {});
   ~runtime_core();
 
   result<> start();
@@ -51,6 +61,19 @@ class runtime_core : public commons {
   /// Blocks the thread until every fiber has ended. errc::deadlock when nothing that is left can
   /// ever run.
   std::error_code wait_for_all() noexcept;
+  /// It has no threads: who waits drives it.
+  bool is_driven() const noexcept { return world_ != nullptr; }
+  /// Runs the workers of one that is driven on the calling thread until `over()`, or `until_ns`, or
+  /// nothing moves but what time, at most so many times, or a sleep could bring.
+  driven run_workers_here(std::int64_t until_ns, const std::function<bool()>& over,
+                          unsigned moves) noexcept;
+  /// Grows whenever some fiber ran, or waited anew.
+  std::uint64_t progress() const noexcept;
+  /// No other thread exists that could end a wait.
+  bool alone_in_process() const noexcept;
+  /// Something may still come that its world does not know of.
+  bool may_be_sent_to() const noexcept;
+  void ring_driver() noexcept;
   /// Runs the workers of one sim_world (made in their order), or worker 0 of any other backend that
   /// can be exhausted, on the calling thread until every fiber has ended.
   std::error_code run_here() noexcept;
@@ -94,6 +117,7 @@ class runtime_core : public commons {
   static bool all_others_rest(commons& all, unsigned self) noexcept;
   static void send_wake_home(commons& self, record& fiber) noexcept;
   void end_threads() noexcept;
+  void leave_driver() noexcept;
   void refuse_queued(std::error_code why) noexcept;
   void take_what_is_left(std::error_code why) noexcept;
   void serve_visitors() noexcept;
@@ -107,6 +131,7 @@ class runtime_core : public commons {
   result<> make_workers(const backend_factory& make);
   result<> make_workers(backend_kind wish);
 
+  std::unique_ptr<sim_world> world_;  // of one that is driven
   machine place_;
   bool spin_pays_ = false;  // each worker may have a processor of its own
   fd_users descriptors_;
@@ -130,9 +155,9 @@ class runtime_core : public commons {
   bool deadlocked_ = false;
 };
 
-/// The processors that the quotas of a process's control group and of those above it allow, rounded
-/// up; 0 without one. `told` is its /proc/self/cgroup, `root` where the unified hierarchy is.
-unsigned quota_processors(const std::string& told, const std::string& root);
+/// The processors that the quotas of a process's control groups and of those above them allow,
+/// rounded up; 0 without one.
+unsigned quota_processors(const quota_files& in);
 
 /// A runtime that is not destroyed while this lives; or none.
 class visit {

@@ -26,7 +26,19 @@ std::int64_t span_of(const io_uring_sqe& entry) noexcept {
 
 sim::sim(sim_world& outside) : world_(outside), number_(outside.crew_.enlist(*this)) {}
 
+sim::sim(std::unique_ptr<sim_world> own)
+    : own_(std::move(own)), world_(*own_), number_(own_->crew_.enlist(*this)) {
+  own_->others_may_come = [] { return true; };  // who has it may be told to wake it
+}
+
+void sim::come_back() noexcept {
+  rests_until_ns_ = no_wait_ns;
+  exhausted_ = false;
+  world_.crew_.come_back(number_, *this);
+}
+
 sim::~sim() {
+  world_.real.forget_all(this);
   world_.crew_.leave(number_);
   if (world_.crew_.empty()) world_.memory.forget();
 }
@@ -96,8 +108,14 @@ void sim::launch(const request& r) noexcept {
   f.on = world_.at(r.fd);
   if (world_.crashed()) return finish(f, -ECANCELED);
   f.fate = world_.fate(*r.entry);
-  world_.memory.lend(number, *r.entry);
-  prepare(f);
+  f.is_real = is_real(*r.entry);
+  if (f.is_real) {
+    f.real.begin(*r.entry);
+    if (COIR_MUTANT(real_memory_lent)) world_.memory.lend(number, *r.entry);
+  } else {
+    world_.memory.lend(number, *r.entry);
+    prepare(f);
+  }
   plan(now_ns() + time_of(f), {.number = number});
   note(sim_event::kind::handed_over, f.name, f.entry->opcode, 0);
 }
@@ -131,10 +149,11 @@ std::size_t sim::in_flight() const noexcept {
 // -- time
 
 bool sim::pending() const noexcept {
-  // Among others, and where a visit takes time, each turn is a step: who yields until something has
-  // been done, as who finds a number that is being closed, would else keep it from being done.
-  return world_.crew_.on != nullptr || world_.settings_.visit_ns != 0 || !requests_.empty() ||
-         !visible_.empty() || !world_.injected_.empty() ||
+  // Among others, in a world that lives on real descriptors, and where a visit takes time, each turn
+  // is a step: who yields until something has been done, as who finds a number that is being closed,
+  // would else keep it from being done.
+  return world_.crew_.on != nullptr || world_.settings_.real || world_.settings_.visit_ns != 0 ||
+         !requests_.empty() || !visible_.empty() || !world_.injected_.empty() ||
          (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns());
 }
 
@@ -146,23 +165,27 @@ void sim::wait(std::int64_t until_ns) noexcept {
   take_injected();
   hand_over();
   world_.memory.scribble();
-  rests_until_ns_ = until_ns;
+  rests_until_ns_ = until_ns == no_wait_ns ? until_ns : std::min(until_ns, world_.limit_ns);
   world_.crew_.rest(number_);
-  if (until_ns != no_wait_ns && visible_.empty()) woken_ = false;
+  if (until_ns != no_wait_ns && visible_.empty()) woken_.store(false, std::memory_order_relaxed);
+  if (own_ != nullptr) tell_thread_now(now_ns());
 }
 
 void sim::wake() noexcept {
-  woken_ = true;
+  // release: pairs with the acquire in may_step(): what was done before is seen.
+  woken_.store(true, std::memory_order_release);
   if (world_.on_ring) world_.on_ring(number_);
+  world_.real.ring();
 }
 
 void sim::catch_up() noexcept {
+  try_real_again();
   happen_until(now_ns());
   if (std::exchange(changes_seen_, world_.crew_.changes) != world_.crew_.changes) retry_blocked();
 }
 
 bool sim::may_step() const noexcept {
-  return !visible_.empty() || woken_ || rests_until_ns_ <= now_ns();
+  return !visible_.empty() || woken_.load(std::memory_order_acquire) || rests_until_ns_ <= now_ns();
 }
 
 std::int64_t sim::next_ns() const noexcept {
@@ -214,7 +237,7 @@ void sim::attempt(flying& f) noexcept {
   }
   if (res == would_block) {
     if (f.cancelled_late) return finish(f, -ECANCELED);
-    blocked_.insert(f.number);
+    if (!f.is_real) blocked_.insert(f.number);
     return;
   }
   if (goes_on_after(f, res)) return give_item(f, res);
@@ -283,6 +306,7 @@ void sim::finish(flying& f, std::int32_t res) noexcept {
   f.done = true;
   ++world_.crew_.changes;
   blocked_.erase(f.number);
+  if (f.is_real) world_.real.forget(this, f.number);
   if (f.write_name != 0) f.on->file->write_ends(f.write_name);
   const std::uint32_t brought =
       f.buffer < 0
@@ -341,7 +365,8 @@ std::int32_t sim::cancel_matching(const request& r) noexcept {
 }
 
 void sim::cancel_one(flying& f) noexcept {
-  if (f.fate.cancel_answer == 0) return finish(f, -ECANCELED);
+  if (f.fate.cancel_answer == 0)
+    return finish(f, f.is_real ? given_up(f.real, ECANCELED) : -ECANCELED);
   f.cancelled_late = true;
   if (blocked_.contains(f.number) || f.fate.until_cancelled)
     plan(now_ns() + f.fate.delay_ns.value_or(0), {.number = f.number});

@@ -9,8 +9,11 @@
 //     it is handed over.
 //   - What can go no further (blocked, or told to wait for a cancel) has no time; when nothing else
 //     is there, exhausted().
+//   - A descriptor that the world does not know is a real one: operations on it are tried without
+//     waiting, and what would block waits in the world's sim_real. The real ones are looked at
+//     before the time moves, and slept for when nothing else is left (sim_outside.cpp).
 //
-// Comes from: flight, worker (as backend), tests.   Goes to: sim_world.
+// Comes from: flight, worker (as backend), tests.   Goes to: sim_world, attempt.
 #pragma once
 
 #include <cstring>
@@ -19,6 +22,8 @@
 #include <new>
 #include <set>
 
+#include "coir/detail/atomic.hpp"
+#include "runtime/attempt.hpp"
 #include "runtime/sim_world.hpp"
 
 namespace coir::detail {
@@ -40,6 +45,8 @@ class entry_copy {
 class sim final : public backend {
  public:
   explicit sim(sim_world& outside);
+  /// In a world of its own.
+  explicit sim(std::unique_ptr<sim_world> own);
   ~sim() override;
 
   int attach() noexcept override { return 0; }
@@ -55,15 +62,18 @@ class sim final : public backend {
   bool pending() const noexcept override;
   bool ready() const noexcept override { return !visible_.empty(); }
   void wake() noexcept override;
-  void discard(int fd) noexcept override { world_.close(fd); }
+  void discard(int fd) noexcept override;
   std::int64_t now_ns() const noexcept override { return world_.crew_.now_ns; }
   const backend_counts& counts() const noexcept override { return counts_; }
   const char* name() const noexcept override { return "sim"; }
   bool simulated() const noexcept override { return true; }
   bool exhausted() const noexcept override { return exhausted_; }
+  bool threads_for_blocking_sockets() const noexcept override;
   /// Operations that were accepted and whose last completion was not reaped.
   std::size_t in_flight() const noexcept;
   sim_world& world() noexcept { return world_; }
+  /// Takes part again, after detach().
+  void come_back() noexcept;
 
  private:
   friend class sim_crew;
@@ -87,6 +97,8 @@ class sim final : public backend {
     int buffer = -1;     // that it took for its answer
     bool done = false;
     bool cancelled_late = false;  // a cancel came that did nothing, and the operation is blocked
+    bool is_real = false;         // the kernel does it
+    effort real;
   };
   /// A moment at which something happens: an operation is done, or a completion becomes visible.
   struct moment {
@@ -148,6 +160,12 @@ class sim final : public backend {
   std::int32_t connect(flying& f);
   std::int32_t poll(flying& f) const;
 
+  // sim_outside.cpp: what is none of the world's own
+  bool is_real(const io_uring_sqe& entry) const noexcept;
+  std::int32_t execute_for_real(flying& f);
+  void try_real_again() noexcept;
+
+  std::unique_ptr<sim_world> own_;
   sim_world& world_;
   const unsigned number_;  // in the crew
   std::int64_t rests_until_ns_ = no_wait_ns;
@@ -162,7 +180,7 @@ class sim final : public backend {
   std::vector<unsigned> lent_free_;
   std::uint64_t order_ = 0;
   std::uint64_t changes_seen_ = 0;  // of the crew, by those that are blocked here
-  bool woken_ = false;
+  atomic<bool> woken_{false};
   bool exhausted_ = false;
   backend_counts counts_;
 };

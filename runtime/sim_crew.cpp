@@ -4,6 +4,7 @@
 #include "runtime/sim_crew.hpp"
 
 #include <algorithm>
+#include <climits>
 
 #include "runtime/sim.hpp"
 
@@ -28,7 +29,10 @@ std::optional<unsigned> sim_crew::next(unsigned from) noexcept {
   for (;;) {
     catch_up(from);
     if (const auto drawn = draw(from)) return drawn;
-    if (move_time(from)) continue;
+    if (world_.moves_left != 0 && (move_time(from) || sleep(from))) {
+      if (world_.moves_left != UINT_MAX) --world_.moves_left;
+      continue;
+    }
     // Nobody can ever step again: one is told so.
     for (unsigned i = 0; i < members_.size(); ++i) {
       const auto number = static_cast<unsigned>((from + i) % members_.size());
@@ -42,6 +46,7 @@ std::optional<unsigned> sim_crew::next(unsigned from) noexcept {
 
 /// What is due by now happens, until nothing changes any more.
 void sim_crew::catch_up(unsigned only) noexcept {
+  if (world_.real.any()) (void)world_.real.look();
   std::uint64_t before = 0;
   do {
     before = changes;
@@ -72,6 +77,18 @@ bool sim_crew::move_time(unsigned only) noexcept {
   now_ns = std::max(now_ns, to);
   world_.memory.scribble();
   return true;
+}
+
+/// Until something comes from outside: then somebody has a turn, and looks. False: nothing can.
+bool sim_crew::sleep(unsigned only) noexcept {
+  for (unsigned i = 0; i < members_.size(); ++i) {
+    if (!takes_part(i, only)) continue;
+    if (!world_.sleep_outside()) return false;
+    // relaxed: it is this thread that will ask.
+    members_[i]->woken_.store(true, std::memory_order_relaxed);
+    return true;
+  }
+  return false;
 }
 
 }  // namespace coir::detail

@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Time moves only when nobody can step without it, and then to the next moment at which
-//     somebody can; and by compute().
+//     somebody can; and by compute(). Real descriptors were looked at before.
 //   - Who steps next is a draw of the world's dice. 0 is the next one in order, so that whoever
 //     only ever waits for another does not keep it from stepping.
 //   - Only wait() hands the thread on: between two waits a worker's turn is one step.
@@ -38,6 +38,7 @@ class sim_crew {
   unsigned enlist(sim& member);
   /// It steps no more.
   void leave(unsigned number) noexcept { members_[number] = nullptr; }
+  void come_back(unsigned number, sim& member) noexcept { members_[number] = &member; }
   bool empty() const noexcept;
 
   /// `from` can do nothing, or lets the others have their turn. Returns when it is its own again.
@@ -53,6 +54,7 @@ class sim_crew {
   void catch_up(unsigned only) noexcept;
   std::optional<unsigned> draw(unsigned from) noexcept;
   bool move_time(unsigned only) noexcept;
+  bool sleep(unsigned only) noexcept;
   bool takes_part(unsigned number, unsigned only) const noexcept {
     return members_[number] != nullptr && (on != nullptr || number == only);
   }

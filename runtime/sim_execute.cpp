@@ -54,6 +54,7 @@ std::size_t sim::most(const flying& f, std::size_t wanted) noexcept {
 }
 
 std::int32_t sim::execute(flying& f) {
+  if (f.is_real) return execute_for_real(f);
   switch (f.entry->opcode) {
     case IORING_OP_NOP:
       return 0;

@@ -6,11 +6,12 @@
 //   - One seed and one program give one run: the same events at the same times, and so one hash.
 //   - Rules are tried in the order in which they were added; a rule that was used up is skipped.
 //   - A descriptor number names what it did when an operation on it was handed over, even when the
-//     number is closed and used again meanwhile.
+//     number is closed and used again meanwhile. Numbers below first_fd are of the real world.
 //
 // Comes from: tests.   Goes to: sim (the backend), sim_disk, sim_wire, sim_memory.
 #pragma once
 
+#include <climits>
 #include <functional>
 #include <optional>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "runtime/sim_dice.hpp"
 #include "runtime/sim_disk.hpp"
 #include "runtime/sim_memory.hpp"
+#include "runtime/sim_real.hpp"
 #include "runtime/sim_wire.hpp"
 
 namespace coir::detail {
@@ -37,6 +39,7 @@ struct sim_settings {
   std::int64_t visit_ns = 0;  ///< what each visit of a worker to the outside takes
   bool goes_on = true;  ///< accept, recv and timeout may go on after their first completion, and
                         ///< operations may take a lent buffer when their data is there
+  bool real = false;    ///< files, and descriptors of any number, are those of the real world
 };
 
 /// What happens to the operations that it fits. Only what is set differs from the ordinary.
@@ -162,6 +165,20 @@ class sim_world {
 
   sim_disk disk;
   sim_memory memory;
+  sim_real real;
+
+  // -- for whoever drives a runtime on a plain thread
+  /// The time does not move beyond this.
+  std::int64_t limit_ns = never_ns;
+  /// How often it may move, or the whole world sleep, before it says that it is exhausted.
+  unsigned moves_left = UINT_MAX;
+  /// Whether somebody outside of this world, who is seen nowhere in it, may still send something;
+  /// asked where nothing else is left. Null: nobody.
+  std::function<bool()> others_may_come;
+  /// Nothing in this world has a time: sleeps until something comes from outside. False: nothing
+  /// can.
+  bool sleep_outside();
+  std::int64_t now_ns() const noexcept { return crew_.now_ns; }
 
  private:
   friend class sim;

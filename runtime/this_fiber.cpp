@@ -5,8 +5,6 @@
 //   - On a plain thread each of these does what the thread's own would, or says not_in_fiber.
 //
 // Comes from: coir/fiber.hpp, coir/clock.hpp.   Goes to: hop.hpp, worker::sleep.
-#include <thread>
-
 #include "coir/operations.hpp"
 #include "runtime/hop.hpp"
 #include "runtime/waiting.hpp"
@@ -17,7 +15,7 @@ result<> sleep_operation::outside(deadline limit) const {
   const deadline end = std::min(until, limit);
   detail::record* const me = detail::current_fiber();
   if (me == nullptr) {
-    std::this_thread::sleep_until(end);
+    detail::sleep_on_thread(detail::ns_of(end));
   } else {
     if (detail::park_refused(*me)) [[unlikely]]
       return fail(std::errc::operation_canceled);
@@ -35,7 +33,7 @@ namespace this_fiber {
 COIR_UNINSTRUMENTED void yield() noexcept {
   detail::worker* const here = detail::worker::current();
   if (here == nullptr || here->self() == nullptr) [[unlikely]]
-    return std::this_thread::yield();
+    return detail::yield_on_thread();
   here->yield_in_place();
   detail::forced_move();
 }
@@ -88,7 +86,7 @@ result<> move_to(unsigned worker) {
 
 clock::time_point clock::now() noexcept {
   detail::worker* const here = detail::worker::current();
-  return time_point(duration(here != nullptr ? here->outside().now_ns() : detail::monotonic_ns()));
+  return time_point(duration(here != nullptr ? here->outside().now_ns() : detail::thread_now_ns()));
 }
 
 deadline in(clock::duration d) noexcept {

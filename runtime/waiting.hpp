@@ -9,6 +9,7 @@
 // Comes from: sync, spawn, join, offload, fds.   Goes to: worker::park, futex.
 #pragma once
 
+#include "runtime/driving.hpp"
 #include "runtime/moving.hpp"
 #include "runtime/runtime.hpp"
 
@@ -55,7 +56,7 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
       enqueue(q, w);
     }
     if (!standing() && leave(q, w)) return woken::by_item;
-    why = sleep_as_thread(w, until_ns);
+    why = wait_as_thread(w, until_ns);
   }
   leave(q, w);
   forced_move();

@@ -6,6 +6,8 @@
 //     because these are what they are about, are named in house_names_test.cpp.
 //   - Each name is that of a test case or of a script of tests/programs; the house test looks.
 //   - What only a ring can show is left out by on_a_ring() and by nothing else, and says so.
+//   - A test about what a runtime without threads does not have is left out by COIR_NOT_IN_SIM and
+//     by nothing else: COIR_BACKEND=sim, one word for the reason, and a line that says so.
 //
 // Comes from: people.   Goes to: test_options.hpp, house_test.cpp.
 #pragma once
@@ -54,16 +56,43 @@ inline constexpr need needs[] = {
 inline constexpr std::size_t needs_max = 9;
 static_assert(std::size(needs) <= needs_max, "a test must do with the small configuration");
 
-/// Whether runtimes of this process are on rings: COIR_BACKEND does not say poll, and the system
-/// has some. If not, says what of the running test is left out, and why.
-inline bool on_a_ring(const char* what) {
+inline bool backend_told(const char* name) {
   const char* const told = std::getenv("COIR_BACKEND");
-  const bool poll = told != nullptr && std::strcmp(told, "poll") == 0;
+  return told != nullptr && std::strcmp(told, name) == 0;
+}
+
+/// Why a test does not apply to a runtime without threads (COIR_BACKEND=sim).
+enum class not_in_sim {
+  threads,     ///< several of the process do something at once, or one that is no driver waits
+  kernel,      ///< what the kernel is asked, and how often, is the subject
+  processors,  ///< real ones, and who runs on which
+  timing,      ///< real time passes, or is measured
+  other,       ///< it brings a backend of its own, or says by name which one there is
+};
+
+inline bool left_out_in_sim(const char* reason, const char* test, const char* file) {
+  if (!backend_told("sim")) return false;
+  std::printf("left out in sim (%s): %s: %s\n", reason, file, test);
+  return true;
+}
+
+/// Whether runtimes of this process are on rings: COIR_BACKEND says neither poll nor sim, and the
+/// system has some. If not, says what of the running test is left out, and why.
+inline bool on_a_ring(const char* what) {
   // A null answer to a question without parameters is EFAULT or EINVAL where there are rings.
-  if (!poll && ::syscall(SYS_io_uring_setup, 0, nullptr) < 0 && errno != EPERM && errno != ENOSYS)
+  if (!backend_told("poll") && !backend_told("sim") &&
+      ::syscall(SYS_io_uring_setup, 0, nullptr) < 0 && errno != EPERM && errno != ENOSYS)
     return true;
   std::printf("left out without a ring: %s\n", what);
   return false;
 }
 
 }  // namespace test
+
+/// The first line of a TEST_CASE: where there are no threads it ends here.
+#define COIR_NOT_IN_SIM(reason)                                                             \
+  do {                                                                                      \
+    static_cast<void>(test::not_in_sim::reason);                                            \
+    const auto* const running_ = doctest::getContextOptions()->currentTest;                 \
+    if (test::left_out_in_sim(#reason, running_->m_name, running_->m_file.c_str())) return; \
+  } while (false)

@@ -214,7 +214,7 @@ template <class F>
 
 namespace this_fiber {
 /// Lets every other ready fiber of this worker run first. On a plain thread:
-/// std::this_thread::yield.
+/// std::this_thread::yield, and gives runtimes that have no threads a turn.
 COIR_API void yield() noexcept;
 /// yield, and the next to run here is the fiber `id`; but once in options::run_budget switches
 /// those come first who have waited longer. Errors: errc::not_parked (it is not ready to
@@ -236,8 +236,9 @@ COIR_API unsigned worker() noexcept;
 /// cross_thread fibers. The caller's function may have kept the address of errno or of a
 /// thread_local, as compilers do: what is asked for these afterwards must be another function that
 /// is not inlined. errno's value, exceptions and floating-point controls come along. Errors:
-/// errc::wrong_operation (spawned same_thread), invalid_argument (no such worker),
-/// operation_canceled, errc::shutting_down, errc::not_in_fiber; on each the fiber is where it was.
+/// errc::wrong_operation (spawned same_thread, keeps a stream or a started operation, or stands in
+/// a computation that it steps), invalid_argument (no such worker), operation_canceled,
+/// errc::shutting_down, errc::not_in_fiber; on each the fiber is where it was.
 [[nodiscard]] COIR_API result<> move_to(unsigned worker);
 }  // namespace this_fiber
 

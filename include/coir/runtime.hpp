@@ -65,7 +65,7 @@ struct worker_stats {
 };
 
 struct stats {
-  std::string_view backend;           ///< where operations go: "uring" or "poll"
+  std::string_view backend;           ///< where operations go: "uring", "poll" or "sim"
   std::vector<worker_stats> workers;  ///< by index; empty for a runtime inherited by fork
   std::uint64_t boxes = 0;  ///< allocations for closures and answers that do not fit into a record
   std::uint64_t records_touched =

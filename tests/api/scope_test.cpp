@@ -197,7 +197,7 @@ TEST_CASE("scope: it may be cancelled and waited for by a plain thread") {
           {.worker = i % 2});
   });
   CHECK(parent.join().has_value());
-  while (parked < 10) std::this_thread::yield();
+  while (parked < 10) coir::this_fiber::yield();
   CHECK(children.join(coir::no_wait).error() == std::errc::timed_out);
   children.cancel();
   CHECK(children.join().has_value());

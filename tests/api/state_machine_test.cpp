@@ -302,7 +302,7 @@ TEST_CASE("state_machine: a runtime that stops answers every caller") {
   std::vector<std::error_code> told(4);
   std::vector<std::thread> threads;
   for (auto& t : told) threads.emplace_back([&m, &t] { t = m->call(1).error(); });
-  while (m->queued() + m->suspended() < told.size()) std::this_thread::yield();
+  while (m->queued() + m->suspended() < told.size()) coir::this_fiber::yield();
   CHECK(r->shutdown().has_value());
   for (auto& t : threads) t.join();
   for (const auto& t : told)

@@ -86,7 +86,7 @@ TEST_CASE("B9: a fiber that waits for a record is parked, costs no turns, and ge
   });
   auto all = fill(rt, go, room - 2);
   full.set();
-  while (!waiting) std::this_thread::yield();
+  while (!waiting) coir::this_fiber::yield();
   CHECK(turns_of_naps(rt) < turns_most);
   CHECK(!spawner.done());
   one_goes.set();
@@ -112,7 +112,7 @@ TEST_CASE("B9: a thread that waits for a record sleeps, costs no turns, and gets
     waiting = true;
     got = rt.spawn([] { return 5; }).join().value();
   });
-  while (!waiting) std::this_thread::yield();
+  while (!waiting) coir::this_fiber::yield();
   CHECK(turns_of_naps(rt) < turns_most);
   one.detach();
   one_goes.set();
@@ -140,7 +140,7 @@ TEST_CASE("B9: who waits for a record gives up at its deadline and when it is ca
   auto all = fill(rt, go, room - 2);
   CHECK(rt.spawn([] {}, {.until = coir::in(3ms)}).join().error() == std::errc::timed_out);
   full.set();
-  while (!late.done()) std::this_thread::yield();  // its handle keeps its record
+  while (!late.done()) coir::this_fiber::yield();  // its handle keeps its record
   stopped.cancel();
   CHECK(stopped.join().error() == std::errc::operation_canceled);
   CHECK(late.join().error() == std::errc::timed_out);
@@ -197,7 +197,7 @@ TEST_CASE("B9: a spawn that waits for a place in a mailbox costs no turns, and i
         return coir::spawn([] { return 2; }, {.worker = 1}).join();
       },
       {.worker = 0});
-  while (!waiting) std::this_thread::yield();
+  while (!waiting) coir::this_fiber::yield();
   CHECK(turns_of_naps(rt) < turns_most);
   // The fiber waits, and its worker does not.
   CHECK(rt.spawn([] { return 3; }, {.worker = 0}).join().value() == 3);

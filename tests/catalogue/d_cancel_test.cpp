@@ -252,7 +252,7 @@ TEST_CASE("D3: a cancel of a finished fiber changes nothing, also from a foreign
   REQUIRE(made.has_value());
   REQUIRE((*made)->start().has_value());
   auto finished = (*made)->spawn([] { return 7; });
-  while (!finished.done()) std::this_thread::yield();
+  while (!finished.done()) coir::this_fiber::yield();
   finished.cancel();
   CHECK(finished.join().value() == 7);
   // The record is used again: the old cancel is not the new fiber's.

@@ -52,7 +52,7 @@ TEST_CASE(
     about_to.fetch_add(1);
     thread_heard = coir::wait(id).has_value();
   });
-  while (about_to < waiters + 1) std::this_thread::yield();
+  while (about_to < waiters + 1) coir::this_fiber::yield();
   CHECK(coir::wait(id, coir::no_wait).error() == std::errc::timed_out);
   go.set();
   // The handle keeps the record, so late waiters hear "ended" and not "stale".

@@ -95,7 +95,7 @@ TEST_CASE(
         all.spawn([&p, kind = i < 8 ? 6 : i % 6] { p.park(kind); });
       return all.join();
     });
-    while (p.arrived < fibers) std::this_thread::yield();
+    while (p.arrived < fibers) coir::this_fiber::yield();
     rt.request_stop();
     p.blocking_may_end = true;
     CHECK(rt.shutdown(coir::in(std::chrono::seconds(60))).has_value());
@@ -142,9 +142,9 @@ TEST_CASE("D6: a fiber that ignores a thousand cancels is named, and may still e
           return coir::this_fiber::sleep_until(coir::never);
         },
         {.name = "obedient"});
-    while (begun < 2) std::this_thread::yield();
+    while (begun < 2) coir::this_fiber::yield();
     rt.request_stop();
-    while (ignored < 1'000) std::this_thread::yield();
+    while (ignored < 1'000) coir::this_fiber::yield();
     CHECK(obedient.join().error() == canceled);
     CHECK(rt.shutdown(coir::no_wait).error() == coir::errc::survivors);
     {

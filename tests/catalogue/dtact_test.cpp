@@ -55,7 +55,7 @@ TEST_CASE("DT1: eight threads share 1,024 records, none is owned twice, generati
           mine.owned = false;
           ++ran;
         });
-        while (!ended.done()) std::this_thread::yield();
+        while (!ended.done()) coir::this_fiber::yield();
       }
     });
   for (std::thread& t : all) t.join();

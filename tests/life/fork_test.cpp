@@ -113,7 +113,7 @@ TEST_CASE(
   REQUIRE(rt.start().has_value());
   coir::event never_set;
   inheritance all{rt, rt.spawn([] { return 4; }), {}, {}, never_set};
-  while (!all.ended.done()) std::this_thread::yield();
+  while (!all.ended.done()) coir::this_fiber::yield();
   std::atomic<unsigned> ended{0};
   all.parked = rt.spawn([&] { ended.fetch_add(never_set.wait() ? 1 : 100); });
   auto inner =

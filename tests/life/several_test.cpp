@@ -99,7 +99,7 @@ TEST_CASE("life: one runtime is shut down while another goes on, and who waited 
       stands = true;
       return target.join();  // its own answer: it was cancelled
     });
-    while (!stands) std::this_thread::yield();
+    while (!stands) coir::this_fiber::yield();
     auto by_name = lasting->spawn([id] { return coir::wait(id); });
     CHECK(ending->shutdown().has_value());
     CHECK(waits.join().error() == std::errc::operation_canceled);

@@ -124,7 +124,7 @@ TEST_CASE(
           while (!enough) coir::this_fiber::yield();
         },
         {.worker = 1}));
-  while (rt->snapshot().workers[1].ready < 4) std::this_thread::yield();
+  while (rt->snapshot().workers[1].ready < 4) coir::this_fiber::yield();
   CHECK(rt->snapshot().workers[1].ready <= 5);
   CHECK(rt->snapshot().workers[0].ready == 0);
   CHECK(rt->snapshot().workers[1].live >= 4);  // the last one may be on its way
@@ -151,7 +151,7 @@ TEST_CASE("snapshot: of a worker that rests everybody else knows who is parked, 
     return s.parked == 2 && s.ready == 0 && s.unstarted == 0 && s.operations_open == 1 &&
            s.timers == 1;
   };
-  while (!rests()) std::this_thread::yield();
+  while (!rests()) coir::this_fiber::yield();
   const auto then = rt->snapshot().workers[1];
   CHECK(then.live == 2);
   CHECK(then.stacks_bound == 2);
@@ -320,7 +320,7 @@ TEST_CASE("snapshot: stacks lie in memory where they were touched, and are told 
       CHECK(go.wait().has_value());
       arrived.fetch_add(go_deep());
     }));
-  while (arrived < 8) std::this_thread::yield();
+  while (arrived < 8) coir::this_fiber::yield();
   const std::uint64_t page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   const std::uint64_t shallow = rt->stacks_resident_bytes().value();
   CHECK(shallow >= 8 * page);

@@ -1,0 +1,199 @@
+// driving_test.cpp: runtimes without threads: who waits on a plain thread runs them.
+//
+// Always true:
+//   - No case would end if nobody drove.
+//
+// Comes from: runtime/driving.hpp.   Goes to: ctest.
+#include "runtime/driving.hpp"
+
+#include <dirent.h>
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <thread>
+
+#include "coir/coir.hpp"
+#include "tests/test_options.hpp"
+
+using namespace std::chrono_literals;
+
+namespace {
+
+coir::options simulated(unsigned workers = 1) {
+  return test::tested({.workers = workers, .backend = coir::backend_kind::sim});
+}
+
+std::size_t threads_of_process() {
+  DIR* const tasks = ::opendir("/proc/self/task");
+  REQUIRE(tasks != nullptr);
+  std::size_t count = 0;
+  while (const dirent* const entry = ::readdir(tasks)) count += entry->d_name[0] != '.';
+  ::closedir(tasks);
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("driving: a simulated runtime has no thread, and a join on a plain thread runs it") {
+  const std::size_t before = threads_of_process();
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  auto early = (*made)->spawn([] { return 6; });
+  REQUIRE((*made)->start().has_value());
+  CHECK(threads_of_process() == before);
+  bool ran = false;
+  auto late = (*made)->spawn([&] {
+    ran = true;
+    return std::this_thread::get_id();
+  });
+  CHECK_FALSE(ran);
+  CHECK(late.join().value() == std::this_thread::get_id());
+  CHECK(early.join().value() == 6);
+  CHECK((*made)->snapshot().backend == "sim");
+  CHECK((*made)->shutdown().has_value());
+  CHECK(threads_of_process() == before);
+}
+
+TEST_CASE("driving: run waits for everybody; a sleep of days takes none, and threads know of it") {
+  const auto before = coir::clock::now();
+  bool slept = false;
+  const auto done = coir::run(
+      [&] {
+        coir::spawn([&] {
+          CHECK(coir::this_fiber::sleep_for(48h).has_value());
+          slept = true;
+        }).detach();
+        return coir::this_fiber::worker();
+      },
+      simulated());
+  CHECK(done.value() == 0);
+  CHECK(slept);
+  CHECK(coir::clock::now() - before >= 48h);
+}
+
+TEST_CASE("driving: what can never end is a deadlock, and everybody is ended afterwards") {
+  coir::event never_set;
+  std::error_code told;
+  coir::options o = simulated();
+  o.log = [](const coir::log_record&) {};
+  const auto done = coir::run(
+      [&] {
+        if (auto waited = never_set.wait(); !waited) told = waited.error();
+      },
+      o);
+  REQUIRE_FALSE(done.has_value());
+  CHECK(done.error() == coir::errc::deadlock);
+  CHECK(told == std::errc::operation_canceled);
+}
+
+TEST_CASE("driving: the deadline of a thread is kept in the time of the runtime") {
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  REQUIRE((*made)->start().has_value());
+  auto sleeper = (*made)->spawn([] { return coir::this_fiber::sleep_for(2h); });
+  CHECK(sleeper.join(coir::in(1h)).error() == std::errc::timed_out);
+  CHECK(sleeper.join(coir::no_wait).error() == std::errc::timed_out);
+  CHECK(sleeper.join().has_value());
+}
+
+TEST_CASE("driving: locks, events and scopes of a thread run whoever holds them") {
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  REQUIRE((*made)->start().has_value());
+  coir::mutex m;
+  coir::event locked;
+  auto holder = (*made)->spawn([&] {
+    m.lock();
+    locked.set();
+    CHECK(coir::this_fiber::sleep_for(1h).has_value());
+    m.unlock();
+  });
+  errno = ELOOP;
+  CHECK(locked.wait().has_value());
+  m.lock();
+  m.unlock();
+  CHECK(errno == ELOOP);
+  CHECK(holder.join().has_value());
+}
+
+TEST_CASE("driving: a second thread that waits gets what it waits for, whoever drives") {
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  REQUIRE((*made)->start().has_value());
+  coir::event first, second;
+  std::thread other([&] {
+    CHECK(first.wait().has_value());
+    second.set();  // ends the wait of the thread that may be driving
+  });
+  auto opens = (*made)->spawn([&] { first.set(); });
+  CHECK(second.wait().has_value());
+  other.join();
+  CHECK(opens.join().has_value());
+}
+
+TEST_CASE(
+    "driving: a message of another thread ends the sleep of a runtime that has nothing to do") {
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  coir::runtime& rt = **made;
+  REQUIRE(rt.start().has_value());
+  coir::event over;
+  std::thread other([&] { rt.spawn([&] { over.set(); }).detach(); });
+  CHECK(over.wait().has_value());
+  other.join();
+}
+
+TEST_CASE(
+    "driving: bytes that a thread writes into a real pipe reach a fiber that waits for them") {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  REQUIRE((*made)->start().has_value());
+  std::array<std::byte, 4> bytes{};
+  auto reader = (*made)->spawn([&] { return coir::io::read(ends[0], bytes); });
+  std::thread writer([&] { CHECK(::write(ends[1], "four", 4) == 4); });
+  CHECK(reader.join().value() == 4);
+  writer.join();
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
+TEST_CASE("driving: fibers of two runtimes wake each other, and each keeps its own time") {
+  auto a = coir::runtime::create(simulated());
+  auto b = coir::runtime::create(simulated());
+  REQUIRE(a.has_value());
+  REQUIRE(b.has_value());
+  REQUIRE((*a)->start().has_value());
+  REQUIRE((*b)->start().has_value());
+  coir::event there, back;
+  auto asks = (*a)->spawn([&] {
+    CHECK(coir::this_fiber::sleep_for(1h).has_value());
+    there.set();
+    return back.wait();
+  });
+  auto answers = (*b)->spawn([&] {
+    CHECK(there.wait().has_value());
+    CHECK(coir::this_fiber::sleep_for(1h).has_value());
+    back.set();
+  });
+  CHECK(asks.join().has_value());
+  CHECK(answers.join().has_value());
+}
+
+TEST_CASE("driving: a blocking call runs in place, and a thread's own sleep lets fibers go on") {
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  REQUIRE((*made)->start().has_value());
+  bool over = false;
+  auto h = (*made)->spawn([&] {
+    CHECK(coir::blocking([] { return std::this_thread::get_id(); }).value() ==
+          std::this_thread::get_id());
+    CHECK(coir::this_fiber::sleep_for(1h).has_value());
+    over = true;
+  });
+  CHECK(coir::this_fiber::sleep_for(2h).has_value());
+  CHECK(over);
+  CHECK(h.join().has_value());
+}
