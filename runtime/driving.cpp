@@ -11,7 +11,6 @@
 #include "runtime/driving.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <climits>
 #include <condition_variable>
 #include <mutex>
@@ -179,7 +178,7 @@ driven drive(std::int64_t until_ns, const std::function<bool()>& over) noexcept 
   std::vector<visit> all = guests_of(b);
   b.driver = true;
   held.unlock();
-  const int kept = errno;
+  const int kept = errno_now();
   driven end = driven::nothing_moves;
   {
     const auto signals_here = signal_stack::make();
@@ -187,7 +186,7 @@ driven drive(std::int64_t until_ns, const std::function<bool()>& over) noexcept 
                           : drive_all(all, until_ns, over);
   }
   all.clear();
-  errno = kept;
+  set_errno_now(kept);
   held.lock();
   b.driver = false;
   b.news.notify_all();
