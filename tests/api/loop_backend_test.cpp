@@ -15,6 +15,7 @@
 using namespace std::chrono_literals;
 
 TEST_CASE("loop: over the kernel's ring, inside of somebody else's poll(2)") {
+  COIR_NOT_IN_SIM(kernel);
   auto outside = coir::make_backend(test::tested({}));
   REQUIRE(outside);
   auto in = coir::loop::make(**outside).value();
