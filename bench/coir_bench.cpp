@@ -13,9 +13,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <regex>
 #include <string>
 
+#include "bench/page.hpp"
 #include "bench/report.hpp"
 #include "bench/rows.hpp"
 
@@ -31,13 +33,18 @@ struct wishes {
   bool first = false;
 };
 
-bench::rows wanted_rows(const wishes& w) {
+bench::rows all_rows(const wishes& w) {
   bench::rows all;
   for (const auto add :
        {bench::add_switch, bench::add_yield, bench::add_spawn, bench::add_parked, bench::add_sleep,
-        bench::add_timer, bench::add_nop, bench::add_file_read, bench::add_echo,
+        bench::add_timer, bench::add_nop, bench::add_file_read, bench::add_echo, bench::add_kv,
         bench::add_deadline, bench::add_effects, bench::add_pingpong, bench::add_mesh})
     add(all, w.chosen);
+  return all;
+}
+
+bench::rows wanted_rows(const wishes& w) {
+  bench::rows all = all_rows(w);
   const std::regex wanted(w.rows);
   std::erase_if(all, [&](const bench::row& r) { return !std::regex_search(r.name, wanted); });
   return all;
@@ -55,6 +62,19 @@ void write_file(const std::string& path, const std::string& text) {
   file << text;
   file.close();
   if (!file) std::fprintf(stderr, "%s: not written\n", path.c_str());
+}
+
+/// A run of some rows leaves the others on the page as they are.
+void write_page(const wishes& w, std::string page) {
+  if (w.results.empty()) return;
+  std::ifstream file(w.results);
+  if (w.rows != "." && file) {
+    std::vector<std::string> order;
+    for (const bench::row& one : all_rows(w)) order.push_back(one.name);
+    const std::string before(std::istreambuf_iterator<char>(file), {});
+    page = bench::merged_page(before, page, order);
+  }
+  write_file(w.results, page);
 }
 
 void say(const std::string& text) {
@@ -80,7 +100,7 @@ bool run(const wishes& w) {
   const std::string end = bench::closing_words(all) + "; took " +
                           std::to_string((bench::now_ns() - began) / 1'000'000'000) + " s\n";
   say("\n" + end + "\n" + every);
-  write_file(w.results,
+  write_page(w,
              "# Results\n\nOne run of `./dev bench --write`. What was tried, what it "
              "gave and what stayed: [decisions.md](decisions.md).\n\n" +
                  method + "\n" + bench::table_head() + table + "\n" + end + "\n## Every entry\n\n" +
@@ -136,7 +156,8 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0, 1023));
   app.add_option("--json", w.json, "all rounds of all entries, into this file");
   app.add_option("--tsv", w.tsv, "one line per entry, for the plots, into this file");
-  app.add_option("--results", w.results, "the page of results, into this file");
+  app.add_option("--results", w.results,
+                 "the page of results, into this file; with --rows the other rows stay in it");
   const auto* here = app.add_option(
       "--here", w.entry,
       "no table: measure once, in this process, the entries whose name contains this");

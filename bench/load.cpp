@@ -1,15 +1,17 @@
-// load.cpp: the closed-loop echo client. Each connection sends a message, waits for all of it to
-// come back, checks every byte, and only then sends the next.
+// load.cpp: the closed-loop client of an echo server, or of one that speaks the protocol of Redis.
+// Each connection sends a message, waits for its answer, checks every byte, and only then sends the
+// next.
 //
 // Always true:
-//   - Every byte that arrives is compared with the byte that was sent; a byte nobody sent is an
-//     error too. Any error, or no message at all, makes the exit code 1.
+//   - Every byte that arrives is compared with the one that is expected: that which was sent, or
+//     with --set `+OK`; a byte that nobody asked for is an error too. Any error, or no message at
+//     all, makes the exit code 1.
 //   - Messages in flight at the end are waited for, so a stalled one appears in the latencies; the
 //     rate counts only those that end inside the measured time.
 //   - Nothing lasts for ever: connecting takes at most 5 s, and 5 s without any event end the run.
 //   - The threads share only what is constant while they run.
 //
-// Comes from: the driver, or a person.   Goes to: an echo server on loopback, figures on stdout.
+// Comes from: the driver, or a person.   Goes to: a server on loopback, figures on stdout.
 #include <sys/epoll.h>
 
 #include <CLI/CLI.hpp>
@@ -20,6 +22,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -34,6 +38,8 @@ using bench::now_ns;
 using bench::patience_ns;
 using bench::second_ns;
 
+constexpr std::string_view end_of_line = "\r\n";
+constexpr std::string_view set_answer = "+OK\r\n";
 constexpr std::int64_t endless = std::numeric_limits<std::int64_t>::max();
 
 struct plan {
@@ -44,6 +50,7 @@ struct plan {
   double warmup = 0;
   std::uint64_t messages = 0;  // 0: the time decides
   std::size_t bytes = 64;
+  bool sets = false;  // values of so many bytes are set, instead of messages echoed
   bool json = false;
 };
 
@@ -68,8 +75,10 @@ class pattern {
 struct connection {
   int fd;
   unsigned number;
-  std::uint64_t message = 0;     // messages begun
-  const char* window = nullptr;  // the bytes of the current one
+  std::uint64_t message = 0;      // messages begun
+  std::string command = {};       // what a SET consists of, its value at the end
+  std::string_view request = {};  // the bytes of the current one
+  std::string_view answer = {};   // what comes back
   std::size_t sent = 0;
   std::size_t received = 0;
   std::int64_t began_ns = 0;
@@ -105,6 +114,7 @@ class client {
 
   void adopt(int fd, unsigned number) {
     connections_.push_back(connection{.fd = fd, .number = number});
+    if (plan_.sets) connections_.back().command = set_command(number);
     watch(EPOLL_CTL_ADD, connections_.back(), false);
   }
 
@@ -131,7 +141,14 @@ class client {
   void begin(connection& c, std::int64_t now) {
     if (now >= when_.stop_ns || budget_ == 0) return;
     --budget_;
-    c.window = pattern_.window(c.number, c.message++);
+    const std::string_view window(pattern_.window(c.number, c.message++), plan_.bytes);
+    c.request = c.answer = window;
+    if (plan_.sets) {
+      window.copy(c.command.data() + c.command.size() - end_of_line.size() - window.size(),
+                  window.size());
+      c.request = c.command;
+      c.answer = set_answer;
+    }
     c.sent = c.received = 0;
     c.began_ns = now;
     c.in_flight = true;
@@ -140,9 +157,9 @@ class client {
   }
 
   void push(connection& c) {
-    while (c.sent < plan_.bytes) {
-      const ssize_t sent =
-          ::send(c.fd, c.window + c.sent, plan_.bytes - c.sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (c.sent < c.request.size()) {
+      const ssize_t sent = ::send(c.fd, c.request.data() + c.sent, c.request.size() - c.sent,
+                                  MSG_NOSIGNAL | MSG_DONTWAIT);
       if (sent >= 0) {
         c.sent += static_cast<std::size_t>(sent);
         continue;
@@ -164,13 +181,28 @@ class client {
       if (got == -1) return fail(c, std::strerror(errno));
       if (got == 0) return fail(c, "closed by the server");
       const auto bytes = static_cast<std::size_t>(got);
-      if (bytes > c.sent - c.received) return fail(c, "more bytes than were sent");
-      if (std::memcmp(scratch_.data(), c.window + c.received, bytes) != 0)
+      if (bytes > may_have_come(c) - c.received) return fail(c, "more bytes than were asked for");
+      if (std::memcmp(scratch_.data(), c.answer.data() + c.received, bytes) != 0)
         return fail(c, "a wrong byte");
       c.received += bytes;
-      if (c.received == plan_.bytes) return finish(c);
+      if (c.received == c.answer.size()) return finish(c);
       if (bytes < scratch_.size()) return;
     }
+  }
+
+  /// An echo begins before the end, a SET is answered when it is complete.
+  std::size_t may_have_come(const connection& c) const {
+    if (!plan_.sets) return c.sent;
+    return c.sent == c.request.size() ? c.answer.size() : 0;
+  }
+
+  static std::string bulk(const std::string& text) {
+    return "$" + std::to_string(text.size()) + "\r\n" + text + "\r\n";
+  }
+  /// Each connection has a key of its own.
+  std::string set_command(unsigned number) const {
+    return "*3\r\n" + bulk("SET") + bulk("load:" + std::to_string(number)) +
+           bulk(std::string(plan_.bytes, 'x'));
   }
 
   void finish(connection& c) {
@@ -287,14 +319,16 @@ void say(const plan& p, const figures& f, double elapsed_s) {
 
 int main(int argc, char** argv) {
   plan p;
-  CLI::App app{"Closed-loop echo client on 127.0.0.1 that checks every byte."};
+  CLI::App app{"Closed-loop client on 127.0.0.1 that checks every byte that comes back."};
   app.add_option("--port", p.port, "port of the server")->required()->check(CLI::Range(1, 65535));
   app.add_option("--conns", p.conns, "connections")->check(CLI::Range(1, 1'000'000));
   app.add_option("--threads", p.threads, "threads that share them")->check(CLI::Range(1, 256));
-  app.add_option("--bytes", p.bytes, "size of a message")->check(CLI::Range(1, 64 << 20));
+  app.add_option("--bytes", p.bytes, "size of a message, or of a value")
+      ->check(CLI::Range(1, 64 << 20));
   app.add_option("--seconds", p.seconds, "measured time")->check(CLI::Range(0.01, 3600.0));
   app.add_option("--warmup", p.warmup, "seconds before it")->check(CLI::Range(0.0, 3600.0));
   app.add_option("--messages", p.messages, "stop after so many in all, whatever the time");
+  app.add_flag("--set", p.sets, "each message is a SET in the protocol of Redis");
   app.add_flag("--json", p.json, "one JSON object");
   CLI11_PARSE(app, argc, argv);
   if (p.conns + 16 > bench::raise_fd_limit()) die("--conns", EMFILE);

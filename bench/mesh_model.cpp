@@ -13,15 +13,19 @@ mesh_model::mesh_model(mesh_settings s) : set_(std::move(s)) {
   for (unsigned i = 0; i < set_.workers; ++i)
     cores_.push_back({.around = {i, set_.workers, [&](unsigned j) { return between(i, j); }},
                       .threshold = mesh::adaptive_threshold(set_.threshold),
+                      .gate = {},
+                      .tries = {},
                       .speed = i < set_.speed.size() ? set_.speed[i] : 100,
                       .ready = {},
                       .unstarted = {},
                       .mailbox = {},
                       .seed = i,
                       .current = {},
+                      .fed_at = {},
                       .shown = {}});
   for (core& w : cores_) {
     hungry_.insert(index(w));
+    for_one_.insert(index(w));
     if (set_.pinned) w.threshold.pin(set_.threshold);
   }
 }
@@ -54,13 +58,14 @@ void mesh_model::schedule(std::uint64_t at, unsigned worker, std::optional<std::
 }
 
 /// A worker that rests goes on some time later. Returns what that costs whoever wakes it.
-std::uint64_t mesh_model::wake(unsigned worker, std::uint64_t now) {
+std::uint64_t mesh_model::wake(unsigned worker, std::uint64_t now, bool fed) {
   core& w = cores_[worker];
   if (!w.idle_since) return 0;
   const bool asleep = now - *w.idle_since > set_.costs.spin;
   w.idle_since.reset();
   hungry_.erase(worker);
   const std::uint64_t late = asleep ? set_.costs.wake_asleep : set_.costs.wake_spinning;
+  if (fed) w.fed_at = now + late;
   schedule(set_.ideal ? now : now + late, worker);
   return asleep ? set_.costs.ring : 0;
 }
@@ -75,14 +80,17 @@ void mesh_model::make_ready(std::uint64_t now, std::uint32_t id) {
 }
 
 /// What a worker sees when it pushes.
-mesh::pusher mesh_model::view(core& w) {
+mesh::pusher mesh_model::view(core& w, std::uint64_t now) {
+  w.tries.look(static_cast<std::int64_t>(now));
+  hungry_for_one_ = hungry_ & for_one_;
   return {&w.around,
           {static_cast<std::uint32_t>(w.unstarted.size()), w.live},
           w.threshold.tasks(),
           w.threshold.spare(),
           ++w.seed,
           set_.batch_max,
-          set_.hungry ? &hungry_ : nullptr};
+          set_.hungry ? &hungry_ : nullptr,
+          w.tries.open() ? nullptr : &hungry_for_one_};
 }
 
 mesh::load mesh_model::look(const core& from, unsigned worker, std::uint64_t now,
@@ -193,6 +201,10 @@ std::optional<std::uint32_t> mesh_model::pick(core& w) {
 void mesh_model::rest(std::uint64_t now, core& w) {
   w.idle_since = now;
   hungry_.insert(index(w));
+  if (!w.fed_at) return;
+  mesh::was_worth(static_cast<std::int64_t>(now - *w.fed_at)) ? for_one_.insert(index(w))
+                                                              : for_one_.erase(index(w));
+  w.fed_at.reset();
 }
 
 // -- work on its way ------------------------------------------------------------------------------
@@ -211,29 +223,38 @@ std::uint64_t mesh_model::take_mail(std::uint64_t now, core& w) {
 
 /// A fiber that is new on this worker stays or goes. Returns how long that took.
 std::uint64_t mesh_model::push(std::uint64_t now, core& w, std::uint32_t id) {
-  const auto waiting = static_cast<std::uint32_t>(w.unstarted.size());
   const mesh::cargo what{mesh::affinity::any, all_[id].kind, all_[id].hops};
   const bool placed = what.kind == mesh::workload::io;  // as net::serve does it: each one, once
-  mesh::pusher p = view(w);
-  if (placed) p.threshold = 0;
-  const bool asks = set_.workers > 1 && (!placed || what.hops == 0) &&
-                    (mesh::weight(p.mine, what.kind) >= p.threshold || waiting >= p.spare);
+  mesh::pusher p = view(w, now);
+  if (placed) {
+    p.threshold = 0;
+    p.hungry = nullptr;
+  }
   std::uint64_t cost = 0;
+  bool asks = set_.workers > 1 && (!placed || what.hops == 0);
+  if (asks && !placed) {
+    const auto way = w.gate.of(p.mine, p.spare, p.threshold, what, [&](bool lone) {
+      if (p.hungry == nullptr) return false;
+      cost += set_.costs.hungry_look;
+      return (lone && !w.tries.open() ? hungry_for_one_ : hungry_).size() != 0;
+    });
+    asks = way != mesh::push_gate::way::stays;
+    if (way == mesh::push_gate::way::around) p.hungry = nullptr;
+  }
   mesh::decision d{index(w), 0, mesh::outcome::kept};
+  if (asks) d = mesh::deflect(p, what, [&](unsigned i) { return look(w, i, now, cost); });
+  const std::uint64_t took = d.count != 0 ? mail(now + cost, w, d, id) : 0;
   if (asks) {
-    cost += p.hungry != nullptr ? set_.costs.hungry_look : 0;
-    d = mesh::deflect(p, what, [&](unsigned i) { return look(w, i, now, cost); });
-  }
-  if (d.count != 0) {
-    const std::uint64_t took = mail(now + cost, w, d, id);
-    if (took != 0) {
-      w.threshold.learn(d.why);
-      return cost + took;
+    if (d.count != 0 && took == 0) {
+      d.why = mesh::outcome::refused;
+      ++refused_;
     }
-    d.why = mesh::outcome::refused;
-    ++refused_;
+    if (!placed) {
+      w.threshold.learn(d.why);
+      w.gate.learn(took != 0);
+    }
   }
-  if (asks) w.threshold.learn(d.why);
+  if (took != 0) return cost + took;
   w.unstarted.push_back(id);
   ++w.live;
   return cost;
@@ -244,10 +265,9 @@ std::uint64_t mesh_model::feed(std::uint64_t now, core& w) {
   if (w.unstarted.empty() || set_.workers == 1) return 0;
   const std::uint32_t id = w.unstarted.front();
   const auto others = static_cast<std::uint32_t>(w.unstarted.size() - 1);
-  if (others < mesh::adaptive_threshold::enough_for_hungry) return 0;
-  mesh::pusher p = view(w);
+  mesh::pusher p = view(w, now);
   p.mine = {others, w.live - 1};
-  p.spare = mesh::adaptive_threshold::enough_for_hungry;
+  p.spare = 0;
   const mesh::cargo what{mesh::affinity::any, all_[id].kind, all_[id].hops};
   std::uint64_t cost = set_.costs.hungry_look;
   const mesh::decision d =
@@ -266,7 +286,7 @@ std::uint64_t mesh_model::feed(std::uint64_t now, core& w) {
 /// 0: the mailbox is full. The oldest that wait here go along.
 std::uint64_t mesh_model::mail(std::uint64_t now, core& w, mesh::decision d, std::uint32_t id) {
   core& to = cores_[d.target];
-  if (to.mailed + d.count > set_.mailbox_slots) return 0;
+  if (to.mailbox.size() >= set_.mailbox_slots) return 0;
   const auto far = between(index(w), d.target);
   std::vector<std::uint32_t> batch;
   while (batch.size() + 1 < d.count && !w.unstarted.empty()) {
@@ -283,9 +303,11 @@ std::uint64_t mesh_model::mail(std::uint64_t now, core& w, mesh::decision d, std
   ++mails_;
   to.mailed += static_cast<std::uint32_t>(count);
   to.mailbox.push_back(std::move(batch));
+  if (d.why == mesh::outcome::fed && count == 1 && !for_one_.contains(d.target)) w.tries.spend();
+  const bool fed = hungry_.contains(d.target);
   hungry_.erase(d.target);
   return set_.costs.mail + set_.costs.line[static_cast<unsigned>(far)] +
-         count * set_.costs.each_mailed + wake(d.target, now);
+         count * set_.costs.each_mailed + wake(d.target, now, fed);
 }
 
 /// Whoever rests takes it at once, the fastest first.

@@ -3,7 +3,8 @@
 //
 // Always true:
 //   - Nothing is drawn and no clock is read: the same settings give the same figures everywhere.
-//   - A started fiber stays; the mailbox refuses beyond its slots; a load is seen as it was up to
+//   - A started fiber stays; a mailbox refuses mails beyond its slots; a load is seen as it was up
+//   to
 //     `stale_ns` ago; a busy worker looks into its mailbox once a turn; one that slept comes late.
 //   - The ideal is the same work under a scheduler that moves everything at once and for nothing.
 //
@@ -37,7 +38,7 @@ struct mesh_costs {
 struct mesh_settings {
   unsigned workers = 2;
   unsigned batch_max = 64;        // fibers in one mail
-  unsigned mailbox_slots = 1024;  // fibers in one mailbox
+  unsigned mailbox_slots = 1024;  // mails in one mailbox
   unsigned threshold = 64;        // the first one; for good when it is pinned
   bool pinned = false;
   bool hungry = true;      // who has nothing to do announces it
@@ -87,6 +88,8 @@ class mesh_model {
   struct core {
     mesh::neighbours around;
     mesh::adaptive_threshold threshold;
+    mesh::push_gate gate;
+    mesh::lone_tries tries;
     unsigned speed = 100;
     fibers ready, unstarted;
     std::deque<std::vector<std::uint32_t>> mailbox;
@@ -94,6 +97,7 @@ class mesh_model {
     std::optional<std::uint32_t> current;
     std::optional<std::uint64_t> idle_since = 0;
     std::uint64_t turn_began = 0, turn_picks = 0, busy = 0;
+    std::optional<std::uint64_t> fed_at;
     mesh::load shown;  // what others see
     std::uint64_t shown_at = 0;
   };
@@ -107,7 +111,7 @@ class mesh_model {
 
   std::uint32_t add(mesh_fiber f, unsigned home);
   void schedule(std::uint64_t at, unsigned worker, std::optional<std::uint32_t> wakes = {});
-  std::uint64_t wake(unsigned worker, std::uint64_t now);
+  std::uint64_t wake(unsigned worker, std::uint64_t now, bool fed = false);
   void make_ready(std::uint64_t now, std::uint32_t id);
   void step(std::uint64_t now, unsigned worker);
   std::uint64_t go_on(std::uint64_t now, core& w);
@@ -118,7 +122,7 @@ class mesh_model {
   std::uint64_t push_ideal(std::uint64_t now, std::uint32_t id);
   std::optional<std::uint32_t> pick(core& w);
   void rest(std::uint64_t now, core& w);
-  mesh::pusher view(core& w);
+  mesh::pusher view(core& w, std::uint64_t now);
   mesh::load look(const core& from, unsigned worker, std::uint64_t now, std::uint64_t& cost);
   mesh::load seen(unsigned worker, std::uint64_t now);
   static unsigned index(const core& w) { return w.around.self(); }
@@ -128,7 +132,8 @@ class mesh_model {
   std::vector<core> cores_;
   std::vector<fiber> all_;
   fibers shared_;  // of the ideal scheduler
-  mesh::worker_set hungry_;
+  mesh::worker_set hungry_, for_one_;
+  mesh::worker_set hungry_for_one_;  // both of these, for who looks just now
   std::priority_queue<event, std::vector<event>, std::greater<>> events_;
   std::uint64_t order_ = 0, mails_ = 0, hops_ = 0, looks_ = 0, refused_ = 0, ended_ns_ = 0;
   std::uint64_t counted_ = 0;

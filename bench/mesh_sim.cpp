@@ -207,8 +207,7 @@ int main(int argc, char** argv) {
   app.add_option("--workers", only_workers, "only so many")->check(CLI::Range(2, 256));
   app.add_option("--batch", set.batch_max, "fibers in one mail at most")->check(CLI::Range(1, 256));
   app.add_option("--threshold", set.threshold, "the first one")->check(CLI::Range(1, 1024));
-  app.add_option("--slots", set.mailbox_slots, "fibers in one mailbox")
-      ->check(CLI::Range(1, 65536));
+  app.add_option("--slots", set.mailbox_slots, "mails in one mailbox")->check(CLI::Range(1, 65536));
   app.add_flag("--flat", set.flat, "a machine without distances");
   app.add_option("--salt", salt, "other times of all fibers")->check(CLI::Range(0, 255));
   app.add_option("--tsv", tsv, "the figures for plots");

@@ -66,6 +66,8 @@ enum class limit { none, linked_timeout };
 int cached_file(const std::string& folder);
 double raw_read_ns(const std::string& folder, unsigned reads, limit kind);
 sample raw_file_read(const read_plan& plan);
+/// p50 of fdatasync(2) after an append of so many bytes to a file in that folder.
+double raw_fdatasync_us(const std::string& folder, std::size_t bytes);
 
 /// Two threads: a cache line that goes to and fro; MSG_RING from ring to ring, each waited for in
 /// io_uring_enter; a futex each.

@@ -5,6 +5,7 @@
 
 #include <sys/utsname.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -69,7 +70,17 @@ const char* word_of(role as) {
 }
 
 const char* word_of(verdict v) {
-  return v == verdict::met ? "met" : v == verdict::missed ? "missed" : "unknown";
+  switch (v) {
+    case verdict::met:
+      return "met";
+    case verdict::missed:
+      return "missed";
+    case verdict::reported:
+      return "reported";
+    case verdict::unknown:
+      break;
+  }
+  return "unknown";
 }
 
 counted counts_of(const outcome& got) {
@@ -149,13 +160,12 @@ std::string table_line(const result_of_row& one) {
 }
 
 std::string closing_words(const std::vector<result_of_row>& all) {
-  int met = 0, missed = 0, unknown = 0;
-  for (const auto& one : all) {
-    const verdict v = judge(one.what, one.got);
-    ++(v == verdict::met ? met : v == verdict::missed ? missed : unknown);
-  }
-  return std::to_string(met) + " met, " + std::to_string(missed) + " missed, " +
-         std::to_string(unknown) + " unknown";
+  const auto count = [&all](verdict v) {
+    return std::to_string(std::ranges::count_if(
+        all, [v](const result_of_row& one) { return judge(one.what, one.got) == v; }));
+  };
+  return count(verdict::met) + " met, " + count(verdict::missed) + " missed, " +
+         count(verdict::unknown) + " unknown, " + count(verdict::reported) + " reported";
 }
 
 std::string details(const result_of_row& one) {

@@ -23,7 +23,7 @@ struct result_of_row {
 std::string method_words(const settings& chosen);
 std::string table_head();
 std::string table_line(const result_of_row& one);
-/// `12 met, 3 missed, 1 unknown`.
+/// `12 met, 3 missed, 1 unknown, 2 reported`.
 std::string closing_words(const std::vector<result_of_row>& all);
 /// Every entry of one row.
 std::string details(const result_of_row& one);

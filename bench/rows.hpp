@@ -25,6 +25,7 @@ void add_file_read(rows& to, const settings& chosen);
 void add_echo(rows& to, const settings& chosen);
 void add_deadline(rows& to, const settings& chosen);
 void add_effects(rows& to, const settings& chosen);
+void add_kv(rows& to, const settings& chosen);
 void add_mesh(rows& to, const settings& chosen);
 void add_pingpong(rows& to, const settings& chosen);
 

@@ -6,8 +6,11 @@
 //   - CPU is the server's own clock (user and system, all threads), read after a warm-up run and
 //     after the measured one: starting and ending the program is not in it, accepting and closing
 //     the connections is.
+//   - Calls and streams, and both backends, stand in rows of their own beside the servers by hand,
+//     whose figures belong to that row's rounds.
 //
-// Comes from: coir_bench.cpp.   Goes to: samples/echo, echo_epoll, echo_uring, peer_go, load.
+// Comes from: coir_bench.cpp.   Goes to: samples/echo, echo_streams, echo_epoll, echo_uring,
+// peer_go, load.
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -49,34 +52,93 @@ sample echo_cpu(const settings& chosen, const std::vector<std::string>& words, d
           client.at("p99_us").get<double>()};
 }
 
-row echo_row(const settings& chosen, drive d) {
-  const auto server = [&](const char* who, role as, const char* program,
-                          std::vector<std::string> more, const char* package = "") {
-    std::vector<std::string> words{chosen.folder + program};
-    words.insert(words.end(), more.begin(), more.end());
-    const bool there = ::access(words[0].c_str(), X_OK) == 0;
-    return entry{who, as, [=] { return echo_cpu(chosen, words, d); }, there ? "" : package};
-  };
+/// The entries of one row: each server is driven alike.
+class servers {
+ public:
+  servers(const settings& chosen, drive d) : chosen_(chosen), drive_(d) {}
+
+  /// `program` lies in the folder of the bench.
+  entry of(const char* who, role as, const char* program, std::vector<std::string> more,
+           const char* package = "") const {
+    const std::string path = chosen_.folder + program;
+    const bool there = ::access(path.c_str(), X_OK) == 0;
+    more.insert(more.begin(), path);
+    return {who, as, [chosen = chosen_, d = drive_, more] { return echo_cpu(chosen, more, d); },
+            there ? "" : package};
+  }
+  entry calls(role as) const {
+    return of("coir, samples/echo", as, "/echo_coir", {"--port", "0", "--workers", "1"});
+  }
+  entry epoll() const { return of("epoll by hand", role::raw, "/echo_epoll", {"--port", "0"}); }
+  entry uring() const { return of("io_uring by hand", role::raw, "/echo_uring", {"--port", "0"}); }
+  entry with_streams(const char* who, role as, const char* receive) const {
+    return of(who, as, "/echo_streams", {"--port", "0", "--receive", receive});
+  }
+  /// The sample where it is told to do without io_uring. env(1) becomes the server.
+  entry on_poll() const {
+    const std::vector<std::string> words{"/usr/bin/env",
+                                         "COIR_BACKEND=poll",
+                                         chosen_.folder + "/echo_coir",
+                                         "--port",
+                                         "0",
+                                         "--workers",
+                                         "1"};
+    return {"coir, samples/echo, no io_uring", role::ours,
+            [chosen = chosen_, d = drive_, words] { return echo_cpu(chosen, words, d); }};
+  }
+
+ private:
+  settings chosen_;
+  drive drive_;
+};
+
+row row_of(const std::string& name, drive d, const std::string& how, std::vector<entry> entries,
+           std::vector<reach> reaches) {
   const std::string number = std::to_string(d.connections);
-  row one{
-      "echo/" + number,
-      "echo of 64 bytes, " + number + (d.connections == 1 ? " connection" : " connections"),
+  return {
+      name + "/" + number,
+      "echo of 64 bytes, " + number + (d.connections == 1 ? " connection" : " connections") + how,
       {{"server CPU per message", "ns"}, {"messages/s", "", false}, {"p99", "us", false}},
-      {server("coir, samples/echo", role::ours, "/echo_coir", {"--port", "0", "--workers", "1"}),
-       server("epoll by hand", role::raw, "/echo_epoll", {"--port", "0"}),
-       server("io_uring by hand", role::raw, "/echo_uring", {"--port", "0"}),
-       server("Go", role::peer, "/peer_go", {"echo"}, "golang-go")},
-      {{reach::kind::of_raw, 1.05}}};
+      std::move(entries),
+      std::move(reaches)};
+}
+
+row echo_row(const settings& chosen, drive d) {
+  const servers by(chosen, d);
+  row one = row_of("echo", d, "",
+                   {by.calls(role::ours), by.epoll(), by.uring(),
+                    by.of("Go", role::peer, "/peer_go", {"echo"}, "golang-go")},
+                   {{reach::kind::of_raw, 1.05}});
   one.entries.back().rounds_most = 3;
   return one;
+}
+
+/// Whether net should accept and receive by streams: both ways in one row, beside those by hand.
+row streams_row(const settings& chosen, drive d) {
+  const servers by(chosen, d);
+  row one =
+      row_of("echo_streams", d, ", connections and bytes as streams",
+             {by.with_streams("coir, accept and receive as streams", role::ours, "all"),
+              by.with_streams("coir, accept as a stream, receive by calls", role::variant, "once"),
+              by.calls(role::base), by.epoll(), by.uring()},
+             {});
+  one.note = "plain: samples/echo, which accepts and receives by calls";
+  return one;
+}
+
+row poll_row(const settings& chosen, drive d) {
+  const servers by(chosen, d);
+  return row_of("echo_poll", d, ", COIR_BACKEND=poll", {by.on_poll(), by.epoll()},
+                {{reach::kind::of_raw, 1.10}});
 }
 
 }  // namespace
 
 void add_echo(rows& to, const settings& chosen) {
   const unsigned part = chosen.quick ? 10 : 1;
-  for (const drive full : {drive{1, 10'000}, drive{50, 100'000}, drive{1'000, 100'000}})
-    to.push_back(echo_row(chosen, {full.connections, full.messages / part}));
+  for (const auto make : {echo_row, streams_row, poll_row})
+    for (const drive full : {drive{1, 10'000}, drive{50, 100'000}, drive{1'000, 100'000}})
+      to.push_back(make(chosen, {full.connections, full.messages / part}));
 }
 
 }  // namespace bench

@@ -209,9 +209,47 @@ row mesh_sim_row(const settings& chosen, unsigned workers) {
   return one;
 }
 
+// -- idle: a runtime with nothing to do costs nothing
+
+/// What the whole process uses while a root sleeps, after both workers had much to do.
+sample coir_idle(std::chrono::milliseconds span) {
+  return on_coir(
+      [=] {
+        std::vector<coir::handle<void>> load;
+        for (unsigned i = 0; i < 10'000; ++i)
+          load.push_back(coir::spawn([i] {
+            if (i % 10 == 0) sure(coir::this_fiber::sleep_for(std::chrono::milliseconds(1)));
+          }));
+        for (auto& each : load) sure(each.join());
+        load.clear();
+        const std::uint64_t turns = coir::snapshot().total().turns;
+        const std::int64_t cpu = cpu_used_ns();
+        const std::int64_t began = now_ns();
+        sure(coir::this_fiber::sleep_for(span));
+        const auto wall = static_cast<double>(now_ns() - began);
+        const auto used = static_cast<double>(cpu_used_ns() - cpu);
+        const auto turned = static_cast<double>(coir::snapshot().total().turns - turns);
+        return sample{100 * used / wall, turned * 1e9 / wall};
+      },
+      {});
+}
+
+row idle_row(const settings& chosen) {
+  const std::chrono::milliseconds span(chosen.quick ? 200 : 1'500);
+  row one{"idle",
+          "a default runtime after 10,000 tasks, while its root sleeps",
+          {{"CPU", "% of a core"}, {"turns", "/s", false}},
+          {{"coir", role::ours, [=] { return coir_idle(span); }}},
+          {{reach::kind::at_most, 0.5}}};
+  one.rounds_most = 3;
+  one.two_cpus = true;
+  return one;
+}
+
 }  // namespace
 
 void add_mesh(rows& to, const settings& chosen) {
+  to.push_back(idle_row(chosen));
   to.push_back(skynet_row(chosen));
   to.push_back(hot_root_row(chosen));
   for (const unsigned workers : {8u, 64u, 256u}) to.push_back(mesh_sim_row(chosen, workers));

@@ -56,7 +56,7 @@ verdict judge(const row& in, const std::vector<outcome>& got, const reach& wante
 }
 
 verdict judge(const row& in, const std::vector<outcome>& got) {
-  verdict all = verdict::met;
+  verdict all = in.reaches.empty() ? verdict::reported : verdict::met;
   for (const reach& one : in.reaches) {
     const verdict v = judge(in, got, one);
     if (v == verdict::missed) return v;
@@ -89,19 +89,40 @@ std::string words_of(const row& in, const reach& wanted) {
 std::string reach_words(const row& in) {
   std::string all;
   for (const reach& one : in.reaches) all += (all.empty() ? "" : "; ") + words_of(in, one);
+  return all.empty() ? "-" : all;
+}
+
+namespace {
+
+/// ` (+0.7 ns)` for each reach that is a difference.
+std::string differences(const row& in, const std::vector<outcome>& got) {
+  std::string all;
+  for (const reach& one : in.reaches) {
+    const bool over_raw = one.by == reach::kind::over_raw;
+    if (!over_raw && one.by != reach::kind::over_base) continue;
+    const double by = figure_of(in, got, role::ours, one.figure) -
+                      figure_of(in, got, over_raw ? role::raw : role::base, one.figure);
+    if (std::isnan(by)) continue;
+    all +=
+        (by < 0 ? " (-" : " (+") + rounded(std::abs(by)) + " " + in.figures[one.figure].unit + ")";
+  }
   return all;
 }
 
+}  // namespace
+
 std::string verdict_words(const row& in, const std::vector<outcome>& got) {
   if (in.smaller) return "not judged: smaller than its name";
+  if (in.reaches.empty()) return "reported";
   std::string missed, unknown;
   for (const reach& one : in.reaches) {
     const verdict v = judge(in, got, one);
     std::string& list = v == verdict::missed ? missed : unknown;
     if (v != verdict::met) list += (list.empty() ? "" : "; ") + words_of(in, one);
   }
-  if (!missed.empty()) return "missed: " + missed;
-  return unknown.empty() ? "met" : "unknown: " + unknown;
+  const std::string by = differences(in, got);
+  if (!missed.empty()) return "missed: " + missed + by;
+  return (unknown.empty() ? "met" : "unknown: " + unknown) + by;
 }
 
 std::string rounded(double value) {

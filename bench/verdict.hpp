@@ -25,14 +25,16 @@ double figure_of(const row& in, const std::vector<outcome>& got, role as, std::s
 /// Theirs divided by ours.
 double ratio_to(const row& in, const std::vector<outcome>& got, role as);
 
-enum class verdict { met, missed, unknown };
+/// `reported`: the row promises nothing.
+enum class verdict { met, missed, unknown, reported };
 verdict judge(const row& in, const std::vector<outcome>& got, const reach& wanted);
 /// All reaches of the row together.
 verdict judge(const row& in, const std::vector<outcome>& got);
 
 /// `at most 5 ns`, `raw + 3 ns`, `1.15x raw`, ...
 std::string words_of(const row& in, const reach& wanted);
-/// Every reach of the row, and the verdict with what was missed.
+/// Every reach of the row, and the verdict with what was missed; where a reach is a difference,
+/// that difference.
 std::string reach_words(const row& in);
 std::string verdict_words(const row& in, const std::vector<outcome>& got);
 

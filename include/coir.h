@@ -215,6 +215,12 @@ COIR_C_API int coir_connect_host(const char* host, uint16_t port, int64_t until_
 COIR_C_API ssize_t coir_recv(int fd, void* into, size_t bytes, int flags);
 /* A closed peer is EPIPE, never a signal. */
 COIR_C_API ssize_t coir_send(int fd, const void* from, size_t bytes, int flags);
+/* The same without a copy where the network can; returns when it does not need the bytes any more.
+ * For large blocks. See io::send_zc in coir/io.hpp. */
+COIR_C_API ssize_t coir_send_zc(int fd, const void* from, size_t bytes, int flags);
+/* splice(2): from one descriptor to another, at their own positions; one of them is a pipe. Waits
+ * until there is something and room for it; 0: the source has ended. */
+COIR_C_API ssize_t coir_splice(int from, int to, size_t bytes);
 COIR_C_API int coir_shutdown(int fd, int how);
 /* Ends every operation on `fd` on every worker (ECANCELED), waits for them, closes. Any thread. */
 COIR_C_API int coir_close(int fd);

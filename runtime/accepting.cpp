@@ -32,6 +32,11 @@ bool is_of_the_peer(const std::error_code& e) noexcept {
 
 }  // namespace
 
+bool better_non_blocking() noexcept {
+  detail::worker* const here = detail::worker::current();
+  return here != nullptr && here->outside().threads_for_blocking_sockets();
+}
+
 result<int> accept_one(const io::unique_fd& listener, deadline until) {
   std::chrono::milliseconds pause{10};
   bool told = false;

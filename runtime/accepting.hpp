@@ -19,6 +19,10 @@ namespace coir::net {
 /// The next connection of `listener`. Fibers only.
 [[nodiscard]] result<int> accept_one(const io::unique_fd& listener, deadline until);
 
+/// Whether the backend of whoever calls pays a thread for each accept or connect on a socket that
+/// blocks.
+bool better_non_blocking() noexcept;
+
 /// tcp_listener::serve says what it does; `handler` gets the connection itself.
 [[nodiscard]] result<> serve_each(const io::unique_fd& listener,
                                   const std::function<void(io::unique_fd)>& handler,

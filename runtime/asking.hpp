@@ -4,10 +4,13 @@
 // Always true:
 //   - Nothing here knows who asks; it may be a worker or a thread of the pool.
 //
-// Comes from: attempt, attempt_files.   Goes to: the kernel.
+// Comes from: attempt, attempt_files, attempt_splice, uring.   Goes to: the kernel.
 #pragma once
 
+#include <fcntl.h>
 #include <linux/io_uring.h>
+#include <poll.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -24,6 +27,31 @@ std::int32_t ask(Call call) noexcept {
     if (n >= 0) return static_cast<std::int32_t>(n);
     if (why != EINTR) return -why;
   }
+}
+
+/// Whether poll(2) says so now.
+inline bool is_ready(int fd, std::uint32_t events) noexcept {
+  pollfd one{fd, static_cast<short>(events), 0};
+  return ask([&] { return ::poll(&one, 1, 0); }) > 0;
+}
+
+inline bool never_waits(int fd) noexcept {
+  const std::int32_t flags = ask([&] { return ::fcntl(fd, F_GETFL); });
+  return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
+inline bool is_file(int fd) noexcept {
+  struct ::stat about {};
+  return ask([&] { return ::fstat(fd, &about); }) == 0 &&
+         (S_ISREG(about.st_mode) || S_ISBLK(about.st_mode));
+}
+
+/// A socket heeds its own O_NONBLOCK only: with one that has none a splice waits, whatever it was
+/// told.
+inline bool splices_with_waits(int fd) noexcept {
+  struct ::stat about {};
+  return ask([&] { return ::fstat(fd, &about); }) == 0 && S_ISSOCK(about.st_mode) &&
+         !never_waits(fd);
 }
 
 /// What an entry points to.

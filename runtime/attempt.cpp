@@ -14,37 +14,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 
 #include "coir/detail/atomic.hpp"
 #include "runtime/asking.hpp"
-#include "runtime/base.hpp"
+#include "runtime/futex.hpp"
+#include "runtime/list.hpp"
 
 namespace coir::detail {
 namespace {
-
-bool is_ready(int fd, std::uint32_t events) noexcept {
-  pollfd one{fd, static_cast<short>(events), 0};
-  return ask([&] { return ::poll(&one, 1, 0); }) > 0;
-}
-
-std::int32_t wait_for(effort& e, int fd, std::uint32_t events) noexcept {
-  e.waits_on = fd;
-  e.events = events;
-  return not_ready;
-}
-
-bool never_waits(int fd) noexcept {
-  const std::int32_t flags = ask([&] { return ::fcntl(fd, F_GETFL); });
-  return flags >= 0 && (flags & O_NONBLOCK) != 0;
-}
-
-bool is_file(int fd) noexcept {
-  struct ::stat about {};
-  return ask([&] { return ::fstat(fd, &about); }) == 0 &&
-         (S_ISREG(about.st_mode) || S_ISBLK(about.st_mode));
-}
 
 bool is_socket_of(int fd, int type) noexcept {
   int is = 0;
@@ -238,60 +216,44 @@ std::int32_t try_poll(effort& e) noexcept {
   return (one.revents & POLLNVAL) != 0 ? -EBADF : one.revents & 0xffff;
 }
 
-std::int32_t splice_now(const io_uring_sqe& s) noexcept {
-  off64_t in = static_cast<off64_t>(s.splice_off_in);
-  off64_t out = static_cast<off64_t>(s.off);
-  return ask([&] {
-    return ::splice(s.splice_fd_in, in == -1 ? nullptr : &in, s.fd, out == -1 ? nullptr : &out,
-                    s.len, (s.splice_flags & ~SPLICE_F_FD_IN_FIXED) | SPLICE_F_NONBLOCK);
-  });
-}
-
-/// The one end that is not ready; both are: somebody was quicker, so the source is asked again.
-std::int32_t wait_for_splice(effort& e) noexcept {
-  const io_uring_sqe& s = e.entry();
-  if (is_ready(s.splice_fd_in, POLLIN) && !is_ready(s.fd, POLLOUT))
-    return wait_for(e, s.fd, POLLOUT);
-  return wait_for(e, s.splice_fd_in, POLLIN);
-}
-
-std::int32_t try_splice(effort& e) noexcept {
-  const io_uring_sqe& s = e.entry();
-  if ((s.splice_flags & SPLICE_F_FD_IN_FIXED) != 0) return -EBADF;
-  if (is_file(s.splice_fd_in) || is_file(s.fd)) return for_a_thread;
-  const std::int32_t res = splice_now(s);
-  return res == -EAGAIN ? wait_for_splice(e) : res;
-}
-
-std::int32_t do_splice(effort& e) noexcept {
-  const std::int32_t res = splice_now(e.entry());
-  return res == -EAGAIN ? wait_for_splice(e) : res;
-}
-
-/// Of those who use one number now. A crowd of numbers shares a place, which costs only time.
-class one_at_a_time {
+/// Of those who read from one number now, or write to it; in the list of them while it lives. They
+/// are as many as the threads of the pools.
+class one_at_a_time : public list_node {
  public:
-  explicit one_at_a_time(int fd) noexcept
-      : place_(places_[static_cast<unsigned>(fd) % places_.size()]),
-        // acquire: pairs with the release below; it orders the calls of two threads on one number.
-        first_(!place_.exchange(true, std::memory_order_acquire)) {}
+  one_at_a_time(int fd, std::uint32_t events) noexcept
+      : fd_(COIR_MUTANT(numbers_share_a_turn) ? fd % 256 : fd),
+        events_(COIR_MUTANT(writers_wait_for_readers) ? 0 : events) {
+    const word_lock held(lock_);
+    first_ = !has_twin();
+    if (first_) all_.push_back(*this);
+  }
   ~one_at_a_time() {
-    if (first_) place_.store(false, std::memory_order_release);
+    if (!first_) return;
+    const word_lock held(lock_);
+    all_.erase(*this);
   }
   one_at_a_time(const one_at_a_time&) = delete;
   one_at_a_time& operator=(const one_at_a_time&) = delete;
   explicit operator bool() const noexcept { return first_; }
 
  private:
-  inline static std::array<atomic<bool>, 256> places_{};
-  atomic<bool>& place_;
-  bool first_;
+  bool has_twin() const noexcept {
+    for (one_at_a_time* each = all_.front(); each != nullptr; each = all_.after(*each))
+      if (each->fd_ == fd_ && each->events_ == events_) return true;
+    return false;
+  }
+
+  inline static constinit list<one_at_a_time> all_;
+  inline static constinit atomic<std::uint32_t> lock_{0};
+  int fd_;
+  std::uint32_t events_;
+  bool first_ = false;
 };
 
 /// What may wait although somebody has looked before: not ready any more, or not our turn.
 template <class Call>
 std::int32_t alone(effort& e, std::uint32_t events, Call call) noexcept {
-  const one_at_a_time turn(e.entry().fd);
+  const one_at_a_time turn(e.entry().fd, events);
   if (!turn || !is_ready(e.entry().fd, events)) return wait_for(e, e.entry().fd, events);
   return call();
 }
@@ -324,6 +286,7 @@ std::int32_t try_now(effort& e, bool polled) noexcept {
     case IORING_OP_POLL_ADD:
       return try_poll(e);
     case IORING_OP_SPLICE:
+    case IORING_OP_TEE:
       return try_splice(e);
     case IORING_OP_CLOSE:
       // EINTR is not asked again: the number is gone, and may be somebody else's.
@@ -369,6 +332,7 @@ std::int32_t do_now(effort& e) noexcept {
     case IORING_OP_CONNECT:
       return do_connect(e);
     case IORING_OP_SPLICE:
+    case IORING_OP_TEE:
       return do_splice(e);
     default:
       return do_on_file(s);

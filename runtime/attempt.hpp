@@ -13,9 +13,9 @@
 // Two calls have no form that cannot wait. accept4(2) on a blocking listener: somebody else may
 // take the connection between the look and the call. connect(2) on a blocking socket. Both go to a
 // thread, like a read of what has neither RWF_NOWAIT nor O_NONBLOCK (a terminal). There the look
-// comes once more, right before the call, and of all calls of this process on one number at most
-// one is made at a time: then only another process can have us wait, and no longer than until the
-// next connection or byte comes.
+// comes once more, right before the call, and of all reads of this process from one number, as
+// of all writes to it, at most one is made at a time: then only another process can have us wait,
+// and no longer than until the next connection or byte comes.
 //
 // Comes from: poll, offload.   Goes to: the kernel.
 #pragma once
@@ -56,6 +56,16 @@ struct effort {
 /// Not answers of the kernel, which end at -4095.
 inline constexpr std::int32_t not_ready = INT32_MIN;  // wait as `waits_on` and `events` say
 inline constexpr std::int32_t for_a_thread = INT32_MIN + 1;
+
+inline std::int32_t wait_for(effort& e, int fd, std::uint32_t events) noexcept {
+  e.waits_on = fd;
+  e.events = events;
+  return not_ready;
+}
+
+/// SPLICE and TEE, as try_now() and do_now() (attempt_splice.cpp).
+std::int32_t try_splice(effort& e) noexcept;
+std::int32_t do_splice(effort& e) noexcept;
 
 /// `polled`: the descriptor is known to be one that can be waited for, so no file.
 std::int32_t try_now(effort& e, bool polled) noexcept;

@@ -34,7 +34,9 @@ unsigned readiness_of(std::uint8_t opcode) noexcept {
     case IORING_OP_WRITE:
     case IORING_OP_WRITEV:
     case IORING_OP_SEND:
+    case IORING_OP_SEND_ZC:
     case IORING_OP_SENDMSG:
+    case IORING_OP_SENDMSG_ZC:
     case IORING_OP_CONNECT:
       return POLLOUT;
     default:
@@ -48,8 +50,14 @@ bool interrupted(std::int32_t res) noexcept {
   return res == -EINTR || (res <= -512 && res >= -516 && res != -515);
 }
 
+void make_plain(io_uring_sqe& entry) noexcept {
+  entry.opcode = entry.opcode == IORING_OP_SENDMSG_ZC ? IORING_OP_SENDMSG : IORING_OP_SEND;
+  entry.ioprio &= IORING_RECVSEND_POLL_FIRST;  // the rest is about the notification
+}
+
 verdict classify(std::uint8_t opcode, std::int32_t res) noexcept {
   if (res >= 0) return verdict::deliver;
+  constexpr opcodes zero_copy(IORING_OP_SEND_ZC, IORING_OP_SENDMSG_ZC);
   switch (interrupted(res) ? EINTR : -res) {
     case EINTR:
       if (COIR_MUTANT(eintr_delivered)) return verdict::deliver;
@@ -61,6 +69,11 @@ verdict classify(std::uint8_t opcode, std::int32_t res) noexcept {
       return opcode == IORING_OP_CONNECT ? verdict::wait_ready : verdict::deliver;
     case EAGAIN:
       return readiness_of(opcode) != 0 ? verdict::wait_ready : verdict::deliver;
+    case EOPNOTSUPP:  // of this socket
+    case EINVAL:      // of this kernel; where the entry is wrong, the plain one says so as well
+    case ENOMEM:      // of pages that may be locked, which a plain one needs none of
+      return zero_copy.have(opcode) && !COIR_MUTANT(zero_copy_or_nothing) ? verdict::plainly
+                                                                          : verdict::deliver;
     case EBADR:  // the completion queue lost an entry: an operation would never end
       return verdict::fatal;
     default:

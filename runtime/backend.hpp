@@ -60,6 +60,9 @@ class backend {
   virtual bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept = 0;
   /// What the kernel answers to a SEND that does not wait, or -EAGAIN: it has to be submitted.
   virtual std::int32_t send_now(const io_uring_sqe& entry) noexcept;
+  /// True when an operation that is not to wait would do so all the same inside of the kernel, for
+  /// this descriptor: whether it is ready has to be asked first.
+  virtual bool waits_inside(int) const noexcept { return false; }
   /// Whether an operation may go on after its first completion (F_MORE) when asked to; what is not
   /// known is submitted again after each one.
   virtual bool goes_on(std::uint8_t opcode) const noexcept;
@@ -109,8 +112,11 @@ class backend {
 /// What a result of the kernel means for the operation that got it. One table for all backends
 /// (outcome.cpp's tests name each row).
 /// `done` is a success that the result does not show.
-enum class verdict : std::uint8_t { deliver, done, retry, wait_ready, fatal };
+/// `plainly`: the same is to be asked without what this socket, or this kernel, does not know.
+enum class verdict : std::uint8_t { deliver, done, retry, wait_ready, plainly, fatal };
 verdict classify(std::uint8_t opcode, std::int32_t res) noexcept;
+/// Makes a SEND of a SEND_ZC: the answer is the same, but that the kernel copies the bytes.
+void make_plain(io_uring_sqe& entry) noexcept;
 /// True when a signal, or the cancel of an operation that a kernel thread runs, ended it.
 bool interrupted(std::int32_t res) noexcept;
 /// The poll events that `opcode` waits for when its descriptor is non-blocking; 0: it cannot be
@@ -125,8 +131,16 @@ class opcodes {
   constexpr bool have(std::uint8_t opcode) const noexcept {
     return opcode < 64 && (bits_ >> opcode & 1) != 0;
   }
+  constexpr opcodes with(opcodes more) const noexcept { return of(bits_ | more.bits_); }
+  constexpr opcodes without(opcodes some) const noexcept { return of(bits_ & ~some.bits_); }
+  static constexpr opcodes all() noexcept { return of(~std::uint64_t{0}); }
 
  private:
+  static constexpr opcodes of(std::uint64_t bits) noexcept {
+    opcodes made(0);
+    made.bits_ = bits;
+    return made;
+  }
   std::uint64_t bits_;
 };
 
@@ -145,6 +159,16 @@ inline bool uses_fd(const io_uring_sqe& entry) noexcept {
                            IORING_OP_MSG_RING, IORING_OP_CLOSE, IORING_OP_SOCKET, 50, 51, 52, 53);
   if ((entry.flags & IOSQE_FIXED_FILE) != 0 || entry.fd < 0) return false;
   return !others.have(entry.opcode);
+}
+
+/// The operations that move bytes between two descriptors.
+inline constexpr opcodes of_two_descriptors(IORING_OP_SPLICE, IORING_OP_TEE);
+
+/// The descriptor that such an entry reads from; below zero: none that has a number.
+inline int source_of(const io_uring_sqe& entry) noexcept {
+  const bool numbered =
+      of_two_descriptors.have(entry.opcode) && (entry.splice_flags & SPLICE_F_FD_IN_FIXED) == 0;
+  return numbered ? entry.splice_fd_in : -1;
 }
 
 }  // namespace coir::detail

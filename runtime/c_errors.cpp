@@ -65,6 +65,8 @@ int errno_of_refusal(errc refusal, bool after_fork) noexcept {
       return EAGAIN;
     case errc::update_would_park:
       return EINVAL;
+    case errc::opcode_refused:
+      return EACCES;
     case errc::wrong_thread:
       return EINVAL;
     case errc::name_too_long:
@@ -102,6 +104,8 @@ constexpr explained explanations[] = {
     {ENOMEM,
      "Cannot allocate memory: for the caller or for one more stack: use smaller stack_bytes or "
      "fewer fibers, or raise the memory limit or vm.max_map_count"},
+    {EACCES,
+     "Permission denied: by the system; or hardened_ring is set and does not list the operation"},
     {EFAULT, "Bad address: a buffer, a path or an address is null"},
     {EBUSY,
      "Device or resource busy: or fibers were still alive when the time was over; the log names "

@@ -108,6 +108,16 @@ ssize_t coir_send(int fd, const void* from, size_t bytes, int flags) {
   return guarded([&] { return count_of(coir::io::send(fd, bytes_of(from, bytes), flags)); });
 }
 
+ssize_t coir_send_zc(int fd, const void* from, size_t bytes, int flags) {
+  if (const int refused = refuse_buffer(from, bytes)) return refused;
+  return guarded([&] { return count_of(coir::io::send_zc(fd, bytes_of(from, bytes), flags)); });
+}
+
+ssize_t coir_splice(int from, int to, size_t bytes) {
+  if (bytes > SSIZE_MAX) return -EINVAL;
+  return guarded([&] { return count_of(coir::io::splice(from, to, bytes)); });
+}
+
 int coir_shutdown(int fd, int how) {
   return guarded([&] { return code_of(coir::io::shutdown(fd, how)); });
 }

@@ -26,6 +26,7 @@ bool worker::turn_ended(std::uint64_t picked) noexcept {
   const std::uint64_t budget = settings_.run_budget;
   if (picked >= budget && !COIR_MUTANT(budget_ignored)) return true;
   const std::int64_t now = outside_->now_ns();
+  lone_tries_.look(now);
   if (now >= turn_ends_ns_) {
     turn_ends_ns_ = now + turn_ns;
     if (!COIR_MUTANT(turn_never_ends)) {
@@ -114,12 +115,11 @@ void worker::count_run(const record& fiber) noexcept {
   think_at_ = 0;
 }
 
-/// `next` of the unstarted; of the others a hungry worker gets some.
+/// `next` of the unstarted.
 record* worker::start_next(record& next) noexcept {
   after_last_ = &next;
   leave_line(next);
-  if (own_unstarted() > asks_from_ && shared_.hungry.any(settings_.workers)) [[unlikely]]
-    feed();
+  feed_if_hungry();
   return &next;
 }
 

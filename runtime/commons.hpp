@@ -8,8 +8,10 @@
 //     to it. A finished record is not touched to wake them: they are found by record and
 //     generation, because its slot may be in use again.
 //   - Whoever waits for a record raises `starving` and rings every worker; each worker that sees it
-//     gives back what it hoards. A waiter is woken once for each record or place that was given
-//     back, never to look for one in vain.
+//     gives back what it hoards. A waiter is woken once for each record that was given back, never
+//     to look for one in vain.
+//   - Whoever waits for a place in a mailbox raises `starving`, stands in its room, and calls by
+//     `starved` afterwards; so whoever takes mail needs no order of its own (model/place_test.cpp).
 //
 // Comes from: runtime::create.   Goes to: worker, join, spawn.
 #pragma once
@@ -54,8 +56,9 @@ struct commons {
   atomic<bool> settling{false};       // somebody waits until every fiber has ended
   atomic<std::uint32_t> starving{0};  // how many wait for a record or a place in a mailbox
   atomic<std::uint32_t> starved{
-      0};           // how often that happened; a worker serves each call once before it sleeps
-  wait_queue room;  // where they wait
+      0};                // how often that happened; a worker serves each call once before it sleeps
+  wait_queue room;       // where they wait for a record
+  wait_queue mail_room;  // and for a place in any mailbox; for one by name: worker::mail_room
   std::array<join_stripe, stripes_count> stripes = {};
 
   /// Called by a worker that has nothing to do while `settling` is set.

@@ -55,23 +55,30 @@ class adaptive_threshold {
  public:
   static constexpr std::uint32_t least = 4;
   static constexpr std::uint32_t most = 1024;
-  static constexpr std::uint32_t enough_for_hungry = 2;
+  static constexpr std::uint32_t enough_for_hungry = 1;  // whoever pushes is running itself
 
   explicit adaptive_threshold(std::uint32_t start) noexcept
       : tasks_(std::min(start, most)), least_(std::min(start, least)) {}
 
   /// From now on it is `tasks`, also towards the hungry.
   void pin(std::uint32_t tasks) noexcept {
+    if (!pinned_) learnt_ = tasks_;
     tasks_ = tasks;
     pinned_ = true;
   }
-  void unpin() noexcept { pinned_ = false; }
+  /// It learns again, from where it was before.
+  void unpin() noexcept {
+    if (!pinned_ || COIR_MUTANT(unpinned_stays)) return;
+    tasks_ = learnt_;
+    pinned_ = false;
+  }
   bool pinned() const noexcept { return pinned_; }
   std::uint32_t tasks() const noexcept { return std::max(tasks_, spare()); }
   /// What a hungry worker is fed from. Whoever feeds many in a row is the one they all wait for,
   /// and its mails shall be larger; but what waits here for that is a part of what went before it.
   std::uint32_t spare() const noexcept {
-    return pinned_ ? tasks_ : enough_for_hungry + fed_ / fed_per_spare;
+    const std::uint32_t enough = COIR_MUTANT(two_in_series) ? 2 : enough_for_hungry;
+    return pinned_ ? tasks_ : enough + fed_ / fed_per_spare;
   }
   /// A push that went nowhere cost its looks: fewer of them. A hungry worker: the next one shall
   /// not have to become hungry first.
@@ -99,9 +106,42 @@ class adaptive_threshold {
 
   std::uint32_t tasks_;
   std::uint32_t least_;
+  std::uint32_t learnt_ = 0;   // while it is pinned: what it was before
   std::uint32_t in_vain_ = 0;  // pushes in a row that looked and found nobody
   std::uint32_t fed_ = 0;      // mails to hungry workers, nearly in a row
   bool pinned_ = false;
+};
+
+// -- one alone ------------------------------------------------------------------------------------
+
+/// Whether it paid to feed somebody, who then had so long something to do: it is told with its next
+/// announcement. To wake a sleeper takes 40 us; less than half of that is no gain.
+inline bool was_worth(std::int64_t busy_ns) noexcept {
+  return busy_ns >= 20'000 || COIR_MUTANT(lone_mail_always_pays);
+}
+
+/// Nobody is woken again for one fiber alone who was fed in vain; but now and then somebody tries,
+/// for the next ones may be longer. Owner only.
+class lone_tries {
+ public:
+  static constexpr std::int64_t pause_ns = 10'000'000;
+
+  bool open() const noexcept { return open_; }
+  void spend() noexcept {
+    open_ = false;
+    until_ns_ = no_time;
+  }
+  /// Somebody looked at the clock.
+  void look(std::int64_t now_ns) noexcept {
+    if (open_) return;
+    if (until_ns_ == no_time) until_ns_ = now_ns + pause_ns;
+    open_ = now_ns >= until_ns_ && !COIR_MUTANT(lone_never_again);
+  }
+
+ private:
+  static constexpr std::int64_t no_time = INT64_MIN;
+  std::int64_t until_ns_ = no_time;
+  bool open_ = true;
 };
 
 // -- where to -------------------------------------------------------------------------------------
@@ -109,12 +149,14 @@ class adaptive_threshold {
 /// What a pusher can see.
 struct pusher {
   const neighbours* around = nullptr;
-  load mine;                           // without what is pushed
-  std::uint32_t threshold = 64;        // adaptive_threshold::tasks
-  std::uint32_t spare = 64;            // adaptive_threshold::spare
-  std::uint32_t seed = 0;              // grows by one with every push
-  std::uint32_t batch_max = 1;         // fibers in one mail, from 1
-  const worker_set* hungry = nullptr;  // null: nobody announces anything
+  load mine;                                   // without what is pushed
+  std::uint32_t threshold = 64;                // adaptive_threshold::tasks
+  std::uint32_t spare = 64;                    // adaptive_threshold::spare
+  std::uint32_t seed = 0;                      // grows by one with every push
+  std::uint32_t batch_max = 1;                 // fibers in one mail, from 1
+  const worker_set* hungry = nullptr;          // null: nobody announces anything
+  const worker_set* hungry_for_one = nullptr;  // those who may be woken for one; null: all of them
+  unsigned refused_by = neighbours_max;        // its mailbox was full just now
 };
 
 /// What is pushed.
@@ -163,7 +205,8 @@ inline unsigned turn_of(std::uint32_t seed, unsigned size) noexcept {
 /// Which of the hungry is fed; neighbours_max when there is none. The nearest, in turn among
 /// equals. A mail that is to be shared on goes to anybody in turn: it is spread from there, nearest
 /// first, and a root that fed its own neighbourhood alone would never reach the rest.
-inline unsigned choose_hungry(const pusher& from, const cargo& what, std::uint32_t count) noexcept {
+inline unsigned choose_hungry(const pusher& from, const worker_set& hungry, const cargo& what,
+                              std::uint32_t count) noexcept {
   cargo narrow = what;
   if (what.kind == workload::memory && !COIR_MUTANT(memory_left_behind))
     narrow.where = std::min(what.where, affinity::same_numa);
@@ -171,11 +214,18 @@ inline unsigned choose_hungry(const pusher& from, const cargo& what, std::uint32
   for (unsigned i = spread ? static_cast<unsigned>(narrow.where) : 0; i < distances; ++i) {
     const auto d = static_cast<distance>(i);
     if (!may_go(narrow, d)) break;
-    const worker_set near = *from.hungry & from.around->reach(d);
+    worker_set near = hungry & from.around->reach(d);
+    if (from.refused_by != neighbours_max) near.erase(from.refused_by);
     if (const unsigned size = near.size(); size != 0) return near.at(turn_of(from.seed, size));
   }
   return neighbours_max;
 }
+
+/// What a hungry worker gets of those that wait and the one that is pushed.
+inline constexpr std::uint32_t half_of(const load& mine) noexcept {
+  return (mine.unstarted + 2) / 2;
+}
+inline constexpr bool is_lone(const load& mine) noexcept { return half_of(mine) == 1; }
 
 /// Half of what waits goes to a hungry worker, if there is one and we have enough. Also for a
 /// worker that only runs what it has: at each pick of an unstarted fiber, with the next one as
@@ -186,9 +236,9 @@ decision feed_hungry(const pusher& from, const cargo& what, LoadOf load_of) noex
   const decision stay{from.around->self(), 0, outcome::kept};
   if (from.hungry == nullptr || from.mine.unstarted < from.spare || COIR_MUTANT(hungry_unheard))
     return stay;
-  const std::uint32_t half = (from.mine.unstarted + 2) / 2;
-  const std::uint32_t count = std::clamp(half, 1u, from.batch_max);
-  const unsigned i = choose_hungry(from, what, count);
+  const std::uint32_t count = std::min(half_of(from.mine), from.batch_max);
+  const bool lone = is_lone(from.mine) && from.hungry_for_one != nullptr;
+  const unsigned i = choose_hungry(from, lone ? *from.hungry_for_one : *from.hungry, what, count);
   if (i == neighbours_max) return stay;
   // It has nothing to do now, but for long work its many parked fibers count.
   if (what.kind == workload::io && load_of(i).live > from.mine.live) return stay;
@@ -209,9 +259,11 @@ decision look_around(const pusher& from, workload kind, distance d, LoadOf load_
   const unsigned turn = turn_of(from.seed, size);
   // The one whose turn it is, and another one anywhere.
   const unsigned stride = 1 + (size > 2 ? (from.seed * 0x85EBCA6Bu >> 8) % (size - 1) : 0);
-  const unsigned looks = COIR_MUTANT(looks_at_all) ? size : std::min(size, looks_max);
+  const unsigned known = from.refused_by != neighbours_max ? 1 : 0;  // it may be one of those
+  const unsigned looks = COIR_MUTANT(looks_at_all) ? size : std::min(size, looks_max + known);
   for (unsigned k = 0; k < looks; ++k) {
     const unsigned i = around.at(first + (turn + k * stride) % size);
+    if (i == from.refused_by) continue;
     const std::uint32_t theirs = weight(load_of(i), kind);
     if (theirs > enough || (theirs == enough && best.count != 0)) continue;
     enough = theirs;
@@ -235,5 +287,44 @@ decision deflect(const pusher& from, const cargo& what, LoadOf load_of) noexcept
   }
   return best;
 }
+
+// -- who asks -------------------------------------------------------------------------------------
+
+/// Stands before deflect(): nearly every push needs no answer. Owner only.
+class push_gate {
+ public:
+  enum class way : std::uint8_t {
+    stays,   // nothing is to be asked
+    hungry,  // somebody hungry may be fed
+    around,  // nobody is hungry, but we may have more than others
+  };
+  // Whoever looked around in vain does not look again for the next push, then the next three, ...
+  // and at most so many: each look reads lines that others write.
+  static constexpr unsigned spared_most = 63;
+
+  /// `mine`: without what is pushed. `any_hungry(lone)`: whether somebody has announced that, for
+  /// one fiber alone or for more.
+  template <class AnyHungry>
+  way of(const load& mine, std::uint32_t spare, std::uint32_t threshold, const cargo& what,
+         AnyHungry any_hungry) noexcept {
+    // Long work is placed once, when it is spawned: it pays its mail back, but not for ever. Only
+    // hunger moves it again (feed_hungry).
+    if (what.kind == workload::io && what.hops != 0) return way::stays;
+    if (mine.unstarted >= spare && any_hungry(is_lone(mine))) return way::hungry;
+    if (weight(mine, what.kind) < threshold) return way::stays;
+    if (to_spare_ == 0) return way::around;
+    --to_spare_;
+    return way::stays;
+  }
+  /// What became of a push that was not to stay.
+  void learn(bool gone) noexcept {
+    spared_ = gone || COIR_MUTANT(looks_unspared) ? 0 : std::min(2 * spared_ + 1, spared_most);
+    to_spare_ = spared_;
+  }
+
+ private:
+  unsigned to_spare_ = 0;  // pushes that do not look around
+  unsigned spared_ = 0;    // after the last look
+};
 
 }  // namespace coir::detail

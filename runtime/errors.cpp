@@ -67,6 +67,9 @@ const char* text_of(errc e) noexcept {
              "its key";
     case errc::update_would_park:
       return "what changes the state of a machine may not wait: do it before the update";
+    case errc::opcode_refused:
+      return "options::hardened_ring takes coir's own opcodes only, and this operation has another "
+             "one: list it in options::ring_opcodes";
     case errc::offload_full:
       return "options::offload_queue calls of blocking wait for a thread: raise the bound or "
              "options::offload_threads";

@@ -3,12 +3,14 @@
 // Always true:
 //   - A descriptor that a stale accept or open completion carries is closed, not lost.
 //   - Line order is kept: an operation behind others in line never overtakes them.
+//   - Whose cancel missed it is in cancels_ or in missed_, or its next answer is on the way.
 //
 // Comes from: flight.hpp.   Goes to: backend.
 #include "runtime/flight.hpp"
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 
@@ -24,7 +26,13 @@ fd_counts::fd_counts(std::uint32_t fds_max) : size_(fds_max) {
 fd_counts::~fd_counts() { ::munmap(words_, std::size_t{size_} * sizeof *words_); }
 
 bool flight::refused(const pending& p) noexcept {
-  return p.fd >= 0 && (*fds_.at(p.fd) & fd_counts::closing) != 0;
+  return (p.fd >= 0 && is_closing(p.fd)) || (p.also >= 0 && is_closing(p.also));
+}
+
+void flight::restrict_to(opcodes only) noexcept {
+  restricted_ = true;
+  only_ = only;
+  straight_ = only.without(of_two_descriptors);
 }
 
 void flight::cancel(pending& p) noexcept {
@@ -35,6 +43,54 @@ void flight::cancel(pending& p) noexcept {
   const bool now = cancels_.empty() && cancels_left_ != 0 && outside_.cancel(p.name);
   if (now) --cancels_left_;
   if (!now && !COIR_MUTANT(cancel_tried_once)) cancels_.push_back(p);
+}
+
+/// The kernel finds nothing under a name that is open. Either the last completion is on its way, or
+/// the operation is on its way from a poll to a thread of the kernel (seen on Linux 6.18, with a
+/// Unix connect to a full backlog); then nothing else would ever end it.
+void flight::cancel_missed(token target) noexcept {
+  pending* const p = tokens_.find(target);
+  if (p == nullptr || !p->cancel_wanted || p->linked() || COIR_MUTANT(cancel_asked_once)) return;
+  if (p->missed == 0) {
+    p->missed = 1;
+    return cancels_.push_back(*p);
+  }
+  const std::int64_t pause = std::min(miss_pause_ns << (p->missed - 1), miss_pause_max_ns);
+  if (p->missed < 20) ++p->missed;
+  p->ask_again_ns = outside_.now_ns() + pause;
+  look_ns_ = std::min(look_ns_, p->ask_again_ns);
+  missed_.push_back(*p);
+}
+
+void flight::look_again() noexcept {
+  const std::int64_t now = outside_.now_ns();
+  if (now >= look_ns_) ask_the_missed(now);
+  if (now < closed_ns_) return;
+  closed_ns_ = never_ns;
+  tokens_.for_each([this](pending& p) {
+    if (refused(p)) cancel(p);
+  });
+}
+
+/// Those whose pause is over, to those who are cancelled in this turn.
+void flight::ask_the_missed(std::int64_t now) noexcept {
+  look_ns_ = never_ns;
+  for (pending* p = missed_.front(); p != nullptr;) {
+    pending* const after = missed_.after(*p);
+    if (p->ask_again_ns <= now || COIR_MUTANT(cancel_asked_without_pause)) {
+      missed_.erase(*p);
+      cancels_.push_back(*p);
+    } else {
+      look_ns_ = std::min(look_ns_, p->ask_again_ns);
+    }
+    p = after;
+  }
+}
+
+/// It ends while it waits for another cancel.
+void flight::ask_no_more(pending& p) noexcept {
+  cancels_.erase(p);  // or out of missed_: a member leaves whichever list it is in
+  if (missed_.empty()) look_ns_ = never_ns;
 }
 
 void flight::dispose(const completion& c) noexcept {
@@ -59,8 +115,11 @@ record* flight::give_up(pending& p) noexcept {
 }
 
 record* flight::complete_apart(const completion& c) noexcept {
-  if (c.to.kind() == token_kind::cancel)
-    return nullptr;  // 0, ENOENT, EALREADY: the target's own completion counts
+  if (c.to.kind() == token_kind::cancel) {
+    // 0, EALREADY: the target's own completion counts.
+    if (c.res == -ENOENT) cancel_missed(c.to);
+    return nullptr;
+  }
   pending* const p = tokens_.find(c.to);
   if (p == nullptr || !p->lasts) {
     dispose(c);
@@ -85,6 +144,15 @@ int flight::stand(lasting& s) noexcept {
   return 0;
 }
 
+int flight::stand_also(lasting& s, int source) noexcept {
+  std::uint32_t* const word = fds_.at(source);
+  if (word == nullptr || is_closing(source)) return -EBADF;
+  ++*word;
+  ++pairs_;
+  s.also = source;
+  return 0;
+}
+
 void flight::forget(lasting& s) noexcept {
   if (static_cast<mover_node&>(s).linked()) movers_.erase(s);
 }
@@ -99,6 +167,9 @@ void flight::stand_down(lasting& s) noexcept {
   COIR_ASSERT(!s.in_flight && !s.pending::linked());
   s.ended = true;
   if (s.fd >= 0) let_go(s.fd);
+  if (s.also < 0) return;
+  --pairs_;
+  let_go(s.also);
 }
 
 void flight::set_off(lasting& s, bool later) noexcept {
@@ -106,6 +177,7 @@ void flight::set_off(lasting& s, bool later) noexcept {
   leave_rest(s);
   if (s.pending::linked()) return;  // a closing has put it into the line, which ends it
   s.cancel_wanted = false;
+  s.missed = 0;
   if (!later && line_.empty() && !refused(s) && launch(s)) return;
   line_.push_back(s);
   ++in_line_;
@@ -132,9 +204,16 @@ void flight::leave_rest(lasting& s) noexcept {
 
 void flight::retire(lasting& s) noexcept {
   if (!s.in_flight) return;
-  if (s.pending::linked()) cancels_.erase(s);
+  if (s.pending::linked()) ask_no_more(s);
   tokens_.close(s.name);
   s.in_flight = false;
+}
+
+/// The kernel finds an operation by one of its two numbers only.
+void flight::end_pairs_on(int fd) noexcept {
+  tokens_.for_each([&](pending& p) {
+    if (p.also == fd) cancel(p);
+  });
 }
 
 std::uint32_t flight::close_begin(int fd) noexcept {
@@ -150,11 +229,16 @@ std::uint32_t flight::close_begin(int fd) noexcept {
       p = after;
     }
   }
-  if (count != 0 && !outside_.cancel_fd(fd)) {
+  if (count == 0) return count;
+  ++undrained_;
+  if (!outside_.cancel_fd(fd)) {
     tokens_.for_each([&](pending& p) {
       if (p.fd == fd) cancel(p);
     });
+  } else if (closed_ns_ == never_ns && !COIR_MUTANT(close_asked_once)) {
+    closed_ns_ = outside_.now_ns() + close_pause_ns;
   }
+  if (pairs_ != 0 && !COIR_MUTANT(close_forgets_the_source)) end_pairs_on(fd);
   return count;
 }
 

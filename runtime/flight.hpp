@@ -10,12 +10,16 @@
 //   - Every operation on a descriptor is counted under its number, per worker, from start to last
 //     completion. A number that is being closed takes no new operation here once the closing
 //     reached this worker.
-//   - A cancel that found no entry is tried again every turn until the operation ends.
+//   - A cancel that found no entry is tried again every turn until the operation ends. One that the
+//     kernel did not find the operation for (ENOENT) is asked for again with the same turn, and
+//     then after pauses that grow, as long as the token is open.
 //
 // Comes from: perform.   Goes to: backend, and back to worker with the fiber that is ready.
 #pragma once
 
 #include <linux/io_uring.h>
+
+#include <algorithm>
 
 #include "runtime/backend.hpp"
 #include "runtime/fiber.hpp"
@@ -30,11 +34,14 @@ struct pending : list_node {
   const io_uring_sqe* entry = nullptr;  // the performer's copy; the ring makes its own
   std::int32_t res = 0;
   std::uint32_t flags = 0;
-  int fd = -1;  // counted under this number; -1: none
+  int fd = -1;    // counted under this number; -1: none
+  int also = -1;  // its effect uses this one, too, and counts it
   bool in_flight = false;
   bool cancel_wanted = false;
   bool ended = false;
-  bool lasts = false;  // it is a lasting one
+  bool lasts = false;             // it is a lasting one
+  std::uint8_t missed = 0;        // cancels that did not find it
+  std::int64_t ask_again_ns = 0;  // in missed_: when
 };
 
 struct mover_node : list_node {};  // among those of fibers that may move
@@ -78,6 +85,12 @@ class flight {
   /// the kernel's search for the next. Ending 10^6 parked reads: 265 s oldest first and 1,024 in a
   /// turn, 5 s youngest first and 16 in a turn.
   static constexpr unsigned cancels_per_turn = 16;
+  /// After the second cancel that missed its operation; each further one doubles it.
+  static constexpr std::int64_t miss_pause_ns = 50'000;
+  static constexpr std::int64_t miss_pause_max_ns = 100'000'000;
+  /// A cancel of all operations on a number may miss one of them as well. Who still holds up a
+  /// close after so long is asked for by name. The look goes through all tokens, hence not sooner.
+  static constexpr std::int64_t close_pause_ns = 100'000'000;
 
   flight(backend& outside, std::uint32_t fds_max) : outside_(outside), fds_(fds_max) {}
 
@@ -103,6 +116,8 @@ class flight {
       line_.erase(*p);
       if (record* const fiber = give_up(*p)) ready(*fiber);
     }
+    if (next_look_ns() != never_ns) [[unlikely]]
+      look_again();
     cancels_left_ = cancels_per_turn;
     while (pending* p = cancels_.front()) {
       if (cancels_left_ == 0 || !outside_.cancel(p->name)) break;
@@ -111,10 +126,14 @@ class flight {
     }
   }
   bool waiting_for_room() const noexcept { return !line_.empty() || !cancels_.empty(); }
+  /// A turn is wanted then at the latest; never_ns: not by us.
+  std::int64_t next_look_ns() const noexcept { return std::min(look_ns_, closed_ns_); }
 
   // -- lasting operations
   /// Counts the descriptor of `s.entry`, which this worker has entered. -EBADF, -ENOMEM as start().
   int stand(lasting& s) noexcept;
+  /// The same for the second number, of one that stands.
+  int stand_also(lasting& s, int source) noexcept;
   /// It ends: its fiber may move, as far as it is concerned.
   void forget(lasting& s) noexcept;
   /// A fiber that may move has operations here, and cannot.
@@ -143,6 +162,18 @@ class flight {
   void hold(int fd) noexcept { ++*fds_.at(fd); }
   void let_go(int fd) noexcept;
   std::uint32_t count(int fd) noexcept { return *fds_.at(fd) & fd_counts::count_mask; }
+  bool is_closing(int fd) noexcept { return (*fds_.at(fd) & fd_counts::closing) != 0; }
+  /// Effects on two descriptors: while there are some, a close looks for those that the kernel
+  /// knows by the other number.
+  void hold_pair() noexcept { ++pairs_; }
+  void let_go_pair() noexcept { --pairs_; }
+
+  // -- what may be asked for
+  /// From now on only these opcodes.
+  void restrict_to(opcodes only) noexcept;
+  bool admits(std::uint8_t opcode) const noexcept { return !restricted_ || only_.have(opcode); }
+  /// True for nearly all that is asked for: admitted, and of one descriptor at most.
+  bool is_straight(std::uint8_t opcode) const noexcept { return straight_.have(opcode); }
 
   // Any thread may ask these.
   std::uint64_t open_count() const noexcept { return tokens_.open_count() + in_line_.get(); }
@@ -153,21 +184,35 @@ class flight {
   void* drained_context = nullptr;
 
  private:
+  friend class audit;
   bool launch(pending& p) noexcept;
   void dispose(const completion& c) noexcept;
   bool refused(const pending& p) noexcept;
   record* end(pending& p, std::int32_t res) noexcept;
   record* give_up(pending& p) noexcept;
   record* complete_apart(const completion& c) noexcept;
+  void end_pairs_on(int fd) noexcept;
+  void cancel_missed(token target) noexcept;
+  void look_again() noexcept;
+  void ask_the_missed(std::int64_t now) noexcept;
+  void ask_no_more(pending& p) noexcept;
 
   backend& outside_;
   token_table<pending> tokens_;
   fd_counts fds_;
-  list<pending> line_;     // wait for a submission entry
-  list<pending> cancels_;  // wait for an entry for their cancel, or for the next turn
+  list<pending> line_;                 // wait for a submission entry
+  list<pending> cancels_;              // wait for an entry for their cancel, or for the next turn
+  list<pending> missed_;               // wait until they are to be cancelled again
+  std::int64_t look_ns_ = never_ns;    // when the first of these is, or somebody before him was
+  std::int64_t closed_ns_ = never_ns;  // when closings that have not drained are looked at
+  unsigned undrained_ = 0;             // closings that operations hold up
   list<lasting, mover_node> movers_;
   list<pending> resting_;  // lasting ones that the kernel does not have
   unsigned cancels_left_ = cancels_per_turn;
+  unsigned pairs_ = 0;
+  bool restricted_ = false;
+  opcodes only_ = opcodes::all();
+  opcodes straight_ = opcodes::all().without(of_two_descriptors);
   counter in_line_, stale_, cancels_sent_;
 };
 
@@ -177,8 +222,10 @@ inline void flight::let_go(int fd) noexcept {
   std::uint32_t& word = *fds_.at(fd);
   COIR_ASSERT((word & fd_counts::count_mask) != 0);
   --word;
-  if ((word & fd_counts::closing) != 0 && (word & fd_counts::count_mask) == 0)
+  if ((word & fd_counts::closing) != 0 && (word & fd_counts::count_mask) == 0) {
+    if (--undrained_ == 0) closed_ns_ = never_ns;
     on_drained(drained_context, fd);
+  }
 }
 
 [[gnu::always_inline]] inline bool flight::launch(pending& p) noexcept {
@@ -224,7 +271,8 @@ inline record* flight::end(pending& p, std::int32_t res) noexcept {
   p.ended = true;
   p.res = res;
   if (p.in_flight) {
-    if (p.linked()) cancels_.erase(p);
+    if (p.linked()) [[unlikely]]
+      ask_no_more(p);
     tokens_.close(p.name);
     p.in_flight = false;
   } else {

@@ -9,14 +9,17 @@
 //   - While one is asked, the chain begins behind it; when ask_handlers is left, by an exception
 //     too, it is what it was.
 //   - A body that is to end is told so before anybody is asked.
+//   - What must happen is asked for, and waited for, whether or not the fiber is cancelled.
 //
 // Comes from: coir/detail/effect_call.hpp.   Goes to: whoever stands in the chain.
 #include <poll.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <thread>
+#include <optional>
+#include <utility>
 
+#include "coir/backoff.hpp"
 #include "coir/operations.hpp"
 #include "coir/sync.hpp"
 #include "runtime/handlers.hpp"
@@ -47,7 +50,7 @@ bool is_to_end(const handler_frame* from) noexcept {
   return false;
 }
 
-std::error_code wait_for_descriptor(const wait_hint& hint, deadline until) {
+std::error_code wait_for_descriptor(const wait_hint& hint, deadline until, bool heed_cancel) {
   if (current_fiber() == nullptr) {
     pollfd one{hint.fd, static_cast<short>(hint.events), 0};
     timespec left{};
@@ -64,34 +67,39 @@ std::error_code wait_for_descriptor(const wait_hint& hint, deadline until) {
   entry.opcode = IORING_OP_POLL_ADD;
   entry.fd = hint.fd;
   entry.poll32_events = hint.events;
-  const std::int32_t res = perform_entry(entry, ns_of(until));
+  const std::int32_t res =
+      heed_cancel ? perform_entry(entry, ns_of(until)) : perform_to_the_end(entry, ns_of(until));
   return res < 0 ? io_error(res) : std::error_code();
 }
 
+std::error_code pause_until(deadline until, bool heed_cancel) {
+  if (heed_cancel) {
+    const auto slept = sleep_operation{until}.outside(never);
+    return slept ? std::error_code() : slept.error();
+  }
+  event never_set;
+  const std::error_code ended = wait_for_event(never_set, until, false);
+  return ended == std::errc::timed_out ? std::error_code() : ended;
+}
+
 /// Until what `hint` names has come. timed_out only when that is the deadline of the effect.
-std::error_code wait_for(const effect_call& call, unsigned attempt) {
+std::error_code wait_for(const effect_call& call, backoff& pauses) {
   const wait_hint& hint = call.hint;
-  const retry_policy usual;
-  const retry_policy& policy = call.policy != nullptr ? *call.policy : usual;
+  const bool heeds = !call.must_happen || COIR_MUTANT(close_waits_like_others);
   deadline next = hint.until;
   std::error_code ended;
   if (hint.gate != nullptr) {
     next = std::min(next, call.until);
-    if (const auto waited = hint.gate->wait(next); !waited) ended = waited.error();
+    ended = wait_for_event(*hint.gate, next, heeds);
   } else if (hint.fd >= 0) {
     next = std::min(next, call.until);
-    ended = wait_for_descriptor(hint, next);
+    ended = wait_for_descriptor(hint, next, heeds);
   } else {
-    if (next == never) {
-      const auto pause = std::min<std::int64_t>(
-          policy.pause_max.count(),
-          policy.pause.count() * std::int64_t{std::min(attempt, 1'000'000u)});
-      next = in(clock::duration(pause));
-    }
+    if (next == never) next = in(pauses.next());
     next = std::min(next, call.until);
     if (next <= clock::now() && next == call.until)
       return std::make_error_code(std::errc::timed_out);
-    if (const auto slept = sleep_operation{next}.outside(never); !slept) ended = slept.error();
+    ended = pause_until(next, heeds);
   }
   const bool over = call.until != never && clock::now() >= call.until;
   if (ended == std::errc::timed_out && !over) return {};
@@ -108,6 +116,11 @@ std::error_code wait_for(const effect_call& call, unsigned attempt) {
     return std::exchange(me->head().handlers, innermost);
   }
   return std::exchange(of_thread, innermost);
+}
+
+handler_frame* innermost_handler() noexcept {
+  record* const me = current_fiber();
+  return me != nullptr ? me->head().handlers : of_thread;
 }
 
 bool handlers_are_there() noexcept {
@@ -136,6 +149,7 @@ reply ask_handlers(effect_call& call) {
   }
   const unsigned most = call.policy != nullptr ? call.policy->attempts_max : UINT32_MAX;
   unsigned attempts = 0;
+  std::optional<backoff> pauses;
   for (handler_frame* asked = innermost; asked != nullptr;) {
     exchange_handlers(COIR_MUTANT(handler_asks_itself) ? innermost : asked->outer);
     const reply said = asked->ask(*asked, call);
@@ -146,7 +160,11 @@ reply ask_handlers(effect_call& call) {
     if (said != reply::would_block) return said;
     if (++attempts >= most && !COIR_MUTANT(asked_without_end))
       return refused(std::make_error_code(std::errc::resource_unavailable_try_again));
-    if (const std::error_code ended = wait_for(call, attempts)) return refused(ended);
+    if (!pauses) {
+      const retry_policy policy = call.policy != nullptr ? *call.policy : retry_policy();
+      pauses.emplace(policy.pause, policy.pause_max);
+    }
+    if (const std::error_code ended = wait_for(call, *pauses)) return refused(ended);
   }
   return reply::forward;
 }

@@ -13,5 +13,7 @@ namespace coir::detail {
 
 /// The chain begins with `innermost` from now on; what it began with.
 handler_frame* exchange_handlers(handler_frame* innermost) noexcept;
+/// What it begins with. In the handler of a signal, too.
+handler_frame* innermost_handler() noexcept;
 
 }  // namespace coir::detail

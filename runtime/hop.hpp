@@ -120,6 +120,23 @@ inline bool worker::nobody_waits() const noexcept {
   ++started_;
 }
 
+/// At a pick of an unstarted fiber: of the others a hungry worker gets some.
+inline void worker::feed_if_hungry() noexcept {
+  if (own_unstarted() >= feeds_from_ && shared_.hungry.any(settings_.workers)) [[unlikely]]
+    feed();
+}
+
+/// Somebody joins it, or yields to it. Its start is one of those that the others wait for, but the
+/// oldest of them does so no longer than ever.
+inline void worker::start_by_name(record& fresh) noexcept {
+  after_last_ = &fresh;
+  leave_line(fresh);
+  const std::uint64_t later = picks_.get() - 1 + unstarted_every;
+  unstarted_turn_ = std::max(unstarted_turn_,
+                             COIR_MUTANT(oldest_starved) ? later : std::min(oldest_turn_, later));
+  if (!COIR_MUTANT(joins_feed_nobody)) feed_if_hungry();
+}
+
 /// Straight from the running fiber, which is parked, to one that waits for its first run. False:
 /// the turn is over, or there is no stack.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline bool worker::go_and_start(

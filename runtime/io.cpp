@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <type_traits>
 
 #include "coir/operations.hpp"
 #include "runtime/perform.hpp"
@@ -94,6 +95,21 @@ void send_operation::fill(io_uring_sqe& e) const noexcept {
   e.msg_flags = static_cast<std::uint32_t>(flags | MSG_NOSIGNAL);
 }
 
+void send_zc_operation::fill(io_uring_sqe& e) const noexcept {
+  fill_entry(e, IORING_OP_SEND_ZC, fd, from.data(), cut(from.size()), 0);
+  e.msg_flags = static_cast<std::uint32_t>(flags | MSG_NOSIGNAL);
+}
+
+void splice_operation::fill(io_uring_sqe& e) const noexcept {
+  e.opcode = IORING_OP_SPLICE;
+  e.fd = to;
+  e.off = to_offset;
+  e.splice_fd_in = from;
+  e.splice_off_in = from_offset;
+  e.len = cut(bytes);
+  e.splice_flags = flags;
+}
+
 void recvmsg_operation::fill(io_uring_sqe& e) const noexcept {
   fill_entry(e, IORING_OP_RECVMSG, fd, message, 1, 0);
   e.msg_flags = static_cast<std::uint32_t>(flags);
@@ -141,6 +157,8 @@ template <class Op>
   op.fill(e);
   // A negative number of a descriptor is refused here: to some operations -1 means something else.
   if (e.fd < 0 && e.fd != AT_FDCWD) return fail(std::errc::bad_file_descriptor);
+  if (std::is_same_v<Op, splice_operation> && e.splice_fd_in < 0)
+    return fail(std::errc::bad_file_descriptor);
   return detail::answer_of(op, detail::perform_entry(e, ns_of(until), owner));
 }
 
@@ -263,6 +281,29 @@ result<std::size_t> send(int fd, std::span<const std::byte> from, int flags, dea
 result<std::size_t> send(const unique_fd& on, std::span<const std::byte> from, int flags,
                          deadline until) {
   return run(send_operation(on.get(), from, flags), until, &on);
+}
+
+result<std::size_t> send_zc(int fd, std::span<const std::byte> from, int flags, deadline until) {
+  return run(send_zc_operation(fd, from, flags), until);
+}
+
+result<std::size_t> send_zc(const unique_fd& on, std::span<const std::byte> from, int flags,
+                            deadline until) {
+  return run(send_zc_operation(on.get(), from, flags), until, &on);
+}
+
+result<std::size_t> send_all_zc(int fd, std::span<const std::byte> from, deadline until) {
+  std::size_t done = 0;
+  while (done < from.size()) {
+    const auto n = send_zc(fd, from.subspan(done), 0, until);
+    if (!n) return n;
+    done += *n;
+  }
+  return done;
+}
+
+result<std::size_t> splice(int from, int to, std::size_t bytes, deadline until) {
+  return run(splice_operation(from, to, bytes), until);
 }
 
 result<> connect(const unique_fd& on, const sockaddr* address, unsigned address_bytes,

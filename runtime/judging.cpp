@@ -172,6 +172,7 @@ void lasting_operation::ended_with(std::int32_t res) noexcept {
       readiness_ = true;
       return again(false);
     case verdict::done:
+    case verdict::plainly:
     case verdict::deliver:
       if (kind_.passes != nullptr && kind_.passes(res) && bounds_.rearms) {
         keep({res, 0});
@@ -204,6 +205,11 @@ void lasting_operation::judge_answer(const completion& c) noexcept {
       return again(false);
     case verdict::done:
       return finish(0);
+    case verdict::plainly:
+      plainly_ = true;
+      make_plain(sqe());
+      opcode_ = sqe().opcode;
+      return again(false);
     case verdict::wait_ready:
       if (asked_not_to_wait(sqe())) return finish(res);
       connecting_ = opcode_ == IORING_OP_CONNECT;

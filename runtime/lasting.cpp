@@ -93,12 +93,23 @@ void lasting_operation::free() noexcept {
 std::int32_t lasting_operation::begin(const io::unique_fd* owner) noexcept {
   kind_.fill(op_, sqe());
   opcode_ = sqe().opcode;
+  if (!home_.operations().admits(opcode_))
+    return -(io_own_base + static_cast<std::int32_t>(errc::opcode_refused));
   goes_on_ = kind_.many && home_.outside().goes_on(opcode_);
   if (kind_.leases && pool() == nullptr) return -ENOMEM;
   if (uses_fd(sqe()) &&
       (home_.operations().fd_word(sqe().fd) == nullptr || !enter_descriptor(home_, sqe().fd)))
     return -EBADF;
+  const int source = source_of(sqe());
+  if (source >= 0 &&
+      (home_.operations().fd_word(source) == nullptr || !enter_descriptor(home_, source)))
+    return -EBADF;
   if (const int refused = home_.operations().stand(*this); refused < 0) return refused;
+  if (source >= 0 && home_.operations().stand_also(*this, source) < 0) {
+    home_.operations().stand_down(*this);
+    home_.operations().forget(*this);
+    return -EBADF;
+  }
   if (owner != nullptr && owner->get() != sqe().fd) {
     home_.operations().stand_down(*this);
     home_.operations().forget(*this);
@@ -156,6 +167,7 @@ void lasting_operation::prepare() noexcept {
   io_uring_sqe& e = sqe();
   e = io_uring_sqe{};
   kind_.fill(op_, e);
+  if (plainly_) make_plain(e);
   if (readiness_) {
     const unsigned events = readiness_of(e.opcode);
     const int number = e.fd;

@@ -133,6 +133,7 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   bool orphan_ = false;
   bool over_ = false;
   bool connecting_ = false;
+  bool plainly_ = false;     // its socket knows no zero copy
   bool broken_ = false;      // an item was lost for want of memory
   bool look_again_ = false;  // who waits does so for the wrong thing
   std::uint8_t opcode_ = 0;

@@ -97,7 +97,7 @@ void loop_core::start(loop_job& job) {
   while (!job.body->ended) {
     effect_call& call = *job.body->asks;
     const operation_type& kind = *call.type;
-    job.late = job.cancel_wanted = job.looks_for_ready = job.connecting = false;
+    job.late = job.cancel_wanted = job.looks_for_ready = job.connecting = job.plainly = false;
     job.res = 0;
     job.at = loop_job::stands::nowhere;
     reply said = reply::refused;
@@ -141,6 +141,7 @@ bool loop_core::launch(loop_job& job) {
   effect_call& call = *job.body->asks;
   io_uring_sqe entry{};
   if (guarded(job, [&] { call.type->fill(call.op, entry); }) != reply::answered) return false;
+  if (job.plainly) make_plain(entry);
   bool descriptor = makes_fd(entry.opcode);
   if (job.looks_for_ready) {
     const unsigned events = readiness_of(entry.opcode);
@@ -205,10 +206,11 @@ void loop_core::answer(loop_job& job, std::int32_t res) {
   io_uring_sqe entry{};
   if (guarded(job, [&] { call.type->fill(call.op, entry); }) != reply::answered)
     return go_on(job, reply::refused);
+  if (job.plainly) make_plain(entry);
   const bool looked = std::exchange(job.looks_for_ready, false);
   const verdict means = looked ? verdict::deliver : classify(entry.opcode, res);
   const bool again = looked ? res >= 0 || res == -EINTR
-                            : means == verdict::retry ||
+                            : means == verdict::retry || means == verdict::plainly ||
                                   (means == verdict::wait_ready && !asked_not_to_wait(entry));
   if ((job.late || job.cancel_wanted) && (res == -ECANCELED || interrupted(res) || again)) {
     return refuse(job,
@@ -216,6 +218,7 @@ void loop_core::answer(loop_job& job, std::int32_t res) {
                                                                : std::errc::operation_canceled));
   }
   if (again) {
+    job.plainly |= means == verdict::plainly;
     job.looks_for_ready =
         !looked && means == verdict::wait_ready && readiness_of(entry.opcode) != 0;
     job.connecting |= job.looks_for_ready && entry.opcode == IORING_OP_CONNECT;

@@ -2,6 +2,8 @@
 //
 // Always true:
 //   - Completions that a reap had no room for are given by the next one, first.
+//   - Nothing is allocated where completions come in, but for what comes again and again: places
+//     for those of an operation are made when it is submitted.
 //
 // Comes from: coir/backend.hpp.   Goes to: backend (the seam of the workers).
 #include <linux/io_uring.h>
@@ -9,10 +11,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory_resource>
+#include <new>
+#include <utility>
 #include <vector>
 
 #include "coir/backend.hpp"
 #include "runtime/backend.hpp"
+#include "runtime/hardened.hpp"
 #include "runtime/outside.hpp"
 
 namespace coir {
@@ -31,16 +37,24 @@ namespace {
 
 class worker_backend final : public coir::backend {
  public:
-  worker_backend(std::unique_ptr<detail::backend> inner,
-                 std::unique_ptr<offload_pool> pool) noexcept
-      : inner_(std::move(inner)), pool_(std::move(pool)) {}
+  worker_backend(std::unique_ptr<detail::backend> inner, std::unique_ptr<offload_pool> pool,
+                 const options& o, std::pmr::memory_resource* memory) noexcept
+      : inner_(std::move(inner)),
+        pool_(std::move(pool)),
+        hardened_(o.hardened_ring),
+        admitted_(admitted(o)),
+        came_(memory) {}
   ~worker_backend() override { inner_->detach(); }
 
   int attach() { return inner_->attach(); }
 
   result<> submit(const io_uring_sqe& entry, coir::token name) override {
+    if (hardened_ && !admitted_.have(entry.opcode)) return fail(errc::opcode_refused);
+    if (!make_room(completions_each) && !COIR_MUTANT(room_asked_late))
+      return fail(std::errc::not_enough_memory);
     if (!inner_->submit(entry, token{name.raw}, false))
       return fail(std::errc::operation_would_block);
+    ++under_way_;
     return {};
   }
   result<> cancel(coir::token name) override {
@@ -56,6 +70,7 @@ class worker_backend final : public coir::backend {
       given_ = 0;
       hand_over();
       inner_->reap({&keep, this});
+      if (std::exchange(lost_, false)) return fail(std::errc::not_enough_memory);
     }
     const std::size_t n = std::min(into.size(), came_.size() - given_);
     std::copy_n(came_.begin() + static_cast<std::ptrdiff_t>(given_), n, into.begin());
@@ -79,28 +94,61 @@ class worker_backend final : public coir::backend {
   }
 
  private:
+  /// Of one operation: what was done, and that nothing is lent any more (SEND_ZC). Who gets more
+  /// asked for it with flags of his own.
+  static constexpr std::size_t completions_each = 2;
+
+  /// For `more` completions, beside those that operations under way may still bring.
+  bool make_room(std::size_t more) noexcept {
+    const std::size_t kept = completions_each * under_way_ + more;
+    if (came_.size() + kept <= came_.capacity()) return true;
+    came_.erase(came_.begin(), came_.begin() + static_cast<std::ptrdiff_t>(given_));
+    given_ = 0;
+    if (came_.size() + kept <= came_.capacity()) return true;
+    try {
+      came_.reserve(std::max(came_.size() + kept, 2 * came_.capacity()));
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    return true;
+  }
+
   static void keep(void* self, const completion& c) noexcept {
     if (c.to.kind() == token_kind::cancel) return;  // the operation's own end counts
-    static_cast<worker_backend*>(self)->came_.push_back({{c.to.raw}, c.res, c.flags});
+    auto& me = *static_cast<worker_backend*>(self);
+    const coir::completion seen{{c.to.raw}, c.res, c.flags};
+    const bool last = !c.more() && me.under_way_ != 0;
+    if (last) --me.under_way_;
+    // The last one of each operation under way has its place, whatever comes before it.
+    if (!last && me.came_.size() + me.under_way_ >= me.came_.capacity() && !me.make_room(1)) {
+      me.lost_ = true;
+      return me.dispose(seen);
+    }
+    me.came_.push_back(seen);
   }
 
   std::unique_ptr<detail::backend> inner_;
   std::unique_ptr<offload_pool> pool_;  // its threads end before the backend does
-  std::vector<coir::completion> came_;
-  std::size_t given_ = 0;
+  const bool hardened_;
+  const opcodes admitted_;
+  std::pmr::vector<coir::completion> came_;
+  std::size_t given_ = 0;      // of came_
+  std::size_t under_way_ = 0;  // operations
+  bool lost_ = false;
   mutable bool watched_ = false;
 };
 
 }  // namespace
 }  // namespace detail
 
-result<std::unique_ptr<backend>> make_backend(const options& o) {
+result<std::unique_ptr<backend>> make_backend(const options& o, std::pmr::memory_resource* memory) {
   auto kind = detail::wished_backend(o);
   if (!kind) return fail(kind.error());
   auto pool = std::make_unique<detail::offload_pool>(o.offload_threads, o.offload_queue);
   auto made = detail::make_outside(*kind, o, *pool);
   if (!made) return fail(made.error());
-  auto whole = std::make_unique<detail::worker_backend>(*std::move(made), std::move(pool));
+  auto whole =
+      std::make_unique<detail::worker_backend>(*std::move(made), std::move(pool), o, memory);
   if (const int refused = whole->attach(); refused < 0) return fail(detail::system_error(refused));
   return std::unique_ptr<backend>(std::move(whole));
 }

@@ -12,6 +12,7 @@
 // Comes from: worker::launch, runtime (threads).   Goes to: worker::take_mail.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 
@@ -102,12 +103,20 @@ class mailbox {
     return tail > head ? static_cast<std::uint32_t>(tail - head) : 0;
   }
   bool empty() const noexcept { return depth() == 0; }
+  /// How many more mails it takes; for the reader at least so many as a sender finds.
+  std::uint32_t places() const noexcept {
+    const auto most = static_cast<std::uint32_t>(limit_);
+    return most - std::min(most, depth());
+  }
 
  private:
   struct slot {
     atomic<std::uint64_t> turn{0};
     plain<record*> what = nullptr;
   };
+#if !defined(COIR_CHECK)
+  static_assert(sizeof(slot) == 16);  // 2 MiB for 128 workers with 1,024 slots each
+#endif
   static constexpr std::uint64_t power_of_two(std::uint32_t n) noexcept {
     std::uint64_t p = 1;
     while (p < n) p *= 2;

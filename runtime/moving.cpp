@@ -31,6 +31,14 @@ namespace coir::detail {
 
 namespace {
 
+/// False in a computation that it steps: that one is bound to the thread, and its stack to a cache
+/// of it.
+bool on_own_stack(const record& me) noexcept {
+  const auto* const here = static_cast<const std::byte*>(__builtin_frame_address(0));
+  return (here >= me.stack_slot && here < me.stack_slot + stack_slot_bytes(me.stack_class)) ||
+         COIR_MUTANT(moves_inside_computations);
+}
+
 /// Nothing ends this park but the arrival.
 struct passage : park_site {
   passage() noexcept { heeds_cancel = false; }
@@ -41,6 +49,8 @@ struct passage : park_site {
 void worker::carry_to(worker& target) noexcept {
   record& me = *current_;
   COIR_ASSERT(&target != this && me.may_move);
+  if constexpr (parks_are_checked)
+    if (me.head().forbids != nullptr && !COIR_MUTANT(moves_unchecked)) forbidden_park(me);
   passage site;
   me.parked_at = &site;
   me.at = stage::parked;
@@ -103,6 +113,7 @@ refusal move_fiber(unsigned target) noexcept {
   record* const me = current_fiber();
   if (me == nullptr) return errc::not_in_fiber;
   if (!me->may_move && !COIR_MUTANT(anybody_moves)) return errc::wrong_operation;
+  if (!on_own_stack(*me)) return errc::wrong_operation;
   // Its operations are on this worker's ring.
   if (here->operations().keeps(*me) && !COIR_MUTANT(moves_away_from_streams))
     return errc::wrong_operation;
@@ -120,7 +131,7 @@ refusal move_fiber(unsigned target) noexcept {
 #if defined(COIR_FORCE_MIGRATION)
 void forced_move() noexcept {
   record* const me = current_fiber();
-  if (me == nullptr || !me->may_move) return;
+  if (me == nullptr || !me->may_move || !on_own_stack(*me)) return;
   worker& here = *worker::current();
   if (here.operations().keeps(*me)) return;
   auto& core = static_cast<runtime_core&>(here.shared());

@@ -34,11 +34,6 @@ void set_blocking(int fd, bool blocks) noexcept {
   if (flags >= 0 && flags != wanted) ::fcntl(fd, F_SETFL, wanted);
 }
 
-bool better_non_blocking() noexcept {
-  detail::worker* const here = detail::worker::current();
-  return here != nullptr && here->outside().threads_for_blocking_sockets();
-}
-
 tcp_stream taken_in(int fd, bool no_delay) noexcept {
   if (no_delay) set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
   return tcp_stream(fd);

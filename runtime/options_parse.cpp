@@ -14,11 +14,29 @@
 #include <limits>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "runtime/base.hpp"
 
 namespace coir::detail {
 namespace {
+
+constexpr std::uint64_t bit_of(std::uint64_t opcode) noexcept {
+  return std::uint64_t{1} << std::min<std::uint64_t>(opcode, opcode_most + 1);
+}
+
+std::uint64_t bits_of(const std::vector<std::uint8_t>& opcodes) noexcept {
+  std::uint64_t bits = 0;
+  for (const std::uint8_t opcode : opcodes) bits |= bit_of(opcode);
+  return bits;
+}
+
+std::vector<std::uint8_t> opcodes_of(std::uint64_t bits) {
+  std::vector<std::uint8_t> all;
+  for (std::uint8_t opcode = 0; opcode <= opcode_most + 1; ++opcode)
+    if ((bits & bit_of(opcode)) != 0) all.push_back(opcode);
+  return all;
+}
 
 template <auto Field>
 struct field {
@@ -26,12 +44,16 @@ struct field {
   static std::uint64_t get(const options& o) {
     if constexpr (requires(type t) { t.count(); })
       return static_cast<std::uint64_t>((o.*Field).count());
+    else if constexpr (requires(type t) { t.push_back(0); })
+      return bits_of(o.*Field);
     else
       return static_cast<std::uint64_t>(o.*Field);
   }
   static void set(options& o, std::uint64_t to) {
     if constexpr (requires(type t) { t.count(); })
       o.*Field = type(static_cast<typename type::rep>(to));
+    else if constexpr (requires(type t) { t.push_back(0); })
+      o.*Field = opcodes_of(to);
     else
       o.*Field = static_cast<type>(to);
   }
@@ -68,6 +90,9 @@ constexpr option_row rows[] = {
     row<&options::pin_workers>("pin_workers", nullptr, option_form::flag, 0, 1),
     row<&options::numa_placement>("numa_placement", nullptr, option_form::flag, 0, 1),
     row<&options::scrub_on_exit>("scrub_on_exit", nullptr, option_form::flag, 0, 1),
+    row<&options::hardened_ring>("hardened_ring", nullptr, option_form::flag, 0, 1),
+    row<&options::ring_opcodes>("ring_opcodes", nullptr, option_form::opcodes, 0,
+                                bit_of(opcode_most + 1) - 1),
     named<&options::backend>("backend", backend_names),
     row<&options::ring_entries>("ring_entries", nullptr, number, 1, 32768),
     row<&options::mailbox_slots>("mailbox_slots", nullptr, number, 1, 65536),
@@ -85,10 +110,11 @@ constexpr option_row rows[] = {
 /// row above.
 [[maybe_unused]] void every_field(options& o) {
   [[maybe_unused]] auto& [workers, fibers_max, stack_bytes, guards, topo, pin_workers,
-                          numa_placement, scrub_on_exit, backend, ring_entries, mailbox_slots,
-                          run_budget, deflect_threshold, stream_buffers, stream_buffer_bytes,
-                          offload_threads, offload_queue, idle_spin, stall_after, log] = o;
-  static_assert(std::size(rows) == 19, "as many as there are names, but for the log");
+                          numa_placement, scrub_on_exit, hardened_ring, ring_opcodes, backend,
+                          ring_entries, mailbox_slots, run_budget, deflect_threshold,
+                          stream_buffers, stream_buffer_bytes, offload_threads, offload_queue,
+                          idle_spin, stall_after, log] = o;
+  static_assert(std::size(rows) == 21, "as many as there are names, but for the log");
 }
 
 // -- reading
@@ -136,6 +162,17 @@ bool read_units(std::string_view text, std::span<const unit> units, std::uint64_
   return true;
 }
 
+bool read_opcodes(std::string_view text, std::uint64_t& out) noexcept {
+  for (out = 0; !(text = trimmed(text)).empty();) {
+    const std::string_view word = text.substr(0, text.find_first_of(blanks));
+    text.remove_prefix(word.size());
+    std::uint64_t opcode = 0;
+    if (!read_units(word, std::span(sizes, 1), opcode)) return false;
+    out |= bit_of(opcode);
+  }
+  return true;
+}
+
 std::string choices(std::span<const char* const> names) {
   std::string all;
   for (const char* const name : names) all += (all.empty() ? "" : " or ") + std::string(name);
@@ -154,6 +191,8 @@ std::string advice(const option_row& r) {
       return "write on or off";
     case option_form::name:
       return "write " + choices(r.names);
+    case option_form::opcodes:
+      return "write numbers with blanks between, as in ring_opcodes=11 25";
   }
   return {};
 }
@@ -178,8 +217,17 @@ bool read_value(const option_row& r, std::string_view text, std::uint64_t& out) 
       out = static_cast<std::uint64_t>(std::find(r.names.begin(), r.names.end(), text) -
                                        r.names.begin());
       return out < r.names.size();
+    case option_form::opcodes:
+      return read_opcodes(text, out);
   }
   return false;
+}
+
+std::string numbers(std::uint64_t bits) {
+  std::string all;
+  for (const std::uint8_t opcode : opcodes_of(bits))
+    all += (all.empty() ? "" : " ") + std::to_string(opcode);
+  return all;
 }
 
 /// A value as it would be written.
@@ -195,8 +243,16 @@ std::string written(const option_row& r, std::uint64_t value) {
       return value != 0 ? "on" : "off";
     case option_form::name:
       return value < r.names.size() ? r.names[value] : std::to_string(value);
+    case option_form::opcodes:
+      return numbers(value);
   }
   return {};
+}
+
+std::string range_of(const option_row& r) {
+  if (r.form == option_form::opcodes)
+    return " goes from opcode 0 to opcode " + std::to_string(opcode_most);
+  return " goes from " + written(r, r.least) + " to " + written(r, r.most);
 }
 
 const option_row* row_named(std::string_view name) noexcept {
@@ -229,8 +285,7 @@ std::string take(std::string_view item, options& o, std::uint64_t& seen) {
   const std::string_view text = trimmed(item.substr(equals + 1));
   if (!read_value(*r, text, value)) return quoted(text) + " is no value of it: " + advice(*r);
   if ((value < r->least || value > r->most) && !COIR_MUTANT(parsed_unchecked))
-    return std::string(r->name) + " goes from " + written(*r, r->least) + " to " +
-           written(*r, r->most);
+    return std::string(r->name) + range_of(*r);
   r->set(o, value);
   return {};
 }

@@ -17,7 +17,10 @@
 namespace coir::detail {
 
 /// How a value is written.
-enum class option_form : std::uint8_t { number, microseconds, milliseconds, flag, name };
+enum class option_form : std::uint8_t { number, microseconds, milliseconds, flag, name, opcodes };
+
+/// A set of opcodes is told as bits; one above this is shown by the bit behind it.
+inline constexpr unsigned opcode_most = 62;
 
 struct option_row {
   const char* name;        ///< of the field

@@ -13,6 +13,7 @@
 #include <iterator>
 #include <string>
 
+#include "runtime/hardened.hpp"
 #include "runtime/poll.hpp"
 #include "runtime/sim.hpp"
 #include "runtime/uring.hpp"
@@ -53,10 +54,12 @@ result<std::unique_ptr<backend>> make_outside(backend_kind& kind, const options&
   };
   if (kind == backend_kind::poll) return make_poll(pool, log);
   if (kind == backend_kind::sim) return std::make_unique<sim>(make_real_world(o));
-  if (kind == backend_kind::uring) return make_uring(o.ring_entries, log);
+  const opcodes taken = taken_by_ring(o);
+  const opcodes* const only = o.hardened_ring ? &taken : nullptr;
+  if (kind == backend_kind::uring) return make_uring(o.ring_entries, log, only);
   std::string refused;
-  auto made =
-      make_uring(o.ring_entries, [&refused](const log_record& line) { refused = line.text; });
+  auto made = make_uring(
+      o.ring_entries, [&refused](const log_record& line) { refused = line.text; }, only);
   if (made || refused.empty()) return made;
   if (!has_no_ring(made.error())) {
     log({log_record::level::error, refused});

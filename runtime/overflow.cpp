@@ -29,7 +29,8 @@ namespace {
 
 struct sigaction earlier_segv = {};  // written before the handler is installed, read only then
 struct sigaction earlier_bus = {};
-atomic<overflow_describe> describe_fiber{nullptr};
+atomic<overflow_describe> describers[2]{};  ///< by overflow_subject
+atomic<bool> installed{false};
 atomic<unsigned> speaking{0};  ///< threads between their fault and the end of their report
 
 /// One line of text, cut off where it is full.
@@ -74,8 +75,7 @@ class report_line {
   std::size_t used_ = 0;
 };
 
-void print_report(const overflow_view& fiber) noexcept {
-  report_line line;
+void print_fiber(const overflow_view& fiber, report_line& line) noexcept {
   line.text("coir: fiber ").number(fiber.fiber);
   if (fiber.name != nullptr) line.text(" '").name(fiber.name).text("'");
   line.text(" (generation ").number(fiber.generation);
@@ -83,10 +83,23 @@ void print_report(const overflow_view& fiber) noexcept {
     line.text(", spawned at ").name(fiber.file).text(":");
     line.number(static_cast<std::uint64_t>(std::max(fiber.line, 0)));
   }
-  line.text(") overflowed its stack of ");
-  line.number(fiber.stack_bytes / 1024).text(" KiB (guard at 0x");
-  line.number(reinterpret_cast<std::uintptr_t>(fiber.guard_low), 16);
-  line.text("): give it more with spawn_options::stack_bytes, or use less").print();
+  line.text(")");
+}
+
+void print_report(const overflow_view& who, overflow_subject what) noexcept {
+  const bool stepped = what == overflow_subject::computation;
+  report_line line;
+  if (!stepped) {
+    print_fiber(who, line);
+  } else {
+    line.text("coir: computation");
+    if (who.name != nullptr) line.text(" '").name(who.name).text("'");
+  }
+  line.text(" overflowed its stack of ");
+  line.number(who.stack_bytes / 1024).text(" KiB (guard at 0x");
+  line.number(reinterpret_cast<std::uintptr_t>(who.guard_low), 16);
+  line.text("): give it more with ").text(stepped ? "step_options" : "spawn_options");
+  line.text("::stack_bytes, or use less").print();
 }
 
 std::uintptr_t stack_pointer(const void* user_context) noexcept {
@@ -152,14 +165,21 @@ void pass_on(int signal, siginfo_t* info, void* user_context) noexcept {
 
 void on_fault(int signal, siginfo_t* info, void* user_context) {
   const int error = errno;
-  overflow_view fiber;
-  // acquire: pairs with the release in install_overflow_report, for what `describe` reads.
-  const overflow_describe describe = describe_fiber.load(std::memory_order_acquire);
   // relaxed: see wait_for_others().
   speaking.fetch_add(1, std::memory_order_relaxed);
-  // A signal that was sent carries its sender where a fault carries its address.
-  const bool ours = info->si_code > 0 && describe(fiber) && is_overflow(fiber, *info, user_context);
-  if (ours) print_report(fiber);
+  bool ours = false;
+  for (const auto what : {overflow_subject::computation, overflow_subject::fiber}) {
+    // acquire: pairs with the release in install_overflow_report, for what `describe` reads.
+    const overflow_describe describe =
+        describers[static_cast<unsigned>(what)].load(std::memory_order_acquire);
+    overflow_view who;
+    // A signal that was sent carries its sender where a fault carries its address.
+    ours = info->si_code > 0 && describe != nullptr && describe(who) &&
+           is_overflow(who, *info, user_context);
+    if (!ours) continue;
+    print_report(who, what);
+    break;
+  }
   // relaxed: see wait_for_others().
   speaking.fetch_sub(1, std::memory_order_relaxed);
   errno = error;
@@ -171,14 +191,16 @@ void on_fault(int signal, siginfo_t* info, void* user_context) {
 
 }  // namespace
 
-void install_overflow_report(overflow_describe describe) noexcept {
+void install_overflow_report(overflow_describe describe, overflow_subject of) noexcept {
   COIR_ASSERT(describe != nullptr);
   overflow_describe none = nullptr;
   // release: pairs with the acquire in on_fault. The first installer wins.
-  if (!describe_fiber.compare_exchange_strong(none, describe, std::memory_order_release,
-                                              std::memory_order_relaxed)) {
+  if (!describers[static_cast<unsigned>(of)].compare_exchange_strong(
+          none, describe, std::memory_order_release, std::memory_order_relaxed)) {
     return;
   }
+  // relaxed: it only says who installs the handler; the kernel orders the rest.
+  if (installed.exchange(true, std::memory_order_relaxed)) return;
   (void)real_page_bytes();  // computed here rather than in the handler
   struct sigaction ours = {};
   ours.sa_sigaction = on_fault;

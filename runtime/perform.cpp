@@ -6,13 +6,15 @@
 // Comes from: perform.hpp.   Goes to: flight, worker::park.
 #include "runtime/perform.hpp"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
-
 #include <sys/stat.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "arch/sanitizers.hpp"
 #include "coir/effects.hpp"
@@ -75,20 +77,20 @@ namespace {
 /// number. Nor does the first: `owner`, whose number it is, is asked again once we have entered.
 class effect_on_descriptor {
  public:
-  effect_on_descriptor(worker& here, const io_uring_sqe& entry, const io::unique_fd* owner) noexcept
+  effect_on_descriptor(worker& here, int fd, const io::unique_fd* owner) noexcept
       : operations_(here.operations()) {
-    if (!uses_fd(entry)) return;
-    refused_ = operations_.fd_word(entry.fd) == nullptr || !enter_descriptor(here, entry.fd);
+    if (fd < 0) return;
+    refused_ = operations_.fd_word(fd) == nullptr || !enter_descriptor(here, fd);
     if (refused_) return;
-    operations_.hold(entry.fd);
+    operations_.hold(fd);
     // A close takes the number from its owner first. One that ended before we entered is seen here,
     // because entering acquires what it released; one that comes later waits for us.
-    if (owner != nullptr && owner->get() != entry.fd && !COIR_MUTANT(owner_asked_once)) {
-      operations_.let_go(entry.fd);
+    if (owner != nullptr && owner->get() != fd && !COIR_MUTANT(owner_asked_once)) {
+      operations_.let_go(fd);
       refused_ = true;
       return;
     }
-    fd_ = entry.fd;
+    fd_ = fd;
   }
   ~effect_on_descriptor() {
     if (fd_ >= 0) operations_.let_go(fd_);
@@ -109,9 +111,13 @@ bool asked_not_to_wait(const io_uring_sqe& entry) noexcept {
   switch (entry.opcode) {
     case IORING_OP_RECV:
     case IORING_OP_SEND:
+    case IORING_OP_SEND_ZC:
     case IORING_OP_RECVMSG:
     case IORING_OP_SENDMSG:
+    case IORING_OP_SENDMSG_ZC:
       return (entry.msg_flags & MSG_DONTWAIT) != 0;
+    case IORING_OP_SPLICE:
+      return (entry.splice_flags & SPLICE_F_NONBLOCK) != 0;
     default:
       return false;
   }
@@ -165,12 +171,17 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
   return heed_cancel && is_cancelled(*here.self()) && !COIR_MUTANT(cancelled_fiber_performs);
 }
 
+/// `also`: the effect's other descriptor, or -1.
 [[gnu::always_inline]] inline std::int32_t once(worker& here, const io_uring_sqe& entry,
-                                                std::int64_t until_ns, bool heed_cancel) noexcept {
+                                                std::int64_t until_ns, bool heed_cancel,
+                                                int also = -1) noexcept {
   if (stopped(here, heed_cancel)) return -ECANCELED;
+  // As for the descriptor of the entry, which start() looks at.
+  if (also >= 0 && here.operations().is_closing(also)) return -ECANCELED;
   pending p;
   p.fiber = here.self();
   p.entry = &entry;
+  p.also = also;
   if (const int refused = here.operations().start(p); refused < 0) {
     // Of a descriptor: a close began between two operations of this effect.
     return refused == -EBADF ? -ECANCELED : refused;
@@ -189,13 +200,101 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
   return why == woken::by_deadline ? -ETIMEDOUT : -ECANCELED;
 }
 
-[[gnu::noinline]] std::int32_t wait_until_ready(worker& here, const io_uring_sqe& entry,
-                                                std::int64_t until_ns, bool heed_cancel) noexcept {
+[[gnu::noinline]] std::int32_t wait_until_ready(worker& here, int fd, unsigned events,
+                                                std::int64_t until_ns, bool heed_cancel,
+                                                int also = -1) noexcept {
   io_uring_sqe poll{};
   poll.opcode = IORING_OP_POLL_ADD;
-  poll.fd = entry.fd;
-  poll.poll32_events = readiness_of(entry.opcode);
-  return once(here, poll, until_ns, heed_cancel);
+  poll.fd = fd;
+  poll.poll32_events = events;
+  for (;;) {
+    const std::int32_t res = once(here, poll, until_ns, heed_cancel, also);
+    if (res != -EINTR) return res;
+  }
+}
+
+std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,
+                             bool heed_cancel) noexcept;
+
+/// Until it was answered: an effect on descriptors that it holds.
+[[gnu::always_inline]] inline std::int32_t carry_out(worker& here, const io_uring_sqe& entry,
+                                                     std::int64_t until_ns, bool heed_cancel,
+                                                     int also = -1) noexcept {
+  bool connecting = false;
+  for (;;) {
+    const std::int32_t res = once(here, entry, until_ns, heed_cancel, also);
+    if (res >= 0) [[likely]]
+      return res;
+    switch (classify(entry.opcode, res)) {
+      case verdict::deliver:
+        return connecting && res == -EISCONN ? 0 : res;
+      case verdict::done:
+        return 0;
+      case verdict::retry:
+        break;
+      case verdict::wait_ready:
+        if (asked_not_to_wait(entry)) return res;
+        if (const std::int32_t waited = wait_until_ready(here, entry.fd, readiness_of(entry.opcode),
+                                                         until_ns, heed_cancel, also);
+            waited < 0)
+          return waited;
+        connecting = entry.opcode == IORING_OP_CONNECT;
+        break;
+      case verdict::plainly:
+        return perform_plainly(here, entry, until_ns, heed_cancel);
+      case verdict::fatal:
+        COIR_ASSERT(!"the kernel lost a completion (EBADR)");
+    }
+  }
+}
+
+[[gnu::noinline]] std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry,
+                                               std::int64_t until_ns, bool heed_cancel) noexcept {
+  io_uring_sqe plain{};
+  std::memcpy(&plain, &entry, sizeof plain);
+  make_plain(plain);
+  return carry_out(here, plain, until_ns, heed_cancel);
+}
+
+// -- what is not straight
+
+/// A splice that waits does so inside of the kernel, on one of its threads. So it is not let wait:
+/// what is not ready is waited for beside it.
+std::int32_t splice(worker& here, const io_uring_sqe& entry, std::int64_t until_ns) noexcept {
+  const int source = entry.splice_fd_in;
+  io_uring_sqe at_once{};
+  std::memcpy(&at_once, &entry, sizeof at_once);
+  at_once.splice_flags |= SPLICE_F_NONBLOCK;
+  bool look = here.outside().waits_inside(source) || here.outside().waits_inside(entry.fd);
+  for (;;) {
+    if (look && !COIR_MUTANT(splice_waits_inside)) {
+      std::int32_t ready = wait_until_ready(here, source, POLLIN, until_ns, true, entry.fd);
+      if (ready >= 0) ready = wait_until_ready(here, entry.fd, POLLOUT, until_ns, true, source);
+      if (ready < 0) return ready;
+    }
+    const std::int32_t res = carry_out(here, at_once, until_ns, true, source);
+    if (res != -EAGAIN) return res;
+    look = true;
+  }
+}
+
+[[gnu::noinline]] std::int32_t perform_apart(worker& here, const io_uring_sqe& entry,
+                                             std::int64_t until_ns,
+                                             const io::unique_fd* owner) noexcept {
+  flight& operations = here.operations();
+  if (!operations.admits(entry.opcode) && !COIR_MUTANT(any_opcode_admitted))
+    return -(io_own_base + static_cast<int>(errc::opcode_refused));
+  const int source = source_of(entry);
+  const effect_on_descriptor effect(here, uses_fd(entry) ? entry.fd : -1, owner);
+  const effect_on_descriptor on_source(here, source, nullptr);
+  if (effect.refused() || on_source.refused()) return -EBADF;
+  if (source < 0 || !uses_fd(entry)) return carry_out(here, entry, until_ns, true);
+  operations.hold_pair();
+  const bool waits = entry.opcode == IORING_OP_SPLICE && !asked_not_to_wait(entry);
+  const std::int32_t res =
+      waits ? splice(here, entry, until_ns) : carry_out(here, entry, until_ns, true, source);
+  operations.let_go_pair();
+  return res;
 }
 
 /// One that send(2) can do as well: to no address, with nothing that only a ring knows, and not of
@@ -216,34 +315,15 @@ bool is_plain_send(const io_uring_sqe& entry) noexcept {
     here->count_ignored(*here->self());
     return -ECANCELED;
   }
-  const effect_on_descriptor effect(*here, entry, owner);
+  // What must happen is asked for by the runtime itself, and by nobody else.
+  if (heed_cancel && !here->operations().is_straight(entry.opcode)) [[unlikely]]
+    return perform_apart(*here, entry, until_ns, owner);
+  const effect_on_descriptor effect(*here, uses_fd(entry) ? entry.fd : -1, owner);
   if (effect.refused()) return -EBADF;
   if (is_plain_send(entry) && here->may_speak()) {
     if (const std::int32_t sent = here->outside().send_now(entry); sent != -EAGAIN) return sent;
   }
-  bool connecting = false;
-  for (;;) {
-    const std::int32_t res = once(*here, entry, until_ns, heed_cancel);
-    if (res >= 0) [[likely]]
-      return res;
-    switch (classify(entry.opcode, res)) {
-      case verdict::deliver:
-        return connecting && res == -EISCONN ? 0 : res;
-      case verdict::done:
-        return 0;
-      case verdict::retry:
-        break;
-      case verdict::wait_ready:
-        if (asked_not_to_wait(entry)) return res;
-        if (const std::int32_t waited = wait_until_ready(*here, entry, until_ns, heed_cancel);
-            waited < 0 && waited != -EINTR)
-          return waited;
-        connecting = entry.opcode == IORING_OP_CONNECT;
-        break;
-      case verdict::fatal:
-        COIR_ASSERT(!"the kernel lost a completion (EBADR)");
-    }
-  }
+  return carry_out(*here, entry, until_ns, heed_cancel);
 }
 
 }  // namespace
@@ -255,8 +335,8 @@ std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
   return res;
 }
 
-std::int32_t perform_to_the_end(const io_uring_sqe& entry) noexcept {
-  const std::int32_t res = perform(entry, never_ns, false);
+std::int32_t perform_to_the_end(const io_uring_sqe& entry, std::int64_t until_ns) noexcept {
+  const std::int32_t res = perform(entry, until_ns, false);
   forced_move();
   return res;
 }

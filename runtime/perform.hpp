@@ -23,9 +23,9 @@ namespace coir::detail {
 std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
                            const io::unique_fd* owner = nullptr) noexcept;
 
-/// The same, whether or not the fiber is cancelled, without a deadline: for what must happen once
-/// it was begun.
-std::int32_t perform_to_the_end(const io_uring_sqe& entry) noexcept;
+/// The same, whether or not the fiber is cancelled: for what must happen once it was begun.
+std::int32_t perform_to_the_end(const io_uring_sqe& entry,
+                                std::int64_t until_ns = never_ns) noexcept;
 
 /// Marks this worker as a user of the descriptor. May yield. False: it is being closed.
 bool enter_for_the_first_time(worker& here, int fd) noexcept;

@@ -9,7 +9,11 @@
 //     record.
 //   - A fiber that has a home already may be known there to somebody far who waits for it. So its
 //     end looks into the join stripe in any case; a link that is under way follows it (hear()).
-//   - What the mailbox refuses stays where it was, in its order.
+//   - What a full mailbox is answered with, in this order: who may run anywhere goes to the one
+//     that deflect() names next, once; else it stays where it was, in its order, and is asked about
+//     again where somebody is hungry at a pick. Who comes from outside the runtime goes to any
+//     worker with a place, and waits for one of any (spawn.cpp); who was sent to a worker by name
+//     waits for a place there. try_ forms are refused instead of waiting. Nobody is dropped.
 //   - Whoever mails to a hungry worker has taken its name from the board.
 //
 // Comes from: spawn, take_mail, choosing.cpp.   Goes to: deflect.hpp, a neighbour's mailbox.
@@ -19,9 +23,6 @@ namespace coir::detail {
 
 namespace {
 constexpr unsigned batch_max = 64;  // fibers in one mail
-// Whoever looked around in vain does not look again for the next push, then the next three, ... and
-// at most so many: each look reads lines that others write.
-constexpr unsigned looks_spared_most = 63;
 }  // namespace
 
 inline load worker::load_of(unsigned i) const noexcept {
@@ -34,6 +35,9 @@ void worker::set_threshold(std::uint32_t told) noexcept {
     told != 0 ? threshold_.pin(told) : threshold_.unpin();
   if (settings_.workers == 1) return;
   asks_from_ = threshold_.pinned() ? threshold_.tasks() : adaptive_threshold::enough_for_hungry;
+  // At a pick somebody goes on to run, as the pusher does at a push; so all the others are to
+  // spare.
+  feeds_from_ = threshold_.pinned() ? threshold_.tasks() + 1 : 1;
   asks_live_from_ = threshold_.tasks();
 }
 
@@ -45,51 +49,68 @@ void worker::learn(outcome o) noexcept {
 /// True: it was mailed to somebody. Its closure is in it; `fresh` is in no queue.
 [[gnu::noinline]] bool worker::send_elsewhere(record& fresh) noexcept {
   const cargo what{fresh.treat.where(), fresh.treat.kind(), fresh.treat.hops()};
-  const bool lives_long = what.kind == workload::io;
   if (shared_.stopping.load(std::memory_order_relaxed)) return false;
-  // Long work is placed once, when it is spawned: it pays its mail back, but not for ever. Only
-  // hunger moves it again (feed).
-  if (lives_long && what.hops != 0) return false;
-  const bool somebody_hungry =
-      own_unstarted() >= threshold_.spare() && shared_.hungry.any(settings_.workers);
-  const bool many = weight({own_unstarted(), static_cast<std::uint32_t>(live_.get())}, what.kind) >=
-                    threshold_.tasks();
-  if (!somebody_hungry && !many) return false;
-  if (!somebody_hungry && looks_to_spare_ != 0) {
-    --looks_to_spare_;
-    return false;
-  }
+  const auto way =
+      gate_.of({own_unstarted(), static_cast<std::uint32_t>(live_.get())}, threshold_.spare(),
+               threshold_.tasks(), what, [this](bool lone) { return is_hungry(lone); });
+  if (way == push_gate::way::stays) return false;
+  const bool somebody_hungry = way == push_gate::way::hungry;
   const worker_set hungry = somebody_hungry ? shared_.hungry.look() : worker_set();
+  const worker_set for_one = somebody_hungry ? shared_.hungry.look_for_one() : worker_set();
   pusher from = as_pusher();
   from.threshold = threshold_.tasks();
   from.spare = threshold_.spare();
   from.batch_max = batch_max;
   from.hungry = somebody_hungry ? &hungry : nullptr;
-  const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
-  if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
-  const bool gone = d.count != 0 && post(d, fresh);
-  learn(gone || d.count == 0 ? d.why : outcome::refused);
-  looks_spared_ = gone ? 0 : std::min(2 * looks_spared_ + 1, looks_spared_most);
-  looks_to_spare_ = looks_spared_;
+  from.hungry_for_one = lone_tries_.open() ? nullptr : &for_one;
+  outcome became = outcome::refused;
+  bool gone = false;
+  for (unsigned targets = 0; targets < 2 && !gone; ++targets) {
+    const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
+    if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
+    if (d.count == 0) {
+      if (targets == 0) became = d.why;
+      break;
+    }
+    gone = post(d, fresh);
+    if (gone) became = d.why;
+    if (gone && d.why == outcome::fed && d.count == 1 && !for_one.contains(d.target))
+      lone_tries_.spend();
+    from.refused_by = d.target;
+    if (COIR_MUTANT(one_target_only)) break;
+  }
+  learn(became);
+  gate_.learn(gone);
   return gone;
+}
+
+/// Whether anybody is hungry; for one fiber alone, or for more.
+inline bool worker::is_hungry(bool lone) const noexcept {
+  return lone && !lone_tries_.open() ? shared_.hungry.any_for_one(settings_.workers)
+                                     : shared_.hungry.any(settings_.workers);
 }
 
 /// A hungry worker gets a half of what waits here, if that is enough.
 [[gnu::noinline]] void worker::feed() noexcept {
-  if (shared_.stopping.load(std::memory_order_relaxed)) return;
-  // Whoever waits at another priority than the normal one stays here, and may be all there are.
+  const load mine{own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
+  if (!is_hungry(is_lone(mine)) || shared_.stopping.load(std::memory_order_relaxed)) return;
+  // Whoever waits at another priority than the normal one stays here, in its level, and may be all
+  // there are. It was asked about when it was new.
   record* const first = unstarted_.front();
   if (first == nullptr || !may_travel(*first)) return;
   record& oldest = *first;
   const worker_set hungry = shared_.hungry.look();
+  const worker_set for_one = shared_.hungry.look_for_one();
   pusher from = as_pusher();
-  from.mine = {own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
-  from.spare = asks_from_;
+  from.mine = mine;
+  from.spare = feeds_from_ - 1;
   from.batch_max = batch_max;
   from.hungry = &hungry;
+  from.hungry_for_one = lone_tries_.open() ? nullptr : &for_one;
   const cargo what{oldest.treat.where(), oldest.treat.kind(), oldest.treat.hops()};
   const decision d = feed_hungry(from, what, [this](unsigned i) { return load_of(i); });
   if (d.count == 0 || !shared_.hungry.take_away(d.target)) return;
+  if (d.count == 1 && !for_one.contains(d.target)) lone_tries_.spend();
   leave_home(oldest);
   if (!post(d, oldest)) return_home(oldest);
 }
@@ -144,8 +165,8 @@ bool worker::post(const decision& d, record& last) noexcept {
 
 /// A fiber that is new here: it goes on, or it waits here for its first run.
 void worker::settle(record& fiber) noexcept {
-  if (may_be_too_many() && fiber.treat.usual_level() && may_travel(fiber) && send_elsewhere(fiber))
-    return;
+  const bool any_level = !COIR_MUTANT(levels_stay_at_home) || fiber.treat.usual_level();
+  if (may_be_too_many() && any_level && may_travel(fiber) && send_elsewhere(fiber)) return;
   keep(fiber);
 }
 

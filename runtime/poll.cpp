@@ -1,8 +1,6 @@
 // poll.cpp: operations in their lines, events out of epoll, and the pool's answers.
 //
 // Always true:
-//   - The bell is registered with EPOLLET and never read: each ring is an edge, and one that comes
-//     before the wait ends that. So a sleeper pays for no read.
 //   - A thread of the pool touches an operation only until it has told its end; the news goes
 //     through `finished_`, and whoever puts the first one there rings.
 //
@@ -11,8 +9,6 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,9 +16,6 @@
 #include <array>
 #include <cerrno>
 #include <climits>
-#include <cstring>
-#include <string>
-#include <system_error>
 #include <utility>
 
 #include "runtime/futex.hpp"
@@ -30,8 +23,8 @@
 namespace coir::detail {
 namespace {
 
-constexpr std::uint64_t bell_mark = UINT64_MAX;
 constexpr std::int64_t hurry_again_ns = 5'000'000;
+constexpr unsigned looks_per_question = 32;  // a look costs 1 ns, to ask the kernel 150
 
 /// The caller's errno is a fiber's.
 class keeps_errno {
@@ -48,7 +41,9 @@ class keeps_errno {
 }  // namespace
 
 poll::poll(int epoll_fd, int bell_fd, offload_pool& pool) noexcept
-    : epoll_fd_(epoll_fd), bell_fd_(bell_fd), pool_(pool) {}
+    : epoll_fd_(epoll_fd), bell_fd_(bell_fd), pool_(pool) {
+  for (operation& each : spare_) spares_.push_back(each);
+}
 
 poll::~poll() {
   ::close(epoll_fd_);
@@ -59,7 +54,7 @@ poll::~poll() {
 
 bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
   operation* const op = operations_.at(t.slot());
-  if (op == nullptr) return false;
+  if (op == nullptr) return refuse(t);
   COIR_ASSERT(op->at == place::nowhere);
   ++counts_.sqes;
   op->home = this;
@@ -68,6 +63,18 @@ bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
   op->what.begin(entry);
   if (entry.opcode == IORING_OP_CLOSE) forget(entry.fd);
   settle(*op, try_now(op->what, is_polled(entry.fd)));
+  tell_outside();
+  return true;
+}
+
+/// There is no memory for it, and none that an end of others would bring: it ends with ENOMEM.
+/// False: so many have ended so that they must be reaped first.
+bool poll::refuse(token t) noexcept {
+  operation* const spare = spares_.pop_front();
+  if (spare == nullptr) return false;
+  ++counts_.sqes;
+  spare->name = t;
+  end(*spare, -ENOMEM);
   tell_outside();
   return true;
 }
@@ -123,12 +130,12 @@ void poll::stand_in_line(operation& op) noexcept {
   ++in_line_;
 }
 
-/// Has epoll tell of `events` on `fd` once. 0, or a negative errno: -EPERM for what cannot be
-/// waited for.
-int poll::arm(watched& w, int fd, std::uint32_t events) noexcept {
+/// Has epoll tell of `events` on `fd` once, or of each change. 0, or a negative errno: -EPERM for
+/// what cannot be waited for.
+int poll::arm(watched& w, int fd, std::uint32_t events, bool changes) noexcept {
   const keeps_errno kept;
   epoll_event e{};
-  e.events = events | EPOLLONESHOT;
+  e.events = events | (changes ? EPOLLET : EPOLLONESHOT);
   e.data.u64 = static_cast<std::uint64_t>(fd);
   const auto control = [&](int how) {
     return ::epoll_ctl(epoll_fd_, how, fd, &e) == 0 ? 0 : -errno;
@@ -148,6 +155,7 @@ int poll::arm(watched& w, int fd, std::uint32_t events) noexcept {
   if (res != 0) return res;
   w.registered = true;
   w.armed = events;
+  w.changes = changes;
   return 0;
 }
 
@@ -160,9 +168,10 @@ void poll::leave_line(operation& op) noexcept {
 void poll::heard(int fd, std::uint32_t events) noexcept {
   watched* const w = watched_.find(static_cast<std::size_t>(fd));
   if (w == nullptr) return;
-  w->armed = 0;
+  if (!w->changes) w->armed = 0;
   std::uint32_t left = 0;  // what those who stay wait for
   std::uint32_t vain = 0;  // that it was told of, and is over already
+  bool served = false;
   for (operation* op = w->line.front(); op != nullptr;) {
     operation* const after = w->line.after(*op);
     const std::uint32_t wanted = op->what.events;
@@ -174,6 +183,7 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
       const std::int32_t res = try_now(op->what, true);
       const bool stays = res == not_ready && op->what.waits_on == fd;
       if (!stays) {
+        served = true;
         w->line.erase(*op);  // this one: the try may have named another number to wait for
         if (static_cast<beside&>(*op).linked()) beside_.erase(*op);
         --in_line_;
@@ -187,8 +197,12 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
     }
     op = after;
   }
-  if (w->line.empty() || COIR_MUTANT(poll_tells_once)) return;
-  const int refused = arm(*w, fd, left | w->armed);
+  if ((w->line.empty() && !w->changes) || COIR_MUTANT(poll_tells_once)) return;
+  // Who stays has tried in vain, so the next change is all that matters to him.
+  if (w->changes && !w->line.empty() && (left & ~w->armed) == 0) return;
+  const bool stands = !served && (events & (EPOLLERR | EPOLLHUP)) != 0 && !w->line.empty() &&
+                      !COIR_MUTANT(poll_error_told_for_ever);
+  const int refused = arm(*w, fd, left | (w->changes ? 0 : w->armed), stands);
   while (operation* const op = refused == 0 ? nullptr : w->line.front()) {
     leave_line(*op);
     give_up(*op, -refused);
@@ -341,7 +355,7 @@ int poll::ask_epoll(std::int64_t until_ns) noexcept {
     n = ::epoll_pwait2(epoll_fd_, events.data(), events.size(), left < 0 ? nullptr : &limit,
                        nullptr);
     // A profile of before Linux 5.11 may call what it does not know forbidden.
-    whole_ms_ = n < 0 && (errno == ENOSYS || errno == EPERM);
+    whole_ms_ = n < 0 && (errno == ENOSYS || errno == EPERM) && !COIR_MUTANT(poll_needs_pwait2);
   }
   if (whole_ms_) {
     const std::int64_t ms =
@@ -350,6 +364,7 @@ int poll::ask_epoll(std::int64_t until_ns) noexcept {
   }
   COIR_ASSERT(n >= 0 || errno == EINTR);
   rung_ = false;
+  told_ = false;
   for (int i = 0; i < n; ++i) {
     const epoll_event& e = events[static_cast<std::size_t>(i)];
     if (e.data.u64 != bell_mark) heard(static_cast<int>(e.data.u64), e.events);
@@ -366,6 +381,7 @@ unsigned poll::reap(completion_sink sink) noexcept {
   while (operation* const op = ended_.pop_front()) {
     ++taken;
     op->at = place::nowhere;
+    if (op >= spare_.data() && op < spare_.data() + spare_.size()) spares_.push_back(*op);
     sink.deliver(sink.context, {op->name, op->res, 0});
   }
   counts_.cqes += taken;
@@ -374,7 +390,14 @@ unsigned poll::reap(completion_sink sink) noexcept {
 
 bool poll::ready() const noexcept {
   // relaxed: a hint; who acts on it takes with acquire.
-  return !ended_.empty() || finished_.load(std::memory_order_relaxed) != nullptr;
+  if (!ended_.empty() || finished_.load(std::memory_order_relaxed) != nullptr) return true;
+  if (in_line_ == 0) return false;
+  // Who spins has to ask for what waits in epoll; whoever is told so waits next, which takes it.
+  if (++looks_ % looks_per_question != 0 || COIR_MUTANT(poll_spins_blind)) return told_;
+  const keeps_errno kept;
+  pollfd one{epoll_fd_, POLLIN, 0};
+  told_ = ::poll(&one, 1, 0) > 0;
+  return told_;
 }
 
 bool poll::pending() const noexcept { return in_line_ != 0 || rung_ || ready(); }
@@ -386,39 +409,5 @@ void poll::wake() noexcept {
 }
 
 std::int64_t poll::now_ns() const noexcept { return monotonic_ns(); }
-
-result<std::unique_ptr<backend>> make_poll(offload_pool& pool,
-                                           const std::function<void(const log_record&)>& log) {
-  int fds[2] = {-1, -1};
-  const auto refuse = [&](const char* what, int error) {
-    for (const int fd : fds)
-      if (fd >= 0) ::close(fd);
-    const std::error_code why(error, std::generic_category());
-    const char* const name = ::strerrorname_np(error);
-    std::string text = std::string(what) + ": " + (name != nullptr ? name : "?");
-    if (error == EMFILE || error == ENFILE) {
-      rlimit limit{};
-      ::getrlimit(RLIMIT_NOFILE, &limit);
-      text += " (file descriptors, limit " + std::to_string(limit.rlim_cur) +
-              "): raise `ulimit -n`; each worker needs two";
-    }
-    log({log_record::level::error, text});
-    return fail(why);
-  };
-  fds[0] = ::epoll_create1(EPOLL_CLOEXEC);
-  if (fds[0] < 0) return refuse("epoll_create1", errno);
-  fds[1] = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (fds[1] < 0) return refuse("eventfd", errno);
-  epoll_event bell{};
-  bell.events = EPOLLIN | (COIR_MUTANT(poll_bell_rings_once) ? EPOLLONESHOT : EPOLLET);
-  bell.data.u64 = bell_mark;
-  if (::epoll_ctl(fds[0], EPOLL_CTL_ADD, fds[1], &bell) != 0) return refuse("epoll_ctl", errno);
-  poll* const made = new (std::nothrow) poll(fds[0], fds[1], pool);
-  if (made == nullptr) {
-    for (const int fd : fds) ::close(fd);
-    return fail(std::errc::not_enough_memory);
-  }
-  return std::unique_ptr<backend>(made);
-}
 
 }  // namespace coir::detail

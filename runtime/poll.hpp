@@ -8,7 +8,8 @@
 //   - Each park asks epoll anew (EPOLLONESHOT), so what is ready already is told at once: nothing
 //     rests on an edge that was seen, or on a guess whether anything is left to read. And each park
 //     proves that the number still names what it named: the kernel forgets a registration with the
-//     description it was made for.
+//     description it was made for. Only where something stands that nobody here waits for (an error
+//     queue that nobody reads), and would be told for ever, those who wait are told of changes.
 //   - An event is a hint. Who was woken tries again, and stands on in the line if it was in vain.
 //   - Flags of a descriptor are never changed.
 //
@@ -21,6 +22,7 @@
 // Comes from: flight, worker.   Goes to: epoll_pwait2(2), attempt, offload.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -79,6 +81,8 @@ class growing_table {
 
 class poll final : public backend {
  public:
+  static constexpr std::uint64_t bell_mark = UINT64_MAX;  // in place of a number
+
   /// Takes over an epoll and an eventfd that is registered there. `pool` runs what may wait; the
   /// threads of it must have ended before this does.
   poll(int epoll_fd, int bell_fd, offload_pool& pool) noexcept;
@@ -120,7 +124,9 @@ class poll final : public backend {
   /// What is known of a descriptor number.
   struct watched {
     list<operation, offload_call> line;
-    std::uint32_t armed = 0;  // the events that epoll will tell once
+    std::uint32_t armed =
+        0;                 // the events that epoll will tell once, or, of changes, until asked anew
+    bool changes = false;  // it is told of changes
     bool registered = false;  // under this number, as far as we know
   };
 
@@ -129,7 +135,7 @@ class poll final : public backend {
   void end(operation& op, std::int32_t res) noexcept;
   void give_up(operation& op, int why) noexcept;
   void stand_in_line(operation& op) noexcept;
-  int arm(watched& w, int fd, std::uint32_t events) noexcept;
+  int arm(watched& w, int fd, std::uint32_t events, bool changes = false) noexcept;
   void leave_line(operation& op) noexcept;
   void to_pool(operation& op) noexcept;
   void take_finished() noexcept;
@@ -138,12 +144,15 @@ class poll final : public backend {
   int ask_epoll(std::int64_t until_ns) noexcept;
   void heard(int fd, std::uint32_t events) noexcept;
   bool is_polled(int fd) noexcept;
+  bool refuse(token t) noexcept;
 
   int epoll_fd_;
   int bell_fd_;
   offload_pool& pool_;
   growing_table<operation> operations_;  // by the slot of their token
   growing_table<watched> watched_;       // by number
+  std::array<operation, 4> spare_;       // for those that the table has no memory for
+  list<operation, offload_call> spares_;
   list<operation, offload_call> ended_;
   list<operation, beside> beside_;
   std::size_t in_line_ = 0;
@@ -152,6 +161,8 @@ class poll final : public backend {
   bool woke_early_ = false;
   mutable bool watched_from_outside_ = false;  // somebody has native_fd()
   bool rung_ = false;                          // by ourselves, for what has ended already
+  mutable bool told_ = false;                  // epoll had something when a spinner asked
+  mutable unsigned looks_ = 0;                 // of a spinner
   bool whole_ms_ = false;                      // there is no epoll_pwait2 here
   backend_counts counts_;
 };

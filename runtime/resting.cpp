@@ -4,10 +4,13 @@
 //
 // Always true:
 //   - Before a worker sleeps it announces it, and then looks once more into every inbox (bell.hpp).
-//   - Who spins watches all that could end its rest: mail, wakes, stop, and the ring's flags.
+//   - Who spins watches all that could end its rest: what it looks for before it sleeps, and the
+//     ring's flags.
 //
 // Comes from: worker::end_turn.   Goes to: backend::wait, hungry.hpp.
 #include "runtime/hop.hpp"
+
+#include <algorithm>
 
 namespace coir::detail {
 namespace {
@@ -23,6 +26,11 @@ inline bool worker::anything_to_do() const noexcept {
          (!wakes_.empty() && !COIR_MUTANT(wakes_not_rechecked)) ||
          (quit_.load(std::memory_order_relaxed) && !COIR_MUTANT(stop_not_rechecked)) ||
          flight_.waiting_for_room();
+}
+
+/// Somebody starves for what we may have, or somebody else has given what we starve for.
+inline bool worker::somebody_calls() const noexcept {
+  return stacks_have_moved() || shared_.starved.load(std::memory_order_relaxed) != served_;
 }
 
 void worker::sleep_or_poll() noexcept {
@@ -43,15 +51,25 @@ void worker::sleep_or_poll() noexcept {
   }
   if (records_are_wanted()) [[unlikely]]
     serve_starving();
+  if (std::exchange(fed_, false) && !COIR_MUTANT(fed_in_vain_untold))
+    for_one_ = was_worth(outside_->now_ns() - fed_at_ns_);
   rest_a_while(quiet, hungry);
-  if (std::exchange(on_board_, false)) shared_.hungry.withdraw(settings_.index);
+  if (std::exchange(on_board_, false)) leave_board();
 }
 
 /// Whoever has more may feed us from now on.
 void worker::announce_hunger() noexcept {
   if (settings_.workers == 1 || no_stack_ || on_board_ || COIR_MUTANT(hungry_unannounced)) return;
   on_board_ = true;
-  shared_.hungry.announce(settings_.index);
+  shared_.hungry.announce(settings_.index, for_one_);
+}
+
+/// There is something to do; and if we were fed, what is worth it that turns out until the next
+/// rest.
+void worker::leave_board() noexcept {
+  if (shared_.hungry.withdraw(settings_.index)) return;
+  fed_ = true;
+  fed_at_ns_ = outside_->now_ns();
 }
 
 /// There is nothing to do: spins, then sleeps until something comes. `quiet`: only others could
@@ -66,17 +84,17 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
   bell_.announce();
   // Again, after the announcement: mail, wakes, stop, somebody who starves, somebody who waits for
   // the end.
-  if (COIR_MUTANT(no_second_look) || (!anything_to_do() && !stacks_have_moved() &&
-                                      shared_.starved.load(std::memory_order_relaxed) == served_)) {
+  if (COIR_MUTANT(no_second_look) || (!anything_to_do() && !somebody_calls())) {
     if (shared_.settling.load(std::memory_order_seq_cst) && quiet) shared_.on_idle(shared_);
     ++counts_.sleeps;
+    if (!lone_tries_.open()) lone_tries_.look(outside_->now_ns());
     // The clock is not free: who is woken by the kernel alone never looks.
     const bool learns = rung_ && spin_ns_ < settings_.idle_spin_ns;
     const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
     const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
     const std::int64_t due_ns =
         COIR_MUTANT(sleep_ignores_timers) ? never_ns : timers_.next_deadline();
-    outside_->wait(std::min(due_ns, look_ns));
+    outside_->wait(std::min({due_ns, look_ns, flight_.next_look_ns()}));
     none_due_ = outside_->woke_early();
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.
@@ -161,10 +179,12 @@ void worker::spin_longer() noexcept {
 
 bool worker::spin() noexcept {
   if (outside_->pending()) outside_->wait(no_wait_ns);
-  const std::int64_t until = std::min(outside_->now_ns() + spin_ns_, timers_.next_deadline());
+  const std::int64_t until =
+      std::min({outside_->now_ns() + spin_ns_, timers_.next_deadline(), flight_.next_look_ns()});
   do {
     for (unsigned i = 0; i < 32; ++i) {
-      if ((anything_to_do() && !(COIR_MUTANT(spin_ignores_mail) && !mail_.empty()) &&
+      if ((somebody_calls() && !COIR_MUTANT(spin_ignores_calls)) ||
+          (anything_to_do() && !(COIR_MUTANT(spin_ignores_mail) && !mail_.empty()) &&
            !(COIR_MUTANT(spin_ignores_wakes) && !wakes_.empty())) ||
           (outside_->ready() && !COIR_MUTANT(spin_ignores_ring))) {
         ++counts_.spins_won;

@@ -37,12 +37,20 @@ namespace coir::detail {
 using backend_factory =
     std::function<result<std::unique_ptr<backend>>(unsigned worker, const options& o)>;
 
+/// Where the kernel says which control groups a process is in, and where these are: the unified
+/// hierarchy, and below `cpu` that of older systems.
+struct quota_files {
+  std::string told = "/proc/self/cgroup";
+  std::string root = "/sys/fs/cgroup";
+};
+
 class runtime_core : public commons {
  public:
   /// Checks `o` and makes everything but the threads. `make` is the kernel's ring unless a test
-  /// brings its own; `where` is this machine unless it brings one.
+  /// brings its own; `where` is this machine unless it brings one, and `quota` what the kernel
+  /// says.
   static result<std::unique_ptr<runtime_core>> create(options o, backend_factory make = {},
-                                                      machine where = {});
+                                                      machine where = {}, quota_files quota = {});
   ~runtime_core();
 
   result<> start();
@@ -100,6 +108,7 @@ class runtime_core : public commons {
   atomic<std::uint32_t> guests{0};
 
  private:
+  friend class audit;
   enum class state : std::uint32_t { created, started, stopping, ended, abandoned };
 
   runtime_core(options o);
@@ -146,9 +155,9 @@ class runtime_core : public commons {
   bool deadlocked_ = false;
 };
 
-/// The processors that the quotas of a process's control group and of those above it allow, rounded
-/// up; 0 without one. `told` is its /proc/self/cgroup, `root` where the unified hierarchy is.
-unsigned quota_processors(const std::string& told, const std::string& root);
+/// The processors that the quotas of a process's control groups and of those above them allow,
+/// rounded up; 0 without one.
+unsigned quota_processors(const quota_files& in);
 
 /// A runtime that is not destroyed while this lives; or none.
 class visit {

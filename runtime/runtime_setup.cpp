@@ -38,31 +38,67 @@ void log_to_stderr(const log_record& line) {
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, length);
 }
 
-/// What cpu.max of one group says, rounded up; 0 without a quota. It holds "quota period" in
-/// microseconds, or "max period".
+/// So many processors, rounded up; 0 where there is no quota.
+unsigned processors_of(long quota, long period) {
+  if (quota <= 0 || period <= 0) return 0;
+  return static_cast<unsigned>(std::min((quota + period - 1) / period, 1L << 20));
+}
+
+/// What cpu.max of one group says: "quota period" in microseconds, or "max period".
 unsigned quota_of(const std::string& group) {
   std::ifstream in(group + "/cpu.max");
   long quota = 0;
   long period = 0;
-  if (!(in >> quota >> period) || quota <= 0 || period <= 0) return 0;
-  return static_cast<unsigned>(std::min((quota + period - 1) / period, 1L << 20));
+  return in >> quota >> period ? processors_of(quota, period) : 0;
 }
 
-/// The group of a process in the unified hierarchy, as in "/a/b"; empty when it is not told.
-std::string group_of(const std::string& told) {
+/// The same in a hierarchy of version 1: two files of microseconds; the quota is -1 without one.
+unsigned old_quota_of(const std::string& group) {
+  std::ifstream quota_in(group + "/cpu.cfs_quota_us");
+  std::ifstream period_in(group + "/cpu.cfs_period_us");
+  long quota = 0;
+  long period = 0;
+  return quota_in >> quota && period_in >> period ? processors_of(quota, period) : 0;
+}
+
+/// Whether `list`, as in "cpu,cpuacct", holds `name`.
+bool holds_name(const std::string& list, const std::string& name) {
+  return ("," + list + ",").find("," + name + ",") != std::string::npos;
+}
+
+/// The group of a process in the hierarchy of `controller`, the unified one for "", as in "/a/b";
+/// empty when it is not told. A line is "number:controllers:group".
+std::string group_of(const std::string& told, const std::string& controller) {
   std::ifstream in(told);
-  for (std::string line; std::getline(in, line);)
-    if (line.starts_with("0::/")) return line.substr(3);
+  for (std::string line; std::getline(in, line);) {
+    const std::size_t first = line.find(':');
+    const std::size_t second = line.find(":/", first + 1);
+    if (first == line.npos || second == line.npos) continue;
+    const std::string named = line.substr(first + 1, second - first - 1);
+    if (controller.empty() ? line.starts_with("0::") : holds_name(named, controller))
+      return line.substr(second + 1);
+  }
   return {};
 }
 
-unsigned usable_processors() {
+/// The least of that group and of those above it, since a quota binds those below it, too. Groups
+/// that this mount does not show are skipped.
+template <class QuotaOf>
+unsigned least_quota(std::string group, const std::string& root, QuotaOf quota_in) {
+  for (unsigned least = 0;; group.resize(group.rfind('/'))) {
+    const unsigned quota = quota_in(root + group);
+    if (quota != 0 && (least == 0 || quota < least)) least = quota;
+    if (group.empty()) return least;
+  }
+}
+
+unsigned usable_processors(const quota_files& in) {
   cpu_set_t set;
   CPU_ZERO(&set);
   unsigned count = 1;
   if (::sched_getaffinity(0, sizeof set, &set) == 0)
     count = static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
-  const unsigned quota = quota_processors("/proc/self/cgroup", "/sys/fs/cgroup");
+  const unsigned quota = COIR_MUTANT(quota_ignored) ? 0 : quota_processors(in);
   if (quota != 0) count = std::min(count, quota);
   return std::min(count, 256u);
 }
@@ -74,6 +110,12 @@ result<> check(const options& o) {
     o.log(
         {log_record::level::error,
          "options::numa_placement needs options::pin_workers: a worker that wanders has no node"});
+    return fail(std::errc::invalid_argument);
+  }
+  if (r->form == option_form::opcodes) {
+    o.log({log_record::level::error, "options::" + std::string(r->name) +
+                                         " holds more than opcodes of 0 to " +
+                                         std::to_string(opcode_most)});
     return fail(std::errc::invalid_argument);
   }
   o.log({log_record::level::error,
@@ -108,14 +150,10 @@ bool describe_running(overflow_view& out) noexcept {
 
 }  // namespace
 
-unsigned quota_processors(const std::string& told, const std::string& root) {
-  unsigned least = 0;
-  // A quota of a group binds those below it, too. Groups that this mount does not show are skipped.
-  for (std::string group = group_of(told);; group.resize(group.rfind('/'))) {
-    const unsigned quota = quota_of(root + group);
-    if (quota != 0 && (least == 0 || quota < least)) least = quota;
-    if (group.empty()) return least;
-  }
+unsigned quota_processors(const quota_files& in) {
+  const unsigned now = least_quota(group_of(in.told, ""), in.root, &quota_of);
+  const unsigned old = least_quota(group_of(in.told, "cpu"), in.root + "/cpu", &old_quota_of);
+  return now == 0 || old == 0 ? std::max(now, old) : std::min(now, old);
 }
 
 void commons::log(log_record::level severity, const std::string& text) const {
@@ -145,7 +183,8 @@ neighbours runtime_core::around(unsigned index) const noexcept {
 /// One worker and what it has for itself, on its node if that is asked for.
 result<> runtime_core::make_worker(unsigned index, const backend_factory& make) {
   const bool here = !chosen.numa_placement || place_.empty();
-  const prefers_node near(here ? processor::nothing : place_.of(index).node);
+  const prefers_node near(here || COIR_MUTANT(made_anywhere) ? processor::nothing
+                                                             : place_.of(index).node);
   if (near.refusal() != 0) {
     const std::error_code why(near.refusal(), std::generic_category());
     chosen.log({log_record::level::error,
@@ -196,7 +235,7 @@ result<> runtime_core::make_workers(backend_kind wish) {
 }
 
 result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make,
-                                                           machine where) try {
+                                                           machine where, quota_files quota) try {
   if (!o.log) o.log = &log_to_stderr;
   if (auto checked = check(o); !checked) return fail(checked.error());
   const auto kind = make ? result<backend_kind>(o.backend) : wished_backend(o);
@@ -206,7 +245,7 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
     o.log({log_record::level::error, why});
     return fail(std::errc::operation_not_supported);
   }
-  const unsigned processors = o.workers == 1 ? 1 : usable_processors();
+  const unsigned processors = o.workers == 1 ? 1 : usable_processors(quota);
   if (o.workers == 0) o.workers = processors;
   if (where.empty() && (o.pin_workers || (o.workers > 1 && o.topo == topology::mesh)))
     where = this_machine();

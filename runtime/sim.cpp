@@ -131,7 +131,7 @@ std::int64_t sim::time_of(const flying& f) noexcept {
 }
 
 void sim::plan(std::int64_t at_ns, const happening& what) noexcept {
-  const std::uint64_t rank = world_.settings_.shuffle ? world_.dice_.next() : 0;
+  const std::uint64_t rank = world_.settings_.shuffle ? world_.dice_.below(64) : 0;
   calendar_.emplace(moment{at_ns, rank, ++order_}, what);
 }
 
@@ -141,18 +141,26 @@ void sim::take_injected() noexcept {
   world_.injected_.clear();
 }
 
+std::size_t sim::in_flight() const noexcept {
+  const auto submitted = std::ranges::count(requests_, request::kind::operation, &request::is);
+  return flights_.size() + static_cast<std::size_t>(submitted);
+}
+
 // -- time
 
 bool sim::pending() const noexcept {
-  // A world that lives on real descriptors is visited in every turn: who drives it asks there.
-  return world_.settings_.real || !requests_.empty() || !visible_.empty() ||
-         !world_.injected_.empty() ||
+  // Among others, in a world that lives on real descriptors, and where a visit takes time, each turn
+  // is a step: who yields until something has been done, as who finds a number that is being closed,
+  // would else keep it from being done.
+  return world_.crew_.on != nullptr || world_.settings_.real || world_.settings_.visit_ns != 0 ||
+         !requests_.empty() || !visible_.empty() || !world_.injected_.empty() ||
          (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns());
 }
 
 void sim::wait(std::int64_t until_ns) noexcept {
   ++counts_.enters;
   exhausted_ = false;
+  world_.crew_.now_ns += world_.settings_.visit_ns;
   if (world_.on_visit) world_.on_visit();
   take_injected();
   hand_over();
@@ -221,7 +229,8 @@ void sim::attempt(flying& f) noexcept {
     // Only a cancel ends it.
   } else if (scripted) {
     res = *f.fate.result;
-    if (res < 0) fail_on_disk(f);
+    // A sync that was only interrupted has lost nothing: the next one does it.
+    if (res < 0 && !interrupted(res)) fail_on_disk(f);
   } else {
     res = execute(f);
     if (res != would_block && f.fate.result && !f.fate.items_max) res = *f.fate.result;

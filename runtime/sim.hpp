@@ -70,6 +70,8 @@ class sim final : public backend {
   bool simulated() const noexcept override { return true; }
   bool exhausted() const noexcept override { return exhausted_; }
   bool threads_for_blocking_sockets() const noexcept override;
+  /// Operations that were accepted and whose last completion was not reaped.
+  std::size_t in_flight() const noexcept;
   sim_world& world() noexcept { return world_; }
   /// Takes part again, after detach().
   void come_back() noexcept;
@@ -102,7 +104,7 @@ class sim final : public backend {
   /// A moment at which something happens: an operation is done, or a completion becomes visible.
   struct moment {
     std::int64_t at_ns;
-    std::uint64_t rank;  // by chance, or 0
+    std::uint64_t rank;  // by chance, or 0: in order
     std::uint64_t order;
     auto operator<=>(const moment&) const = default;
   };

@@ -152,6 +152,10 @@ std::shared_ptr<sim_file> sim_disk::create(const std::string& path) {
   return made;
 }
 
+void sim_disk::put(const std::string& path, sim_file::bytes content) {
+  files_[path] = {std::make_shared<sim_file>(std::move(content)), true};
+}
+
 bool sim_disk::is_folder(const std::string& path) const {
   if (path == "." || path == "/") return true;
   const auto at = files_.lower_bound(path + "/");
@@ -165,6 +169,10 @@ void sim_disk::sync_folder(const std::string& path) {
 
 sim_disk::image sim_disk::crash(std::uint64_t seed) const {
   sim_dice dice(seed);
+  return crash(dice);
+}
+
+sim_disk::image sim_disk::crash(sim_dice& dice) const {
   image left;
   for (const auto& [path, entry] : files_)
     if (entry.durable || dice.below(2) != 0) left[path] = entry.file->crash(dice);

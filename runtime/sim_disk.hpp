@@ -86,6 +86,8 @@ class sim_disk {
   std::shared_ptr<sim_file> find(const std::string& path) const;
   /// A new, empty file; the path must be free.
   std::shared_ptr<sim_file> create(const std::string& path);
+  /// A durable file, in place of any that was there.
+  void put(const std::string& path, sim_file::bytes content);
   /// True for a path that some file lies below, and for "." and "/".
   bool is_folder(const std::string& path) const;
   /// Makes the names of all files directly in `path` durable.
@@ -93,6 +95,8 @@ class sim_disk {
 
   /// What a power cut now would leave; the same seed gives the same damage.
   image crash(std::uint64_t seed) const;
+  /// The same by these decisions: if all are 0, what was durable for certain and nothing else.
+  image crash(sim_dice& dice) const;
   /// What programs see now.
   image content() const;
 

@@ -191,6 +191,7 @@ std::int32_t sim::stat_path(flying& f) {
 std::int32_t sim::execute_on_end(flying& f) {
   if (f.entry->opcode == IORING_OP_CONNECT) return connect(f);
   if (f.on->end == nullptr) return -ENOTCONN;
+  if (f.fate.resets) f.on->end->break_off();
   switch (f.entry->opcode) {
     case IORING_OP_READ:
     case IORING_OP_READV:
@@ -216,6 +217,7 @@ std::int32_t sim::execute_on_end(flying& f) {
 std::int32_t sim::receive(flying& f) {
   sim_channel* const in = f.on->end->in();
   if (in == nullptr) return -EBADF;
+  if (in->broken()) return -ECONNRESET;
   if ((f.entry->flags & IOSQE_BUFFER_SELECT) != 0) return receive_into_lent(f, *in);
   const std::size_t wanted = world_.memory.room(f.number);
   if (in->waiting() == 0 && !in->ended() && wanted != 0) return not_now(f);
@@ -238,7 +240,7 @@ std::int32_t sim::receive_into_lent(flying& f, sim_channel& in) {
 std::int32_t sim::send(flying& f) {
   sim_channel* const out = f.on->end->out();
   if (out == nullptr) return -EBADF;
-  if (out->left() || out->ended()) return -EPIPE;
+  if (out->left() || out->ended() || out->broken()) return -EPIPE;
   const std::vector<std::byte> data = world_.memory.fetch(f.number);
   if (out->room() == 0 && !data.empty()) return not_now(f);
   return static_cast<std::int32_t>(out->push(std::span(data).first(most(f, data.size()))));
@@ -291,6 +293,8 @@ std::int32_t sim::poll(flying& f) const {
   } else if (f.on->is == sim_open::kind::end) {
     sim_channel* const in = f.on->end == nullptr ? nullptr : f.on->end->in();
     sim_channel* const out = f.on->end == nullptr ? nullptr : f.on->end->out();
+    const bool broken = (in != nullptr && in->broken()) || (out != nullptr && out->broken());
+    if (broken) holds |= POLLIN | POLLOUT | POLLHUP | POLLERR;
     if (in != nullptr && (in->waiting() != 0 || in->ended())) holds |= POLLIN;
     if (in != nullptr && in->ended()) holds |= POLLHUP;
     if (out != nullptr && (out->room() != 0 || out->left())) holds |= POLLOUT;

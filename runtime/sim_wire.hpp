@@ -35,14 +35,21 @@ class sim_channel {
   void end() noexcept { ended_ = true; }
   /// The reader is gone: what is sent goes nowhere.
   void leave() noexcept { left_ = true; }
+  /// The connection is broken: what was on its way is lost.
+  void break_off() noexcept {
+    bytes_.clear();
+    broken_ = true;
+  }
   bool ended() const noexcept { return ended_; }
   bool left() const noexcept { return left_; }
+  bool broken() const noexcept { return broken_; }
 
  private:
   std::size_t room_;
   std::deque<std::byte> bytes_;
   bool ended_ = false;
   bool left_ = false;
+  bool broken_ = false;
 };
 
 /// One end of a connection or a pipe; `in` or `out` may be null for a pipe.
@@ -56,6 +63,10 @@ class sim_end {
 
   sim_channel* in() noexcept { return in_.get(); }
   sim_channel* out() noexcept { return out_.get(); }
+  void break_off() noexcept {
+    if (in_ != nullptr) in_->break_off();
+    if (out_ != nullptr) out_->break_off();
+  }
 
  private:
   std::shared_ptr<sim_channel> in_;

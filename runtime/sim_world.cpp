@@ -33,17 +33,17 @@ sim_rule sim_world::fate(const io_uring_sqe& entry) {
     if (r.times != UINT_MAX) --r.times;
     return r;
   }
-  return {};
+  return on_fate ? on_fate(entry, at(entry.fd).get()) : sim_rule();
 }
 
 bool sim_world::refuses_submission() noexcept {
-  if (refused_submissions_ == 0) return false;
+  if (refused_submissions_ == 0) return on_entry && on_entry(false);
   --refused_submissions_;
   return true;
 }
 
 bool sim_world::refuses_cancel() noexcept {
-  if (refused_cancels_ == 0) return false;
+  if (refused_cancels_ == 0) return on_entry && on_entry(true);
   --refused_cancels_;
   return true;
 }
@@ -136,14 +136,17 @@ void sim_world::note(sim_event::kind what, token name, std::uint8_t opcode, std:
     for (int i = 0; i < 8; ++i, word >>= 8) hash_ = (hash_ ^ (word & 0xff)) * 1099511628211u;
   ++events_;
   if (on_event) on_event({what, crew_.now_ns, name, opcode, res, events_, worker});
-  if (events_ != crash_event_ || crashed_) return;
-  crashed_ = true;
-  if (on_crash_) on_crash_();
+  if (events_ == crash_event_) cut_power();
 }
 
 void sim_world::crash_after(std::uint64_t event, std::function<void()> then) {
   crash_event_ = event;
   on_crash_ = std::move(then);
+}
+
+void sim_world::cut_power() {
+  if (std::exchange(crashed_, true)) return;
+  if (on_crash_) on_crash_();
 }
 
 std::string sim_world::describe() const {

@@ -36,6 +36,7 @@ struct sim_settings {
   std::int64_t delay_max_ns = 0;
   unsigned entries = 64;  ///< room for submissions between two waits
   std::int64_t start_ns = 1'000'000'000;
+  std::int64_t visit_ns = 0;  ///< what each visit of a worker to the outside takes
   bool goes_on = true;  ///< accept, recv and timeout may go on after their first completion, and
                         ///< operations may take a lent buffer when their data is there
   bool real = false;    ///< files, and descriptors of any number, are those of the real world
@@ -64,6 +65,7 @@ struct sim_rule {
   /// One that goes on ends after so many items: with `result` where that is set, else the last of
   /// them says that it is the last.
   std::optional<unsigned> items_max = {};
+  bool resets = false;      ///< of a socket: the connection is broken first, for both sides
   unsigned duplicates = 0;  ///< so many further completions with the same token, at once
   std::optional<std::int64_t> late_ns =
       {};  ///< one more, so long afterwards, when the token is another's or nobody's
@@ -109,6 +111,16 @@ class sim_world {
   /// The next `count` submissions, or requests to cancel, find no room.
   void refuse_submissions(unsigned count) noexcept { refused_submissions_ = count; }
   void refuse_cancels(unsigned count) noexcept { refused_cancels_ = count; }
+  /// Asked for what happens to an operation that no rule fits; empty: nothing. `on`: what its
+  /// descriptor names, or null.
+  std::function<sim_rule(const io_uring_sqe& entry, const sim_open* on)> on_fate;
+  /// Asked whether an operation, or a cancel, finds no room; empty: no.
+  std::function<bool(bool cancel)> on_entry;
+  /// sim_settings::entries and goes_on, before a backend is made.
+  void change(unsigned entries, bool goes_on) noexcept {
+    settings_.entries = entries;
+    settings_.goes_on = goes_on;
+  }
   /// A completion out of nowhere, at once when nothing is set for `at_ns`.
   void inject(const completion& c, std::int64_t at_ns = no_wait_ns);
 
@@ -144,7 +156,12 @@ class sim_world {
   /// After event number `event` the power is cut: `then` is called and may look at
   /// disk.crash(seed). From then on nothing is done any more: every operation ends with ECANCELED.
   void crash_after(std::uint64_t event, std::function<void()> then);
+  /// The same, now. `then` of crash_after() is called all the same; event 0 never comes by itself.
+  void cut_power();
   bool crashed() const noexcept { return crashed_; }
+
+  /// All that chance decides.
+  sim_dice& dice() noexcept { return dice_; }
 
   sim_disk disk;
   sim_memory memory;

@@ -3,8 +3,8 @@
 // Always true:
 //   - A record is filled by its spawner alone; `home` is written last, with release, and launch
 //     hands it over.
-//   - A full mailbox has one order of answers: another worker, else home; only work for a worker by
-//     name waits or is refused.
+//   - What a full mailbox is answered with stands in one place, at the top of placing.cpp; here is
+//     who waits for it.
 //   - Every record that was launched was counted as spawned before, so the sums never say "all
 //     ended" too early.
 //
@@ -188,27 +188,45 @@ bool mail_to(runtime_core& core, record& r, unsigned target) noexcept {
   return false;
 }
 
-/// Sends to one worker by name; waits for room there if the caller allows it.
-refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until,
-                  bool wait) noexcept {
-  while (!mail_to(core, r, target)) {
+/// What `mail()` sends when it says so; waits in `room` for a place if the caller allows it, and
+/// then lets those know by `ring()` who may give one.
+template <class Mail, class Ring>
+refusal launch_by(runtime_core& core, wait_queue& room, deadline until, bool wait, Mail mail,
+                  Ring ring) noexcept {
+  while (!mail()) {
     if (COIR_MUTANT(worker_waits_for_mailbox)) continue;
     if (COIR_MUTANT(place_not_waited_for) || (!wait && !COIR_MUTANT(try_waits_for_place)))
       return errc::mailbox_full;
     core.starving.fetch_add(1, std::memory_order_seq_cst);
-    // seq_cst: orders the announcement before the last try; partner: worker::take_mail().
-    fence(std::memory_order_seq_cst);
     waiter w;
     bool sent = false;
-    const woken why = wait_in(core.at(target).mail_room, w, ns_of(until), true, [&] {
-      sent = mail_to(core, r, target);
+    const auto blocked = [&] {
+      sent = mail();
       return !sent;
-    });
+    };
+    // The call comes after the last try. A worker hears it, and then knows that somebody stands
+    // here, or it took all of its mail before that try: no order is asked of who takes mail.
+    const auto call = [&] {
+      // seq_cst: release, so that whoever hears it finds us in the room; the fence that orders it
+      // against a worker that goes to sleep is that of its bell.
+      core.starved.fetch_add(1, std::memory_order_seq_cst);
+      ring();
+      return true;
+    };
+    const woken why = wait_in(room, w, ns_of(until), true, blocked, call);
     core.starving.fetch_sub(1, std::memory_order_relaxed);
     if (sent) return {};
     if (why != woken::by_item) return refusal_of(why);
   }
   return {};
+}
+
+/// Sends to one worker by name.
+refusal launch_at(runtime_core& core, record& r, unsigned target, deadline until,
+                  bool wait) noexcept {
+  return launch_by(
+      core, core.at(target).mail_room, until, wait, [&] { return mail_to(core, r, target); },
+      [&] { core.at(target).ring(); });
 }
 
 /// Some more, or as many less, of its fibers than were counted.
@@ -231,9 +249,15 @@ unsigned hungry_or_next(runtime_core& core) noexcept {
 
 refusal launch_from_outside(runtime_core& core, record& r, deadline until, bool wait) noexcept {
   const unsigned first = hungry_or_next(core);
-  for (unsigned step = 0; step < core.workers(); ++step)
-    if (mail_to(core, r, (first + step) % core.workers())) return {};
-  return launch_at(core, r, first, until, wait);
+  if (COIR_MUTANT(place_of_one_worker)) return launch_at(core, r, first, until, wait);
+  const auto mail = [&] {
+    for (unsigned step = 0; step < core.workers(); ++step)
+      if (mail_to(core, r, (first + step) % core.workers())) return true;
+    return false;
+  };
+  return launch_by(core, core.mail_room, until, wait, mail, [&] {
+    for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
+  });
 }
 
 }  // namespace

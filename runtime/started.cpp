@@ -137,6 +137,7 @@ awaited await_lasting(lasting_operation& one, deadline until) noexcept {
     while (!one.over() && why == woken::by_item)
       why = park_for(one, one.cancelled() ? never_ns : ns_of(until), !one.cancelled());
   }
+  forced_move();  // stays here while the operation is kept
   if (!one.over()) return {false, -ETIMEDOUT};
   return {true, one.take_answer()};
 }
@@ -222,8 +223,9 @@ refusal await_first(std::span<waited_for> all, deadline until, bool heeds) noexc
     (void)leave_stripe(w);
     if (w.operation != nullptr) w.operation->watch(nullptr);
   }
-  if (mark(all)) return {};
-  return refusal_of(why);
+  const bool any = mark(all);
+  forced_move();
+  return any ? refusal() : refusal_of(why);
 }
 
 bool has_failed(const task& ended) noexcept {

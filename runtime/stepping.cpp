@@ -6,15 +6,21 @@
 //   - Who steps is a plain thread, a fiber, or another computation. What the computation waits for
 //     in other ways than by effects (a mutex, a join) whoever steps it waits for.
 //   - Its stacks come from one pool of the process, which is made at the first use and never ends;
-//     each thread keeps warm ones of its own.
+//     each thread keeps warm ones of its own. What a thread keeps is there until its thread-locals
+//     are gone; of the main thread, for ever, since statics may step while the process ends.
 //   - head().notes of a fiber, and the notes of a thread, describe the stack that it stands on.
 //
 // Comes from: coir/stepping.hpp.   Goes to: stacks, arch/context.hpp.
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
 #include <cerrno>
-#include <memory>
 #include <new>
+#include <optional>
 #include <utility>
 
+#include "coir/detail/atomic.hpp"
 #include "coir/detail/computation.hpp"
 #include "runtime/handlers.hpp"
 #include "runtime/overflow.hpp"
@@ -26,7 +32,8 @@ namespace coir::detail {
 struct stepping_thread {
   explicit stepping_thread(stacks& pool) : warm(pool) { arch::note_thread(notes); }
   stack_cache warm;
-  arch::switch_notes notes;  // of its own stack, or of the computation that it runs
+  arch::switch_notes notes;             // of its own stack, or of the computation that it runs
+  std::optional<signal_stack> signals;  // where it had none: an overflow is reported there
 };
 
 namespace {
@@ -40,12 +47,20 @@ stacks* pool_of_process() noexcept {
   return pool;
 }
 
+[[gnu::tls_model("initial-exec")]] thread_local constinit stepping_thread* stepper_here = nullptr;
+/// Never the same of two threads, not even one after the other; 0: it has not stepped yet.
+[[gnu::tls_model("initial-exec")]] thread_local constinit std::uint64_t number_of_thread = 0;
+atomic<std::uint64_t> threads_so_far{0};
+
 /// What lies in the thread is found anew by each of these calls: a computation may come back on
 /// another thread than its stepper left, where that is a fiber that moves.
-[[gnu::noinline]] std::unique_ptr<stepping_thread>& place_of_thread() noexcept {
-  static thread_local std::unique_ptr<stepping_thread> mine;
+[[gnu::noinline]] stepping_thread*& place_of_thread() noexcept {
   asm volatile("" ::: "memory");
-  return mine;
+  return stepper_here;
+}
+[[gnu::noinline]] std::uint64_t number_here() noexcept {
+  asm volatile("" ::: "memory");
+  return number_of_thread;
 }
 [[gnu::noinline]] int errno_of_thread() noexcept {
   asm volatile("" ::: "memory");
@@ -56,19 +71,63 @@ stacks* pool_of_process() noexcept {
   asm volatile("" ::: "memory");
 }
 
+void thread_ends(void* what) noexcept {
+  stepper_here = nullptr;
+  delete static_cast<stepping_thread*>(what);
+}
+
+/// Its destructor runs after those of the thread's thread-locals, which may own computations; and
+/// on the main thread never, where the destructors of statics come later still.
+struct key_of_threads {
+  pthread_key_t key{};
+  bool made = ::pthread_key_create(&key, [](void* what) { thread_ends(what); }) == 0;
+};
+
+/// What a thread-local with a destructor would be to those who step behind it.
+struct ends_early {
+  ~ends_early() { number_of_thread = 0; }
+};
+
+void note_end_of_thread(stepping_thread& mine) noexcept {
+  if (COIR_MUTANT(stepping_ends_with_locals)) {
+    static thread_local ends_early with_the_others;
+    asm volatile("" : : "r"(&with_the_others));
+  }
+  static const key_of_threads all;
+  // Without a key, or memory for its value, what this thread keeps stays for ever.
+  if (all.made) (void)::pthread_setspecific(all.key, &mine);
+}
+
+bool describe_computation(overflow_view& out) noexcept;
+
+/// A stack overflow is reported on a stack of its own, and says whose it was.
+void expect_overflows(stepping_thread& mine) noexcept {
+  install_overflow_report(&describe_computation, overflow_subject::computation);
+  stack_t there{};
+  if (::sigaltstack(nullptr, &there) != 0 || (there.ss_flags & SS_DISABLE) == 0) return;
+  if (auto made = signal_stack::make()) mine.signals.emplace(std::move(*made));
+}
+
 [[gnu::noinline]] stepping_thread* make_thread() noexcept {
   stacks* const pool = pool_of_process();
   if (pool == nullptr) return nullptr;
+  stepping_thread* made = nullptr;
   try {
-    auto made = std::make_unique<stepping_thread>(*pool);
-    return (place_of_thread() = std::move(made)).get();
+    made = new stepping_thread(*pool);
   } catch (const std::bad_alloc&) {
     return nullptr;
   }
+  // relaxed: a number that nobody else gets, and nothing else.
+  if (number_of_thread == 0)
+    number_of_thread = threads_so_far.fetch_add(1, std::memory_order_relaxed) + 1;
+  place_of_thread() = made;
+  expect_overflows(*made);
+  note_end_of_thread(*made);
+  return made;
 }
 
 stepping_thread* this_thread() noexcept {
-  stepping_thread* const mine = place_of_thread().get();
+  stepping_thread* const mine = place_of_thread();
   return mine != nullptr ? mine : make_thread();
 }
 
@@ -90,8 +149,9 @@ struct stepped : handler_frame {
   int own_errno = 0;
   reply said = reply::answered;
   computation* typed = nullptr;
-  stepping_thread* thread = nullptr;
+  std::uint64_t thread = 0;  // the number of the one that began it
   stack on;
+  char name[24] = {};
 };
 
 namespace {
@@ -152,10 +212,24 @@ reply stop_at(handler_frame& self, effect_call& call) {
   return c.said;
 }
 
+/// The innermost one of those that run here: its frame stands behind its own handlers. In the
+/// handler of a signal.
+bool describe_computation(overflow_view& out) noexcept {
+  const handler_frame* at = innermost_handler();
+  while (at != nullptr && at->ask != &stop_at) at = at->outer;
+  if (at == nullptr || COIR_MUTANT(computations_unnamed)) return false;
+  const auto& c = static_cast<const stepped&>(*at);
+  out.guard_low = c.on.slot;
+  out.guard_high = c.on.bottom;
+  out.stack_bytes = stack_slot_bytes(c.on.klass);
+  out.name = c.name[0] != '\0' ? c.name : nullptr;
+  return true;
+}
+
 }  // namespace
 
 void* computation_place(std::size_t bytes, std::size_t alignment, std::size_t stack_bytes,
-                        stepped*& inner, refusal& why) noexcept {
+                        std::string_view name, stepped*& inner, refusal& why) noexcept {
   stepping_thread* const here = this_thread();
   if (here == nullptr) {
     why = errc::stack_limit;
@@ -188,21 +262,25 @@ void* computation_place(std::size_t bytes, std::size_t alignment, std::size_t st
   inner->ask = &stop_at;
   inner->own_notes = notes;
   inner->chain = inner;
-  inner->thread = here;
+  inner->thread = number_here();
   inner->on = on;
+  std::ranges::copy(name.substr(0, sizeof inner->name - 1), inner->name);
   arch::prepare(inner->own, place, &first_of, inner);
   return place;
 }
 
 void give_computation_back(stepped& inner) noexcept {
   arch::note_gone(inner.own_notes);
-  stepping_thread* const home = inner.thread;
   const stack on = inner.on;
   inner.~stepped();
-  home->warm.give(on);
+  // What the thread kept when this began may be gone by now, and is made anew. Where there is no
+  // memory for it the stack stays with nobody.
+  if (stepping_thread* const here = this_thread()) here->warm.give(on);
 }
 
-bool computation_is_here(const computation& c) noexcept { return c.inner->thread == this_thread(); }
+bool computation_is_here(const computation& c) noexcept {
+  return c.inner->thread == number_here() || COIR_MUTANT(stepped_anywhere);
+}
 
 void begin_computation(computation& c) noexcept {
   c.inner->typed = &c;
@@ -210,6 +288,7 @@ void begin_computation(computation& c) noexcept {
 }
 
 void resume_computation(computation& c, reply said) noexcept {
+  COIR_ASSERT(computation_is_here(c) && "a computation goes on on the thread that began it");
   c.inner->said = said;
   c.asks = nullptr;
   step_in(*c.inner);

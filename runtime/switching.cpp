@@ -272,7 +272,7 @@ void worker::yield_to(record& next) noexcept {
   const bool let_go = fiber.let_go;
   if (publish_end(fiber, joiners_)) [[unlikely]]
     wake_far_joiners(fiber, generation);
-  if (let_go) recycle(fiber);
+  if (let_go || COIR_MUTANT(recycled_while_held)) recycle(fiber);
   // release: pairs with the acquire of whoever counts: all this fiber did is done.
   finished.store(finished.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }

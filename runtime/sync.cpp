@@ -105,11 +105,14 @@ void event::set() noexcept {
 
 void event::reset() noexcept { set_.store(false, std::memory_order_relaxed); }
 
-result<> event::wait(deadline until) noexcept {
+std::error_code detail::wait_for_event(event& gate, deadline until, bool heed_cancel) noexcept {
   waiter me;
-  const woken why = wait_in(waiters_, me, ns_of(until), true,
-                            [this] { return !set_.load(std::memory_order_acquire); });
-  if (const std::error_code failed = error_of(why)) return fail(failed);
+  return error_of(wait_in(gate.waiters_, me, ns_of(until), heed_cancel,
+                          [&gate] { return !gate.set_.load(std::memory_order_acquire); }));
+}
+
+result<> event::wait(deadline until) noexcept {
+  if (const std::error_code failed = wait_for_event(*this, until, true)) return fail(failed);
   return {};
 }
 

@@ -104,8 +104,13 @@ class token_table {
   /// Every owner of an open token. `visit` must not open or close one.
   template <class Visit>
   void for_each(Visit visit) {
-    for (std::uint32_t i = 0; i < size_; ++i)
-      if (at(i).owner != nullptr) visit(*at(i).owner);
+    // The lowest slots are taken first, so where few are open few are looked at.
+    std::uint64_t left = open_.get();
+    for (std::uint32_t i = 0; left != 0 && i < size_; ++i) {
+      if (at(i).owner == nullptr) continue;
+      --left;
+      visit(*at(i).owner);
+    }
   }
 
  private:

@@ -114,7 +114,8 @@ result<unix_listener> unix_listener::listen(const std::string& name, int backlog
   if (!wanted) return fail(wanted.error());
   unix_listener made;
   made.name_ = name;
-  made.fd_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int unblocking = better_non_blocking() ? SOCK_NONBLOCK : 0;
+  made.fd_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | unblocking, 0));
   if (!made.fd_) return fail(detail::system_error(-errno));
   if (::bind(made.fd(), wanted->get(), wanted->bytes) != 0) {
     if (errno == EADDRINUSE) return fail(why_taken(*wanted));

@@ -24,6 +24,7 @@
 #include <utility>
 
 #include "arch/sanitizers.hpp"
+#include "runtime/asking.hpp"
 #include "runtime/futex.hpp"
 
 namespace coir::detail {
@@ -142,6 +143,8 @@ std::int32_t uring::send_now(const io_uring_sqe& entry) noexcept {
   const int why = std::exchange(errno, saved);
   return why == EINTR ? -EAGAIN : -why;
 }
+
+bool uring::waits_inside(int fd) const noexcept { return splices_with_waits(fd); }
 
 bool uring::cancel(token target) noexcept {
   io_uring_sqe* const e = own_entry();

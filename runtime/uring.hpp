@@ -35,6 +35,7 @@ class uring final : public backend {
   void detach() noexcept override;
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
   std::int32_t send_now(const io_uring_sqe& entry) noexcept override;
+  bool waits_inside(int fd) const noexcept override;
   bool goes_on(std::uint8_t opcode) const noexcept override;
   int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept override;
   void return_buffer(unsigned buffer) noexcept override;
@@ -84,8 +85,10 @@ std::string refusal_text(int error, unsigned entries, long sysctl = -1);
 
 /// Makes one disabled ring, or says why the kernel refuses: one line naming the cause (sysctl,
 /// seccomp, kernel, memlock, file descriptors) and the remedy goes to `log`, and
-/// the errno is returned. Nothing is left behind.
+/// the errno is returned. Nothing is left behind. `only`: the kernel takes these opcodes and no
+/// others; null: all.
 result<std::unique_ptr<backend>> make_uring(unsigned entries,
-                                            const std::function<void(const log_record&)>& log);
+                                            const std::function<void(const log_record&)>& log,
+                                            const opcodes* only = nullptr);
 
 }  // namespace coir::detail

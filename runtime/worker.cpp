@@ -7,6 +7,7 @@
 //     parked and found nobody ready; current_ is null meanwhile.
 //
 // Comes from: runtime's threads.   Goes to: switching.cpp (run a fiber), flight, backend.
+#include "runtime/hardened.hpp"
 #include "runtime/hop.hpp"
 
 #include <cerrno>
@@ -25,6 +26,7 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       threshold_(s.deflect_threshold),
       mail_(s.mailbox_slots) {
   set_threshold(0);
+  if (shared.chosen.hardened_ring) flight_.restrict_to(admitted(shared.chosen));
   joiners_errand_.run = [](errand&, void* self) noexcept {
     static_cast<worker*>(self)->look_for_joiners();
   };
@@ -127,7 +129,7 @@ void worker::quit(bool now) noexcept {
 
 void worker::refuse_unstarted(std::error_code why) noexcept {
   while (unpack(mail_.take(), [this](record& fiber) { enqueue(fiber); }) != 0) continue;
-  wake_some(mail_room, UINT32_MAX);  // they try again, and are refused
+  places_are_free(UINT32_MAX);  // they try again, and are refused
   while (own_unstarted() != 0) {
     record* const fiber = take_any_unstarted();
     if (fiber == first_) first_ = nullptr;
@@ -163,23 +165,31 @@ void worker::take_what_came() noexcept {
     if (fibers == 0) break;
     counts_.deflected_in += fibers;
   }
-  if (taken != 0) {
-    // seq_cst: orders the places that became free before the look; partner: launch_at(), which
-    // raises `starving` and then tries to send. One of the two sees the other.
-    fence(std::memory_order_seq_cst);
-    if (shared_.starving.load(std::memory_order_relaxed) != 0 && !COIR_MUTANT(room_never_given))
-      wake_some(mail_room, taken);
-  }
+  // relaxed: who stands in the room of places since we last heard `starved` was seen with it. Who
+  // comes to stand there meanwhile calls, or finds one of these places (launch_by).
+  if (taken != 0 && shared_.starving.load(std::memory_order_relaxed) != 0 &&
+      !COIR_MUTANT(room_never_given))
+    places_are_free(taken);
   serve_starving();
+}
+
+/// For who waits for a place here, and for who waits for one anywhere: of these some look in vain.
+void worker::places_are_free(unsigned count) noexcept {
+  wake_some(mail_room, count);
+  wake_some(shared_.mail_room, count);
 }
 
 void worker::serve_starving() noexcept {
   if (!records_are_wanted()) [[likely]]
     return;
-  const std::uint32_t calls = shared_.starved.load(std::memory_order_relaxed);
+  // acquire: pairs with the caller's increment: it stands in its room, and `starving` says so.
+  const std::uint32_t calls = shared_.starved.load(std::memory_order_acquire);
   if (COIR_MUTANT(room_never_given)) return;
   std::uint32_t room = std::exchange(freed_, 0);
-  if (std::exchange(served_, calls) != calls) room += shared_.records.flush(records_);
+  if (std::exchange(served_, calls) != calls) {
+    room += shared_.records.flush(records_);
+    if (const std::uint32_t places = mail_.places(); places != 0) places_are_free(places);
+  }
   if (room != 0) wake_for_room(shared_, room);
 }
 

@@ -210,6 +210,7 @@ class worker {
 
   wait_queue mail_room;  // who waits for a place in this worker's mailbox
  private:
+  friend class audit;
   friend class lanes;
   static constexpr unsigned unstarted_every = levels<record, queue_node>::unstarted_every;  // picks
   static constexpr unsigned oldest_every = 256;                                             // picks
@@ -243,7 +244,9 @@ class worker {
   load load_of(unsigned i) const noexcept;
   void set_threshold(std::uint32_t told) noexcept;
   void learn(outcome o) noexcept;
+  bool is_hungry(bool lone) const noexcept;
   bool send_elsewhere(record& fresh) noexcept;
+  void feed_if_hungry() noexcept;
   void feed() noexcept;
   bool may_travel(const record& waiting) const noexcept;
   void leave_home(record& waiting) noexcept;
@@ -277,15 +280,18 @@ class worker {
   void take_what_came() noexcept;
   template <class Each>
   unsigned unpack(record* first, Each each) noexcept;
+  void places_are_free(unsigned count) noexcept;
   void serve_starving() noexcept;
   bool records_are_wanted() const noexcept;
   void fire_timers() noexcept;
   void sleep_or_poll() noexcept;
   void rest_a_while(bool quiet, bool hungry) noexcept;
   bool anything_to_do() const noexcept;
+  bool somebody_calls() const noexcept;
   bool spin() noexcept;
   void spin_longer() noexcept;
   void announce_hunger() noexcept;
+  void leave_board() noexcept;
   void fail_oldest_unstarted() noexcept;
   bool no_stack_can_come_back() const noexcept;
   bool stacks_have_moved() const noexcept;
@@ -344,13 +350,17 @@ class worker {
   std::uint32_t heard_threshold_ = 0;
   std::uint32_t asks_from_ = UINT32_MAX;  // unstarted ones; never with one worker
   std::uint32_t asks_live_from_ = UINT32_MAX;
-  unsigned looks_to_spare_ = 0;  // pushes that do not look around
-  unsigned looks_spared_ = 0;    // after the last look
+  std::uint32_t feeds_from_ = UINT32_MAX;  // those that are left at a pick
+  push_gate gate_;
+  lone_tries lone_tries_;
   std::uint32_t seed_ = 0;
   std::uint64_t spoke_at_ = UINT64_MAX;
   unsigned spin_doubts_ = 0;  // bells that a lost spin is remembered for; grows with each in a row
   unsigned spin_doubts_left_ = 0;
-  bool on_board_ = false;     // of the hungry, unless somebody has taken the name away
+  bool on_board_ = false;  // of the hungry, unless somebody has taken the name away
+  bool fed_ = false;       // the last rest ended by that
+  bool for_one_ = true;    // what it was fed with was worth it
+  std::int64_t fed_at_ns_ = 0;
   bool rung_ = false;         // a neighbour ended the last sleep
   bool none_due_ = false;     // of the timers, in the turn that begins
   std::uint32_t served_ = 0;  // calls of commons::starved that were answered
@@ -390,16 +400,6 @@ inline void worker::leave_line(record& waiting) noexcept {
   if (&waiting == after_last_) after_last_ = unstarted_.after(waiting);
   unstarted_.erase(waiting);
   --unstarted_count_;
-}
-
-/// Somebody joins it, or yields to it. Its start is one of those that the others wait for, but the
-/// oldest of them does so no longer than ever.
-inline void worker::start_by_name(record& fresh) noexcept {
-  after_last_ = &fresh;
-  leave_line(fresh);
-  const std::uint64_t later = picks_.get() - 1 + unstarted_every;
-  unstarted_turn_ = std::max(unstarted_turn_,
-                             COIR_MUTANT(oldest_starved) ? later : std::min(oldest_turn_, later));
 }
 
 /// The next to run, if the turn is not over.

@@ -1,6 +1,6 @@
 // four_ways.cpp: one body that looks blocking, and those who answer it: a runtime, a dispatcher of
-// one's own without any kernel, whoever steps it by hand, and a loop inside of somebody else's
-// poll(2).
+// one's own without any kernel, whoever steps it by hand, a loop inside of somebody else's poll(2);
+// and, for a test, a simulated world in which things go wrong.
 //
 // Always true:
 //   - shout() is the same function each time: it does not know who answers.
@@ -13,6 +13,7 @@
 #include <array>
 #include <cctype>
 #include <coir/coir.hpp>
+#include <coir/sim.hpp>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -65,6 +66,25 @@ struct in_memory {
   }
 };
 
+/// One test in one world: whatever is short, late or interrupted there, all is shouted.
+void shouts_everything(coir::sim::world& w) {
+  constexpr std::string_view text = "by chance\n", wanted = "BY CHANCE\n";
+  const auto [from, source] = w.pipe();
+  const auto [heard, to] = w.pipe();
+  w.run([&, a = from, b = source, c = heard, d = to] {
+    coir::scope both;
+    auto whispering = both.spawn([&] {
+      const auto put = coir::io::write_all(b, std::as_bytes(std::span(text)));
+      coir::sim::check(put.has_value() && coir::io::close(b).has_value(), "the source");
+    });
+    auto shouting = both.spawn([&] { return shout(a, d); });
+    std::array<char, wanted.size()> got{};
+    const auto n = coir::io::read_exact(c, std::as_writable_bytes(std::span(got)));
+    coir::sim::check(n && std::string_view(got.data(), *n) == wanted, "not what was said");
+    coir::sim::check(shouting.join().value_or(0) == text.size(), "not all of it");
+  });
+}
+
 void tell(const char* way, const coir::result<std::size_t>& done) {
   if (done) {
     std::printf("%s: %zu bytes\n", way, *done);
@@ -109,5 +129,11 @@ int main() {
   }
   tell("loop", one.get().value());
   tell("loop", two.get().value());
+
+  // 5. In simulated worlds: a seed each, and another one repeats nothing but its own.
+  const auto report =
+      coir::sim::explore({.chances = coir::sim::faults::harmless(100)}, 100, &shouts_everything);
+  if (!report.ok()) return std::puts(report.to_text().c_str()), 1;
+  std::printf("sim: %d worlds, one answer\n", static_cast<int>(report.seeds));
   return 0;
 }

@@ -45,18 +45,23 @@ inline constexpr room runtime_rooms[] = {
     // the outside world
     {"backend", 5},
     {"offload", 5},
+    {"hardened", 5},
     {"outside", 5},
     {"attempt", 5},
     {"attempt_files", 5},
+    {"attempt_splice", 5},
     {"asking", 5},
     {"uring", 5},
     {"uring_setup", 5},
     {"poll", 5},
+    {"poll_setup", 5},
     {"sim", 5},
     {"sim_crew", 5},
     {"sim_dice", 5},
     {"sim_disk", 5},
     {"sim_execute", 5},
+    {"sim_faults", 5},
+    {"sim_shrink", 5},
     {"sim_memory", 5},
     {"sim_outside", 5},
     {"sim_real", 5},
@@ -87,6 +92,7 @@ inline constexpr room runtime_rooms[] = {
     {"waiting", 7},
     {"watch", 7},
     {"machine", 7},
+    {"audit", 7},
     {"driving", 7},
     {"lanes", 7},
     // the public face
@@ -115,6 +121,9 @@ inline constexpr room runtime_rooms[] = {
     {"signals", 8},
     {"blocking", 8},
     {"state_machine", 8},
+    {"sim_run", 8},
+    {"sim_public", 8},
+    {"sim_explore", 8},
     {"lasting", 8},
     {"judging", 8},
     {"started", 8},
@@ -146,9 +155,14 @@ inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/lanes", "tests/sim/lanes_test.cpp", "several workers in one simulated world"},
     {"runtime/sim_crew", "tests/sim/lanes_test.cpp", "what lanes hand on by"},
     {"runtime/sim_execute", "tests/runtime/sim_test.cpp", "a part of sim.hpp"},
+    {"runtime/sim_run", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
+    {"runtime/sim_public", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
+    {"runtime/sim_explore", "tests/api/sim_test.cpp", "what is behind coir/sim.hpp"},
     {"runtime/outside", "tests/runtime/runtime_setup_test.cpp", "what becomes of options::backend"},
     {"runtime/asking", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
+    {"runtime/poll_setup", "tests/runtime/poll_test.cpp", "how a backend of epoll is made"},
     {"runtime/attempt_files", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
+    {"runtime/attempt_splice", "tests/runtime/attempt_test.cpp", "a part of attempt.hpp"},
     {"runtime/settling", "tests/model/stop_test.cpp", "a protocol: every order of its parties"},
     {"runtime/accepting", "tests/api/net_test.cpp", "what serve and accept do, on TCP"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
@@ -166,10 +180,10 @@ inline constexpr int separate_level = 4;
 
 /// include/coir/: values that any room may use. Every other public header is on the public level.
 inline constexpr room public_values[] = {
-    {"result", 0},     {"options", 0}, {"clock", 0},  {"task", 0},
-    {"wait_queue", 0}, {"placing", 0}, {"atomic", 0}, {"effect_call", 0},
-    {"backend", 5},    {"runtime", 6},  // the counters of a worker are
-                                        // declared there
+    {"result", 0},     {"options", 0}, {"clock", 0},   {"task", 0},
+    {"wait_queue", 0}, {"placing", 0}, {"atomic", 0},  {"effect_call", 0},
+    {"faults", 0},     {"backend", 5}, {"runtime", 6},  // the counters of a worker are
+                                                        // declared there
 };
 inline constexpr int public_level = 8;
 
@@ -191,6 +205,7 @@ inline constexpr exception atomic_files[] = {
     {"runtime/counter.hpp", "counts that any thread may read"},
     {"runtime/stacks.hpp", "counts that any thread may read"},
     {"runtime/overflow.cpp", "one reporter among threads that overflow together"},
+    {"runtime/stepping.cpp", "a number for each thread that steps"},
     {"runtime/fiber.hpp", "the words home, join, cancel and wake of a record"},
     {"runtime/fiber.cpp", "the words home, join, cancel and wake of a record"},
     {"runtime/waits.hpp", "claims of a park by other cores"},
@@ -202,7 +217,7 @@ inline constexpr exception atomic_files[] = {
     {"runtime/futex.cpp", "the word that a plain thread sleeps on"},
     {"runtime/uring.cpp", "the taskrun flag that the kernel sets"},
     {"runtime/buffers.hpp", "a lease that ends on another thread"},
-    {"runtime/attempt.cpp", "one thread at a time calls what may wait on a number"},
+    {"runtime/attempt.cpp", "the lock of the list of numbers that threads wait on"},
     {"runtime/poll.hpp", "answers of the pool on their way to a worker"},
     {"runtime/offload.hpp", "plain threads finish what fibers wait for"},
     {"runtime/sim.hpp", "a wake by a plain thread"},

@@ -113,7 +113,8 @@ reflected<T> reflect(task<T> what) noexcept {
 /// where there is no stack it throws std::system_error (errc::stack_limit, invalid_argument). As
 /// with step(), it is over on the thread on which it began: a fiber that drives it does not move to
 /// another worker meanwhile (the process ends with a line that says so), and what the body waits
-/// for without an effect its driver waits for.
+/// for without an effect its driver waits for. options.name is read
+/// when the task begins.
 template <class F, class R = std::invoke_result_t<std::decay_t<F>&>>
 task<R> reify(F body, step_options options = {}) {
   step_result<R> at = step(std::move(body), options);
@@ -121,6 +122,7 @@ task<R> reify(F body, step_options options = {}) {
   while (at.is_suspended()) {
     // Not one of the body's own exceptions: what whoever answers throws goes into the body.
     detail::answered_call said = co_await detail::erased_effect(at.waiting().call());
+    if (!at.waiting().is_here()) at.waiting().discard();  // which ends the process by name
     at = said.thrown != nullptr ? at.waiting().resume_throwing(std::move(said.thrown))
                                 : at.waiting().resume_answered(said.said);
   }

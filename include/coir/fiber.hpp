@@ -236,8 +236,9 @@ COIR_API unsigned worker() noexcept;
 /// cross_thread fibers. The caller's function may have kept the address of errno or of a
 /// thread_local, as compilers do: what is asked for these afterwards must be another function that
 /// is not inlined. errno's value, exceptions and floating-point controls come along. Errors:
-/// errc::wrong_operation (spawned same_thread), invalid_argument (no such worker),
-/// operation_canceled, errc::shutting_down, errc::not_in_fiber; on each the fiber is where it was.
+/// errc::wrong_operation (spawned same_thread, keeps a stream or a started operation, or stands in
+/// a computation that it steps), invalid_argument (no such worker), operation_canceled,
+/// errc::shutting_down, errc::not_in_fiber; on each the fiber is where it was.
 [[nodiscard]] COIR_API result<> move_to(unsigned worker);
 }  // namespace this_fiber
 

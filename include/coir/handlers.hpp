@@ -9,6 +9,8 @@
 //     an answer that cannot come.
 //   - A body that is ended by its handler is not torn down: its effects answer operation_canceled
 //     until it returns, so every destructor on its stack runs once.
+//   - Who holds something for the body is told of its close, also when its fiber is cancelled or it
+//     is to end; and may then answer not now, or later, as ever.
 //   - The body is alone with its handlers: a fiber that it spawns has none of them.
 //
 // Comes from: the user.   Goes to: coir/detail/effect_call.hpp, runtime/handlers.cpp.
@@ -59,7 +61,7 @@ class [[nodiscard]] dispatched {
     if (!live) return failed(make_error_code(errc::wrong_operation));
     return of<1>(std::pair(std::move(value), std::move(live)));
   }
-  /// Not now: ask again after `hint`, or after a pause that grows.
+  /// Not now: ask again after `hint`, or after a pause that grows (coir::backoff).
   static dispatched would_block(wait_hint hint = {}) { return of<2>(hint); }
   static dispatched failed(std::error_code why) { return of<3>(why); }
   /// Not mine: the next handler outward, at last the backend.
@@ -142,12 +144,12 @@ struct later_answer {
     if (at == stand::open) at = stand::given_up;
   }
   /// Empty: `value` is there. Success wins: an answer that came is taken, whatever ended the wait.
-  std::error_code wait(deadline until) {
-    const auto waited = told.wait(until);
+  std::error_code wait(deadline until, bool heed_cancel) {
+    const std::error_code ended = wait_for_event(told, until, heed_cancel);
     const std::lock_guard held(guard);
     if (at == stand::resumed) return {};
     at = stand::given_up;
-    return waited.error();
+    return ended;
   }
 };
 
@@ -336,7 +338,7 @@ reply ask_for(D& who, effect_call& call, said_besides& besides) {
     call.refused = make_error_code(errc::unhandled_effect);
     return reply::refused;
   }
-  call.refused = later->wait(call.until);
+  call.refused = later->wait(call.until, !call.must_happen);
   if (call.refused) return reply::refused;
   answer.emplace(*std::move(later->value));
   return reply::answered;

@@ -82,6 +82,28 @@ namespace coir::io {
 /// the kernel takes the bytes at once and no other fiber of this worker is ready.
 [[nodiscard]] COIR_API result<std::size_t> send(int fd, std::span<const std::byte> from,
                                                 int flags = 0, deadline until = never);
+/// As send, but that the network takes the bytes from where they lie, and the call returns when
+/// they are not needed there any more: when the other side has acknowledged them, which may take as
+/// long as it takes to read. So for large blocks: the kernel's documentation says from about 10 KB
+/// on. Over loopback, and where a network card cannot do it, the kernel copies all the same, and
+/// this is the dearer call. Where the socket knows no such thing (Unix sockets), the pages may not
+/// be locked, or there is no io_uring, it is a send. A deadline or a cancel ends the wait for room,
+/// not that for the other side: bytes that were taken are on their way, and their count is the
+/// answer. A close waits for it, too. So where you do not trust the other side to read, set
+/// TCP_USER_TIMEOUT.
+[[nodiscard]] COIR_API result<std::size_t> send_zc(int fd, std::span<const std::byte> from,
+                                                   int flags = 0, deadline until = never);
+/// Until everything is sent. On an error nothing says how much was: use send_zc when that matters.
+[[nodiscard]] COIR_API result<std::size_t> send_all_zc(int fd, std::span<const std::byte> from,
+                                                       deadline until = never);
+/// splice(2): moves up to `bytes` bytes from one descriptor to another, at their own positions; one
+/// of them is a pipe, and the bytes come by no memory of the program. Returns the count, 0 where
+/// the source has ended. Parks until the source has some and the target has room. For offsets and
+/// flags perform a splice_operation. A thread of the kernel does it, so it pays for large blocks
+/// only. It raises no SIGPIPE. Without io_uring one of a socket that is not O_NONBLOCK is done by a
+/// thread of the pool, and one that this has begun is ended by the other side only.
+[[nodiscard]] COIR_API result<std::size_t> splice(int from, int to, std::size_t bytes,
+                                                  deadline until = never);
 /// recvmsg(2), sendmsg(2): `message` and all that it names are lent until the call returns.
 /// MSG_NOSIGNAL is added to a send.
 [[nodiscard]] COIR_API result<std::size_t> recvmsg(int fd, msghdr& message, int flags = 0,
@@ -131,6 +153,9 @@ class unique_fd {
 [[nodiscard]] COIR_API result<std::size_t> send(const unique_fd& on,
                                                 std::span<const std::byte> from, int flags = 0,
                                                 deadline until = never);
+[[nodiscard]] COIR_API result<std::size_t> send_zc(const unique_fd& on,
+                                                   std::span<const std::byte> from, int flags = 0,
+                                                   deadline until = never);
 [[nodiscard]] COIR_API result<> connect(const unique_fd& on, const sockaddr* address,
                                         unsigned address_bytes, deadline until = never);
 [[nodiscard]] COIR_API result<std::size_t> recvmsg(const unique_fd& on, msghdr& message,

@@ -146,6 +146,35 @@ struct send_operation : detail::counts_bytes {
   int flags;  ///< MSG_NOSIGNAL is added
 };
 
+/// As send_operation, and the bytes are not copied where the network takes them as they are: see
+/// io::send_zc.
+struct send_zc_operation : detail::counts_bytes {
+  static constexpr std::string_view name = "coir.send_zc";
+  send_zc_operation(int f, std::span<const std::byte> what, int how = 0) noexcept
+      : fd(f), from(what), flags(how) {}
+  COIR_API void fill(io_uring_sqe& sqe) const noexcept;
+  int fd;
+  std::span<const std::byte> from;
+  int flags;  ///< MSG_NOSIGNAL is added
+};
+
+/// splice(2): `from` or `to` is a pipe, whose offset has to be own_position. Performed by a fiber
+/// it waits as io::splice says. Begun by start(), or in a loop, it is as the system call: a thread
+/// of the kernel waits with it, and of ends that are O_NONBLOCK it may say operation_would_block.
+struct splice_operation : detail::counts_bytes {
+  static constexpr std::string_view name = "coir.splice";
+  splice_operation(int f, int t, std::size_t count, std::uint64_t from_at = own_position,
+                   std::uint64_t to_at = own_position, unsigned how = 0) noexcept
+      : from(f), to(t), bytes(count), from_offset(from_at), to_offset(to_at), flags(how) {}
+  COIR_API void fill(io_uring_sqe& sqe) const noexcept;
+  int from;
+  int to;
+  std::size_t bytes;
+  std::uint64_t from_offset;
+  std::uint64_t to_offset;
+  unsigned flags;  ///< SPLICE_F_MOVE, SPLICE_F_MORE; SPLICE_F_NONBLOCK: "not now" is the answer
+};
+
 struct recvmsg_operation : detail::counts_bytes {
   static constexpr std::string_view name = "coir.recvmsg";
   recvmsg_operation(int f, msghdr& m, int how = 0) noexcept : fd(f), message(&m), flags(how) {}

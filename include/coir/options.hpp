@@ -14,6 +14,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "coir/result.hpp"
 
@@ -45,7 +46,7 @@ struct log_record {
 
 struct options {
   unsigned workers = 0;  ///< threads, 1 to 256; 0: the processors this process may use (affinity,
-                         ///< cgroup quota), at most 256
+                         ///< quota of its control groups, version 1 and 2), at most 256
   std::uint32_t fibers_max = 1u << 20;  ///< live fibers, 1 to 2^24
   std::size_t stack_bytes = 256 << 10;  ///< of a stack slot with its guard, 16 KiB to 8 MiB
   guard guards = guard::every;  ///< COIR_GUARD=madvise|mprotect|none forces the way it is made
@@ -55,6 +56,11 @@ struct options {
   bool numa_placement = false;  ///< rings, queues, records and stacks of a worker lie on its NUMA
                                 ///< node; needs pin_workers
   bool scrub_on_exit = false;   ///< a stack is cleared before another fiber gets it
+  /// Operations are those of coir's own calls and of `ring_opcodes`, and no others: an operation of
+  /// a user's own with another opcode answers errc::opcode_refused before any backend hears of it,
+  /// and the kernel is told to refuse it, too (io_uring_register(2), restrictions of the ring).
+  bool hardened_ring = false;
+  std::vector<std::uint8_t> ring_opcodes = {};  ///< of a hardened ring: IORING_OP_..., 0 to 62 each
   backend_kind backend = backend_kind::automatic;
   unsigned ring_entries = 1024;     ///< submission queue of each worker, 1 to 32768
   unsigned mailbox_slots = 1024;    ///< mails on their way to one worker, 1 to 65536: a fiber each,
@@ -82,9 +88,10 @@ struct options {
   /// around names and values do not count. A name is that of a field here; `stack` is stack_bytes,
   /// `capacity` is fibers_max. A number may end in K, M or G (1,024 of them, and so on); a duration
   /// has a unit, us, ms, s or min; a flag is on, off, true, false, 1 or 0; guards, topo and
-  /// backend are written as their enumerators. What the text does not name is as in `base`, else
-  /// the default; a name that comes twice is refused. Ranges are those above. Errors:
-  /// invalid_argument. What was refused, where, and what to write instead is put into
+  /// backend are written as their enumerators, opcodes as numbers with blanks between. What the
+  /// text does not name is as in `base`, else the default; a name that comes twice is refused.
+  /// Ranges are those above. Errors: invalid_argument. What was refused, where, and what to write
+  /// instead is put into
   /// `*why` unless null, else it is one line of base.log. Any thread, with or without a runtime.
   [[nodiscard]] COIR_API static result<options> parse(std::string_view text,
                                                       std::string* why = nullptr);

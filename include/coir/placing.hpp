@@ -26,6 +26,8 @@ enum class priority : std::uint8_t { low, normal, high, critical };
 ///   memory   as compute, and leaves its NUMA node only for half the load; a run uses 4.
 ///   system   as compute, in calls that block; a run uses 8, and a worker that has nothing to do
 ///            after one does not spin before it sleeps.
+/// A fiber of another priority than the normal one is placed when it is new, like all others; but
+/// where it then waits for its first run it stays.
 enum class workload : std::uint8_t { compute, io, memory, system };
 
 /// How far from the worker that has it an unstarted fiber may be moved: to a worker on the same

@@ -50,6 +50,7 @@ enum class errc {
   queue_full,            ///< machine_options::queue_max inputs wait for their turn
   state_changed,         ///< the state of the machine is another one than the input began with
   update_would_park,     ///< something inside machine_context::update would have had to wait
+  opcode_refused,        ///< options::hardened_ring: the operation's opcode is not listed
 };
 
 COIR_API const std::error_category& coir_category() noexcept;

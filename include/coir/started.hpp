@@ -81,7 +81,7 @@ class started {
 
 /// Submits `op` and returns; what it lends stays lent until get() has given the answer away or the
 /// object has ended. `op` is copied. Fibers only. Throws std::bad_alloc never: without memory get()
-/// answers not_enough_memory.
+/// answers not_enough_memory. Handlers are not asked: what is under way is the backend's.
 template <io_operation Op>
 [[nodiscard]] started<typename Op::value_type> start(const Op& op) {
   static constexpr detail::lasting_kind kind = {

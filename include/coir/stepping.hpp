@@ -14,6 +14,7 @@
 
 #include <cstdlib>
 #include <exception>
+#include <string_view>
 
 #include "coir/detail/computation.hpp"
 #include "coir/handlers.hpp"
@@ -22,6 +23,7 @@ namespace coir {
 
 struct step_options {
   std::size_t stack_bytes = 256 << 10;  ///< 16 KiB to 8 MiB; what body itself holds lies there too
+  std::string_view name = {};  ///< copied, 23 bytes; what the report of a stack overflow calls it
 };
 
 /// The operation that a computation waits for.
@@ -149,29 +151,37 @@ class suspension {
   bool is_here() const noexcept { return detail::computation_is_here(*waits_); }
   /// For advance(): the effect itself.
   detail::effect_call* call() const noexcept { return waits_ == nullptr ? nullptr : waits_->asks; }
-  /// For advance(): goes on after its answer was put where the effect wants it.
+  /// For advance(): goes on after its answer was put where the effect wants it. Errors, by error()
+  /// of what it returns, and nothing was done then: errc::resumed_twice, errc::wrong_thread.
   step_result<R> resume_answered(detail::reply said) {
+    if (const detail::refusal why = unusable()) return step_result<R>(why.code());
     detail::computation_of<R>& c = *std::exchange(waits_, nullptr);
     detail::resume_computation(c, said);
     return detail::result_of_step(c);
   }
-  /// Goes on with `why` for the answer, whatever operation it is. As resume_throwing().
+  /// Goes on with `why` for the answer, whatever operation it is. Errors as of resume_answered().
   step_result<R> resume_failing(std::error_code why) {
+    if (const detail::refusal not_now = unusable()) return step_result<R>(not_now.code());
     waits_->asks->refused = why;
     return resume_answered(detail::reply::refused);
   }
-  /// Goes on by throwing `what` out of the perform() that waits, as a handler that throws does. Not
-  /// of one that was used; on the computation's thread.
+  /// Goes on by throwing `what` out of the perform() that waits, as a handler that throws does.
+  /// Errors as of resume_answered().
   step_result<R> resume_throwing(std::exception_ptr what) {
+    if (const detail::refusal why = unusable()) return step_result<R>(why.code());
     waits_->throws = &what;
     return resume_answered(detail::reply::refused);
   }
 
  private:
-  template <class Op>
-  detail::refusal refused() const noexcept {
+  detail::refusal unusable() const noexcept {
     if (waits_ == nullptr) return errc::resumed_twice;
     if (!detail::computation_is_here(*waits_)) return errc::wrong_thread;
+    return {};
+  }
+  template <class Op>
+  detail::refusal refused() const noexcept {
+    if (const detail::refusal why = unusable()) return why;
     if (!waits_->asks->type->is(detail::type_of<Op>)) return errc::wrong_operation;
     return {};
   }
@@ -204,7 +214,8 @@ class [[nodiscard]] step_result {
   suspension<R>& waiting() noexcept { return waiting_; }
   /// What left the body; null: nothing.
   std::exception_ptr exception() const noexcept { return thrown_; }
-  /// Why the body was not begun: errc::stack_limit, invalid_argument (stack_bytes).
+  /// Why the body was not begun: errc::stack_limit, invalid_argument (stack_bytes); or why it did
+  /// not go on.
   std::error_code error() const noexcept { return error_; }
 
  private:
@@ -238,8 +249,8 @@ step_result<R> step(F&& body, const step_options& options = {}) {
   using whole = detail::computation_with<R, F>;
   detail::stepped* inner = nullptr;
   detail::refusal why;
-  void* const place =
-      detail::computation_place(sizeof(whole), alignof(whole), options.stack_bytes, inner, why);
+  void* const place = detail::computation_place(sizeof(whole), alignof(whole), options.stack_bytes,
+                                                options.name, inner, why);
   if (place == nullptr) return step_result<R>(why.code());
   whole* c = nullptr;
   try {

@@ -21,6 +21,12 @@
 
 namespace coir {
 
+class event;
+namespace detail {
+/// event::wait of what must happen all the same: a cancel of the fiber does not end it.
+COIR_API std::error_code wait_for_event(event& gate, deadline until, bool heed_cancel) noexcept;
+}  // namespace detail
+
 /// Mutual exclusion that parks. Meets Lockable, so std::lock_guard and std::unique_lock work. Not
 /// recursive: locking it twice from one fiber waits for ever (or until the deadline).
 class COIR_API mutex {
@@ -86,6 +92,7 @@ class COIR_API event {
   [[nodiscard]] result<> wait(deadline until = never) noexcept;
 
  private:
+  friend std::error_code detail::wait_for_event(event&, deadline, bool) noexcept;
   detail::atomic<bool> set_{false};
   detail::wait_queue waiters_;
 };

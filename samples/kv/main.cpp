@@ -1,17 +1,20 @@
 // main.cpp: kv, a durable key-value server: opens its store, listens, serves until SIGTERM, drains.
 //
-//   kv --port N --data DIR --workers N [--resp N] [--stats-json FILE]
+//   kv --port N --data DIR --workers N [--resp N] [--batch-records N] [--stats-json FILE]
 //
 // Always true:
 //   - "listening on 127.0.0.1:PORT" is printed when a connection would be accepted, and not before;
 //     with --resp also "redis protocol on 127.0.0.1:PORT", in front of it.
 //   - SIGTERM loses nothing: requests that are here are answered, then the journal is closed.
+//   - --batch-records says how many changes one sync covers at most, those of one input apart; 1 is
+//     what a server without group commit does.
 //   - The exit code is 0 only when the journal never failed.
 //
 // Comes from: a shell.   Goes to: store.hpp, service.hpp, http.hpp.
 #include <getopt.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <charconv>
 #include <coir/coir.hpp>
 #include <cstdio>
@@ -39,12 +42,14 @@ struct settings {
   unsigned workers = 0;
   std::string stats_json;
   std::optional<std::uint16_t> resp;  // a port for the protocol of Redis; 0: the system picks one
+  kv::store_options store;
 };
 
 [[noreturn]] void usage(const char* wrong) {
   std::fprintf(
       stderr,
-      "kv: %s\nusage: kv [--port N] [--resp N] [--data DIR] [--workers N] [--stats-json FILE]\n",
+      "kv: %s\nusage: kv [--port N] [--resp N] [--data DIR] [--workers N] [--batch-records N]\n"
+      "          [--stats-json FILE]\n",
       wrong);
   std::exit(2);
 }
@@ -60,10 +65,13 @@ Number number(const char* text) {
 }
 
 settings read_settings(int argc, char** argv) {
-  static const option known[] = {
-      {"port", required_argument, nullptr, 'p'},    {"data", required_argument, nullptr, 'd'},
-      {"workers", required_argument, nullptr, 'w'}, {"stats-json", required_argument, nullptr, 's'},
-      {"resp", required_argument, nullptr, 'r'},    {nullptr, 0, nullptr, 0}};
+  static const option known[] = {{"port", required_argument, nullptr, 'p'},
+                                 {"data", required_argument, nullptr, 'd'},
+                                 {"workers", required_argument, nullptr, 'w'},
+                                 {"stats-json", required_argument, nullptr, 's'},
+                                 {"resp", required_argument, nullptr, 'r'},
+                                 {"batch-records", required_argument, nullptr, 'b'},
+                                 {nullptr, 0, nullptr, 0}};
   settings s;
   for (int letter; (letter = ::getopt_long(argc, argv, "", known, nullptr)) != -1;) {
     if (letter == 'p')
@@ -76,6 +84,8 @@ settings read_settings(int argc, char** argv) {
       s.stats_json = optarg;
     else if (letter == 'r')
       s.resp = number<std::uint16_t>(optarg);
+    else if (letter == 'b')
+      s.store.journal.batch_records_max = std::max(number<std::uint32_t>(optarg), 1u);
     else
       usage("unknown option");
   }
@@ -122,7 +132,7 @@ int run_server(const settings& s) {
   if (!stop) return failed("signals", stop.error());
 
   const auto began = coir::clock::now();
-  auto store = kv::store::open(s.data);
+  auto store = kv::store::open(s.data, s.store);
   if (!store && store.error() == std::errc::device_or_resource_busy) {
     std::fprintf(stderr, "kv: %s: another server has this folder; give this one its own --data\n",
                  s.data.c_str());

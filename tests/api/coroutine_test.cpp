@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "tests/api/asked.hpp"
 #include "tests/test_options.hpp"
 
 namespace {
@@ -18,17 +19,8 @@ using coir::dispatched;
 using coir::errc;
 using coir::result;
 using coir::task;
-
-struct ask_number {
-  using value_type = int;
-  static constexpr std::string_view name = "test.ask_number";
-  int about = 0;
-};
-struct tell {
-  using value_type = void;
-  static constexpr std::string_view name = "test.tell";
-  int what = 0;
-};
+using test::ask_number;
+using test::tell;
 
 /// Answers ask_number with about + 1.
 auto plus_one() {

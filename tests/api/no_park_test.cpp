@@ -65,6 +65,30 @@ TEST_CASE(
   });
 }
 
+TEST_CASE("no_park: A18 whoever moves parks, too") {
+  const test::ending end = test::in_child([] {
+    const auto done = coir::run(
+        [] {
+          auto holder = coir::spawn(
+              [] {
+                const coir::no_park until_unlocked("the table's lock");
+                return coir::this_fiber::move_to(1);
+              },
+              {.name = "holder", .sw = coir::switcher::cross_thread_no_float, .worker = 0});
+          return holder.join();
+        },
+        test::tested({.workers = 2}));
+    ::_exit(done ? 0 : 1);
+  });
+  CAPTURE(end.text);
+  if (!coir::detail::parks_are_checked) {
+    CHECK(end.code == 0);
+    return;
+  }
+  CHECK(end.signal == SIGABRT);
+  CHECK(end.says("the table's lock"));
+}
+
 TEST_CASE("no_park: what does not park goes through, and after the scope a fiber parks as before") {
   test::on_fiber([] {
     {

@@ -18,7 +18,9 @@
 #include <vector>
 
 #include "on_fiber.hpp"
+#include "runtime/runtime.hpp"
 #include "tests/catalogue/child.hpp"
+#include "tests/needs.hpp"
 
 using coir::net::unix_listener;
 using coir::net::unix_name_bytes_max;
@@ -232,6 +234,51 @@ TEST_CASE("unix_socket: accept and connect end by deadline and cancel, and close
     settle();
     CHECK(listener->close().has_value());
     CHECK(waiting.join().error() == std::errc::operation_canceled);
+  });
+}
+
+TEST_CASE("unix_socket: an accept costs no thread, also where there is no ring") {
+  const auto ran = coir::run(
+      [] {
+        auto listener = unix_listener::listen(abstract("threadless"));
+        REQUIRE(listener.has_value());
+        for (int i = 0; i < 3; ++i) {
+          auto waiting = coir::spawn([&] { return listener->accept().has_value(); });
+          settle();
+          CHECK(unix_stream::connect(listener->name()).has_value());
+          CHECK(waiting.join().value());
+        }
+        CHECK(coir::detail::current_core()->offload().threads() == 0);
+      },
+      test::tested({.workers = 1, .backend = coir::backend_kind::poll}));
+  CHECK(ran.has_value());
+}
+
+TEST_CASE("unix_socket: a connect that a ring waits in ends by deadline, by cancel and by close") {
+  if (!test::on_a_ring("a connect that a thread of the kernel waits in")) return;
+  on_fiber([] {
+    auto listener = unix_listener::listen(abstract("full"), 0);
+    REQUIRE(listener.has_value());
+    const auto first = unix_stream::connect(listener->name());
+    REQUIRE(first.has_value());
+    sockaddr_un target{};
+    socklen_t bytes = sizeof target;
+    REQUIRE(::getsockname(listener->fd(), reinterpret_cast<sockaddr*>(&target), &bytes) == 0);
+    for (int round = 0; round < 20; ++round) {
+      const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      const auto connect = [&](coir::deadline until) {
+        return coir::io::connect(fd, reinterpret_cast<const sockaddr*>(&target), bytes, until);
+      };
+      CHECK(connect(coir::in(std::chrono::microseconds(1))).error() == std::errc::timed_out);
+      auto cancelled = coir::spawn([&] { return connect(coir::never); });
+      coir::this_fiber::yield();
+      cancelled.cancel();
+      CHECK(cancelled.join().error() == std::errc::operation_canceled);
+      auto closed = coir::spawn([&] { return connect(coir::never); });
+      coir::this_fiber::yield();
+      CHECK(coir::io::close(fd).has_value());
+      CHECK_FALSE(closed.join().has_value());
+    }
   });
 }
 

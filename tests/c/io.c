@@ -145,6 +145,18 @@ static intptr_t talk(void* argument) {
     CHECK_EQ(coir_recv(fd, buffer, sizeof buffer, 0), 4);
     CHECK(memcmp(buffer, "ping", 4) == 0);
   }
+  CHECK_EQ(coir_send_zc(fd, "ping", 4, 0), 4);
+  CHECK_EQ(coir_recv(fd, buffer, sizeof buffer, 0), 4);
+  CHECK_EQ(coir_send_zc(fd, NULL, 4, 0), -EFAULT);
+  int pipe_ends[2];
+  CHECK_EQ(pipe(pipe_ends), 0);
+  CHECK_EQ(coir_send(fd, "pong", 4, 0), 4);
+  CHECK_EQ(coir_splice(fd, pipe_ends[1], 16), 4);
+  CHECK_EQ(coir_read(pipe_ends[0], buffer, sizeof buffer), 4);
+  CHECK(memcmp(buffer, "pong", 4) == 0);
+  CHECK_EQ(coir_splice(pipe_ends[0], pipe_ends[0], SIZE_MAX), -EINVAL);
+  CHECK_EQ(coir_splice(-1, pipe_ends[1], 1), -EBADF);
+  for (int i = 0; i < 2; ++i) CHECK_EQ(coir_close(pipe_ends[i]), 0);
   CHECK_EQ(coir_shutdown(fd, SHUT_WR), 0);
   CHECK_EQ(coir_recv(fd, buffer, sizeof buffer, 0), 0);
   CHECK_EQ(coir_close(fd), 0);

@@ -157,6 +157,40 @@ TEST_CASE("B4: full mailboxes deflect what may run anywhere, and spawned equals 
   CHECK(sums.spawned == sums.finished);
   CHECK(sums.spawned == fibers + 1);
   CHECK(sums.deflected_out > 0);
+  CHECK(sums.mailbox_refused > 0);
+}
+
+TEST_CASE("B4: all deflect to all through mailboxes of one place, and nobody is lost or waits") {
+  constexpr unsigned workers = 4, rounds = at_full_speed(100u, 10u);
+  const coir::options o = tested({.workers = workers, .mailbox_slots = 1, .deflect_threshold = 1});
+  const unsigned crowd = std::min(200u, (o.fibers_max - workers - 2) / workers);
+  std::atomic<unsigned> ran{0};
+  auto made = coir::runtime::create(o);
+  REQUIRE(made.has_value());
+  const auto done = (*made)->run([&] {
+    coir::scope all;
+    for (unsigned s = 0; s < workers; ++s)
+      all.spawn(
+          [&] {
+            for (unsigned round = 0; round < rounds; ++round) {
+              coir::scope mine;
+              for (unsigned i = 0; i < crowd; ++i)
+                mine.spawn([&] { ran.fetch_add(1); }, {.kind = coir::workload::compute});
+              REQUIRE(mine.join().has_value());
+            }
+          },
+          {.worker = s});
+    return all.join();
+  });
+  CHECK(done.has_value());
+  CHECK(ran == workers * rounds * crowd);
+  const coir::stats now = (*made)->snapshot();
+  for (const coir::worker_stats& w : now.workers) {
+    CHECK(w.deflected_out > 0);
+    CHECK(w.deflected_in > 0);
+  }
+  CHECK(now.total().mailbox_refused > 0);
+  CHECK(now.total().spawned == now.total().finished);
 }
 
 namespace {

@@ -185,17 +185,15 @@ TEST_CASE(
 
 namespace {
 
-/// Always run by a thread of the kernel, which waits inside splice(2) until it is interrupted.
-struct blocking_splice {
+/// Always run by a thread of the kernel, which waits inside tee(2) until it is interrupted.
+struct blocking_tee {
   using value_type = std::int32_t;
-  static constexpr std::string_view name = "blocking_splice";
+  static constexpr std::string_view name = "blocking_tee";
   int from, to;
   void fill(io_uring_sqe& sqe) const noexcept {
-    sqe.opcode = IORING_OP_SPLICE;
+    sqe.opcode = IORING_OP_TEE;
     sqe.fd = to;
     sqe.splice_fd_in = from;
-    sqe.splice_off_in = ~std::uint64_t{0};
-    sqe.off = ~std::uint64_t{0};
     sqe.len = 1;
   }
   std::int32_t complete(std::int32_t res) const noexcept { return res; }
@@ -210,14 +208,12 @@ TEST_CASE("c_ring: C9 an operation that the kernel interrupts for its deadline a
         REQUIRE(::pipe2(from.data(), O_CLOEXEC) == 0);
         REQUIRE(::pipe2(to.data(), O_CLOEXEC) == 0);
         for (int i = 0; i < 20; ++i) {
-          const auto moved = coir::perform(blocking_splice{from[0], to[1]},
-                                           coir::in(std::chrono::milliseconds(1)));
+          const auto moved =
+              coir::perform(blocking_tee{from[0], to[1]}, coir::in(std::chrono::milliseconds(1)));
           REQUIRE(!moved);
           CHECK(moved.error() == std::errc::timed_out);
         }
-        auto cancelled = coir::spawn([&] {
-          return coir::perform(blocking_splice{from[0], to[1]});
-        });
+        auto cancelled = coir::spawn([&] { return coir::perform(blocking_tee{from[0], to[1]}); });
         CHECK(coir::this_fiber::sleep_for(std::chrono::milliseconds(1)).has_value());
         cancelled.cancel();
         const auto answer = cancelled.join();

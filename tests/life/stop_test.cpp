@@ -84,7 +84,7 @@ TEST_CASE("life: a shutdown with ten thousand parked fibers ends what it can and
   while (arrived < fibers) coir::this_fiber::yield();
   rt.request_stop();
   while (rt.snapshot().total().finished < fibers / 2) coir::this_fiber::yield();
-  // Nobody else can end: the budget is used up, and no more than that is waited for.
+  // Nobody else can end, so that it comes back at all says that its budget bounds it.
   REQUIRE(rt.shutdown(coir::in(50ms)).error() == coir::errc::survivors);
   CHECK(obedient == fibers / 2);
   CHECK(count(said, "'stubborn' (") == std::min(stubborn, 10u));

@@ -47,6 +47,7 @@
 
 #include "coir.h"
 #include "coir/coir.hpp"
+#include "failures_life.hpp"
 
 using namespace std::chrono_literals;
 
@@ -228,73 +229,14 @@ bool trap_ring_making() {
 
 enum class end { good, error, threw };
 
-coir::options small() {
-  coir::options o;
-  o.workers = 2;
-  o.fibers_max = 64;
-  o.ring_entries = 8;
-  o.stack_bytes = 64 << 10;
-  o.log = [](const coir::log_record&) {};
-  return o;
-}
-
-struct large {
-  std::array<char, 256> bytes{};
-};
-
-/// What a fiber does with the world; the first error it meets.
-coir::result<> use_io() {
-  auto listener = coir::net::tcp_listener::listen();
-  if (!listener) return coir::fail(listener.error());
-  auto server = coir::spawn([&listener]() -> coir::result<> {
-    auto peer = listener->accept(coir::in(5s));
-    if (!peer) return coir::fail(peer.error());
-    std::array<std::byte, 16> some{};
-    const auto got = peer->read_some(some, coir::in(5s));
-    if (!got) return coir::fail(got.error());
-    return peer->write_all(std::span(some).first(*got));
-  });
-  const auto client = [&]() -> coir::result<> {
-    auto stream = coir::net::tcp_stream::connect("127.0.0.1", listener->port(), coir::in(5s));
-    if (!stream) return coir::fail(stream.error());
-    if (auto sent = stream->write_all("hello"); !sent) return sent;
-    std::array<std::byte, 5> back{};
-    return stream->read_exact(back, coir::in(5s));
-  };
-  const auto asked_for = client();
-  if (!asked_for) server.cancel();
-  const auto served = server.join();
-  if (!asked_for) return asked_for;
-  return served;
-}
-
-coir::result<> use_all() {
-  if (auto io = use_io(); !io) return io;
-  if (auto slept = coir::this_fiber::sleep_for(1us); !slept) return slept;
-  auto boxed = coir::spawn([l = large{}] { return l; }, {.worker = 1});
-  const auto box = boxed.join();
-  if (!box) return coir::fail(box.error());
-  const auto length = coir::blocking([] { return 5; });
-  if (!length) return coir::fail(length.error());
-  coir::scope children;
-  coir::mutex lock;
-  for (int i = 0; i < 8; ++i)
-    children.spawn([&lock, l = large{}] {
-      (void)l.bytes;
-      const std::lock_guard held(lock);
-      coir::this_fiber::yield();
-    });
-  return children.join();
-}
-
 coir::result<> live() {
-  auto made = coir::runtime::create(small());
+  auto made = coir::runtime::create(life::small());
   if (!made) return coir::fail(made.error());
   coir::runtime& rt = **made;
   // Before the start, so that it is queued.
-  auto early = rt.spawn([l = large{}] { (void)l.bytes; });
+  auto early = rt.spawn([l = life::large{}] { (void)l.bytes; });
   if (auto started = rt.start(); !started) return started;
-  auto all = rt.spawn([] { return use_all(); });
+  auto all = rt.spawn([] { return life::use_all(); });
   const auto used = all.join();
   if (const auto first = early.join(); !first) return first;
   if (auto down = rt.shutdown(coir::in(30s)); !down) return down;

@@ -1,5 +1,6 @@
 #!/bin/bash
-# four_ways.sh: the sample in which one body is answered in four ways says the same in each.
+# four_ways.sh: the sample in which one body is answered in four ways, and in simulated worlds, says
+# the same in each.
 #
 # Always true:
 #   - With epoll in place of a ring it says the same again.
@@ -21,6 +22,7 @@ BY A LOOP
 AND BY ANOTHER BODY OF IT
 loop: 10 bytes
 loop: 26 bytes
+sim: 100 worlds, one answer
 TEXT
 for backend in "" poll; do
   said=$(COIR_BACKEND=$backend timeout 60 "$program") ||

@@ -6,9 +6,9 @@
 #   - As a test it runs the program of its own build, which moves by name (or at every park, in a
 #     build with COIR_FORCE_MIGRATION).
 #   - With MIGRATIONS=N it builds the library in which every park migrates, by each compiler at -O2
-#     and at -O3 -flto, and lets each of the four make N migrations.
+#     and at -O3 -flto, and lets each of the four (or those named in BUILDS) make N migrations.
 #     No function in them keeps an address of its thread over a switch (tls_across.cpp).
-#   - All four or a failure: what is missing for one is named, with what to install.
+#   - All of them or a failure: what is missing for one is named, with what to install.
 #
 # Comes from: ctest, ./dev migrate.   Goes to: migrations.cpp, tls_across.cpp, the preset migrate.
 set -u
@@ -52,11 +52,14 @@ mkdir -p "${BUILD_DIR:?}"
 programs=${SOURCE_DIR:?}/tests/programs
 g++ -std=c++20 -O1 -I"$SOURCE_DIR" "$programs/tls_across.cpp" -o "$BUILD_DIR/tls_across" || exit 1
 passed=0 failed=0
-one() { if try "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
+one() {
+  [[ -z ${BUILDS:-} || " $BUILDS " == *" $3 "* ]] || return 0
+  if try "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
 one g++ gcc gcc_O2 "-O2"
 one g++ gcc gcc_O3_lto "-O3 -flto"
 one clang++ clang clang_O2 "-O2"
 one clang++ clang clang_O3_lto "-O3 -flto" -DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=lld \
   -DCMAKE_AR="$archiver" -DCMAKE_RANLIB="${archiver/llvm-ar/llvm-ranlib}"
 echo "$passed combinations passed, $failed failed"
-((failed == 0 && passed == 4))
+((failed == 0 && passed > 0))

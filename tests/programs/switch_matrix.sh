@@ -51,7 +51,7 @@ try() {
 
 passed=0 failed=0
 for compiler in "${compilers[@]}"; do
-  command -v "${compiler%% *}" >/dev/null || { echo "no ${compiler%% *}"; continue; }
+  command -v "${compiler%% *}" >/dev/null || { missing+=" ${compiler%% *}"; continue; }
   lto_links=""
   if [[ $compiler == clang* ]]; then
     command -v ld.lld >/dev/null && lto_links=-fuse-ld=lld
@@ -68,6 +68,6 @@ for compiler in "${compilers[@]}"; do
     fi
   done < <(combinations)
 done
-echo "$passed combinations passed, $failed failed"
+echo "$passed combinations passed, $failed failed${missing:+; not tried, not installed:$missing}"
 ((failed == 0)) || exit 1
 ((passed > 0)) || exit 77

@@ -8,7 +8,9 @@
 #include "runtime/attempt.hpp"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <termios.h>
 
 #include <cstdlib>
 #include <string>
@@ -58,6 +60,34 @@ struct keeper : offload_call {
     until(over);
   }
   std::atomic<std::uint32_t> inside{0}, open{0}, over{0};
+};
+
+/// A terminal whose reader waits for five bytes once there is one, so poll(2) promises too much.
+struct slow_terminal {
+  slow_terminal() {
+    if (master < 0) return;
+    REQUIRE(::grantpt(master) == 0);
+    REQUIRE(::unlockpt(master) == 0);
+    slave = ::open(::ptsname(master), O_RDWR | O_NOCTTY);
+    REQUIRE(slave >= 0);
+    termios t{};
+    REQUIRE(::tcgetattr(slave, &t) == 0);
+    ::cfmakeraw(&t);
+    t.c_cc[VMIN] = 5;
+    t.c_cc[VTIME] = 255;
+    REQUIRE(::tcsetattr(slave, TCSANOW, &t) == 0);
+  }
+  ~slow_terminal() {
+    ::close(slave);
+    ::close(master);
+  }
+  slow_terminal(const slow_terminal&) = delete;
+  slow_terminal& operator=(const slow_terminal&) = delete;
+  void say(const char* text, std::size_t bytes) {
+    REQUIRE(::write(master, text, bytes) == static_cast<ssize_t>(bytes));
+  }
+  int master = ::posix_openpt(O_RDWR | O_NOCTTY);
+  int slave = -1;
 };
 
 }  // namespace
@@ -188,4 +218,87 @@ TEST_CASE("attempt: a splice waits for the end that is not ready") {
     REQUIRE(b.seen.size() == 1);
     CHECK((b.answer(2) == -ECANCELED || b.answer(2) == -EBADF));
   }
+}
+
+TEST_CASE(
+    "attempt: a splice of a socket that would wait is made by a thread, when both are ready") {
+  polled b(1);
+  ends to;
+  ends from(SOCK_STREAM);
+  io_uring_sqe e = entry_of(IORING_OP_SPLICE, to.fd[1], nullptr, 4);
+  e.splice_fd_in = from.fd[0];
+  e.splice_off_in = ~std::uint64_t{0};
+  REQUIRE(b.submit(e, 1));  // would not come back
+  b.look();
+  CHECK(b.seen.empty());
+  CHECK(b.pool.threads() == 0);
+  from.say("abcd", 4);
+  b.gather(1);
+  CHECK(b.answer(1) == 4);
+  CHECK(b.pool.threads() == 1);
+}
+
+TEST_CASE("attempt: a tee copies, and leaves what it copied") {
+  polled b;
+  ends from;
+  ends to;
+  io_uring_sqe e = entry_of(IORING_OP_TEE, to.fd[1], nullptr, 4, 0);
+  e.splice_fd_in = from.fd[0];
+  from.say("abcd", 4);
+  CHECK(b.answer_of(e) == 4);
+  for (const int fd : {from.fd[0], to.fd[0]}) {
+    std::array<char, 5> bytes{};
+    CHECK(::read(fd, bytes.data(), 4) == 4);
+    CHECK(std::string(bytes.data()) == "abcd");
+  }
+  e.splice_flags = SPLICE_F_NONBLOCK;
+  CHECK(b.answer_of(e) == -EAGAIN);
+}
+
+TEST_CASE("attempt: a splice to nobody raises nothing, and leaves signals as they were") {
+  polled b;
+  ends from;
+  ends to;
+  from.say("abcd", 4);
+  to.shut(0);
+  io_uring_sqe e = entry_of(IORING_OP_SPLICE, to.fd[1], nullptr, 4);
+  e.splice_fd_in = from.fd[0];
+  e.splice_off_in = ~std::uint64_t{0};
+  CHECK(b.answer_of(e) == -EPIPE);
+  sigset_t now;
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &now);
+  CHECK(::sigismember(&now, SIGPIPE) == 0);
+  ::sigpending(&now);
+  CHECK(::sigismember(&now, SIGPIPE) == 0);
+}
+
+TEST_CASE("attempt: a thread that waits to read one number holds up neither another nor a write") {
+  polled b(2);
+  slow_terminal held;
+  slow_terminal other;
+  if (held.master < 0 || other.master < 0) {
+    MESSAGE("left out without terminals");
+    return;
+  }
+  // As far apart as the places of a table would be.
+  const int number = held.slave + 256;
+  REQUIRE(::dup2(other.slave, number) == number);
+  std::array<char, 5> one{}, two{};
+  held.say("1", 1);
+  REQUIRE(b.submit(entry_of(IORING_OP_READ, held.slave, one.data(), 5), 1));
+  // From the byte on that it has taken a thread is in its read(2). That cannot be seen from here,
+  // so the others are tried again and again.
+  for (std::uint32_t slot = 2; slot < 200; slot += 2) {
+    other.say("abcde", 5);
+    REQUIRE(b.submit(entry_of(IORING_OP_READ, number, two.data(), 5), slot));
+    REQUIRE(b.submit(entry_of(IORING_OP_WRITE, held.slave, "w", 1), slot + 1));
+    b.gather(slot);
+    CHECK(b.answer(slot) == 5);
+    CHECK(b.answer(slot + 1) == 1);
+  }
+  CHECK(b.answer(1) == INT32_MIN);
+  held.say("2345", 4);
+  b.gather(199);
+  CHECK(b.answer(1) == 5);
+  ::close(number);
 }

@@ -17,8 +17,10 @@ namespace {
 constexpr int errno_last = EHWPOISON;
 constexpr std::uint8_t readers[] = {IORING_OP_READ, IORING_OP_READV, IORING_OP_RECV,
                                     IORING_OP_RECVMSG, IORING_OP_ACCEPT};
-constexpr std::uint8_t writers[] = {IORING_OP_WRITE, IORING_OP_WRITEV, IORING_OP_SEND,
-                                    IORING_OP_SENDMSG, IORING_OP_CONNECT};
+constexpr std::uint8_t writers[] = {IORING_OP_WRITE,     IORING_OP_WRITEV,  IORING_OP_SEND,
+                                    IORING_OP_SENDMSG,   IORING_OP_CONNECT, IORING_OP_SEND_ZC,
+                                    IORING_OP_SENDMSG_ZC};
+constexpr std::uint8_t zero_copy[] = {IORING_OP_SEND_ZC, IORING_OP_SENDMSG_ZC};
 constexpr std::uint8_t makers[] = {IORING_OP_ACCEPT, IORING_OP_OPENAT, IORING_OP_OPENAT2,
                                    IORING_OP_SOCKET};
 
@@ -60,8 +62,46 @@ TEST_CASE("backend: a completion that the kernel lost is fatal, every other errn
     for (int e = 1; e <= errno_last; ++e) {
       if (e == EINTR || e == EAGAIN || (e == EINPROGRESS && opcode == IORING_OP_CONNECT)) continue;
       const verdict v = classify(static_cast<std::uint8_t>(opcode), -e);
-      CHECK(v == (e == EBADR ? verdict::fatal : verdict::deliver));
+      const bool can_do_without = is_in(zero_copy, static_cast<std::uint8_t>(opcode)) &&
+                                  (e == EOPNOTSUPP || e == EINVAL || e == ENOMEM);
+      CHECK(v == (e == EBADR       ? verdict::fatal
+                  : can_do_without ? verdict::plainly
+                                   : verdict::deliver));
     }
+}
+
+TEST_CASE("backend: a send without zero copy is the same in all that a plain one knows") {
+  io_uring_sqe e{};
+  for (const std::uint8_t opcode : zero_copy) {
+    e.opcode = opcode;
+    e.fd = 3;
+    e.len = 7;
+    e.msg_flags = 5;
+    e.ioprio = IORING_RECVSEND_POLL_FIRST | IORING_RECVSEND_FIXED_BUF;
+    make_plain(e);
+    CHECK(e.opcode == (opcode == IORING_OP_SEND_ZC ? IORING_OP_SEND : IORING_OP_SENDMSG));
+    CHECK(e.ioprio == IORING_RECVSEND_POLL_FIRST);
+    CHECK(e.fd == 3);
+    CHECK(e.len == 7);
+    CHECK(e.msg_flags == 5);
+    // It has no other form, so nobody asks again and again.
+    CHECK(classify(e.opcode, -EOPNOTSUPP) == verdict::deliver);
+  }
+}
+
+TEST_CASE("backend: the second descriptor of an operation is known, if it is a number") {
+  io_uring_sqe e{};
+  e.splice_fd_in = 4;
+  for (const std::uint8_t opcode : {IORING_OP_SPLICE, IORING_OP_TEE}) {
+    e.opcode = opcode;
+    e.splice_flags = 0;
+    CHECK(source_of(e) == 4);
+    e.splice_flags = SPLICE_F_FD_IN_FIXED;
+    CHECK(source_of(e) == -1);
+  }
+  e.opcode = IORING_OP_READ;
+  e.splice_flags = 0;
+  CHECK(source_of(e) == -1);
 }
 
 TEST_CASE("backend: the operations whose result is a descriptor are known, so none is lost") {

@@ -54,6 +54,7 @@ constexpr row table[] = {
     {errc::queue_full, EAGAIN},
     {errc::state_changed, EAGAIN},
     {errc::update_would_park, EINVAL},
+    {errc::opcode_refused, EACCES},
 };
 
 }  // namespace

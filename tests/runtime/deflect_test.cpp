@@ -20,6 +20,8 @@ struct scene {
   std::uint32_t threshold = 8, spare = 8, seed = 0, batch_max = 1;
   worker_set hungry = {};
   cargo what = {};
+  const worker_set* for_one = nullptr;
+  unsigned refused_by = neighbours_max;
   mutable unsigned reads = 0;
 
   decision ask() const {
@@ -30,7 +32,8 @@ struct scene {
       return i / 8 == self / 8 ? distance::node : distance::any;
     };
     const neighbours around(self, static_cast<unsigned>(loads.size()), distance_of);
-    const pusher from{&around, loads[self], threshold, spare, seed, batch_max, &hungry};
+    const pusher from{&around,   loads[self], threshold, spare,     seed,
+                      batch_max, &hungry,     for_one,   refused_by};
     return deflect(from, what, [this](unsigned i) {
       ++reads;
       return loads[i];
@@ -193,6 +196,65 @@ TEST_CASE("deflect: a hungry worker is fed first, from what is spare on") {
   CHECK(s.ask().why == outcome::kept);
 }
 
+TEST_CASE("deflect: who was fed with too little gets no fiber alone, but two") {
+  scene s{.loads = loads_of({1, 0, 0}), .spare = 1, .batch_max = 64};
+  s.hungry.insert(1);
+  s.hungry.insert(2);
+  CHECK(s.targets() == targets{1, 2});
+  const worker_set second = [] {
+    worker_set set;
+    set.insert(2);
+    return set;
+  }();
+  s.for_one = &second;
+  CHECK(s.targets() == targets{2});
+  CHECK(s.ask().count == 1);
+  const worker_set nobody;
+  s.for_one = &nobody;
+  CHECK(s.targets() == targets{0});
+  s.loads[0] = {2, 2};
+  CHECK(s.targets() == targets{1, 2});
+  CHECK(s.ask().count == 2);
+}
+
+TEST_CASE(
+    "deflect: what kept nobody busy for half of a wake was not worth it, and is tried again after "
+    "10 ms") {
+  CHECK(was_worth(20'000));
+  CHECK(was_worth(5'000'000'000));
+  CHECK_FALSE(was_worth(19'999));
+  CHECK_FALSE(was_worth(0));
+  lone_tries t;
+  CHECK(t.open());
+  t.spend();
+  for (int time = 1; time < 3; ++time) {
+    CHECK_FALSE(t.open());
+    t.look(5);  // from the first look on
+    t.look(4 + lone_tries::pause_ns);
+    CHECK_FALSE(t.open());
+    t.look(5 + lone_tries::pause_ns);
+    CHECK(t.open());
+    t.look(0);
+    CHECK(t.open());
+    t.spend();
+  }
+}
+
+TEST_CASE("deflect: whoever refused just now is not named again, and a third one is looked at") {
+  scene s{.loads = loads_of({80, 0, 9})};
+  s.refused_by = 1;
+  for (s.seed = 0; s.seed < 16; ++s.seed) CHECK(s.target() == 2);
+  s.loads = loads_of({80, 0, 0, 0});
+  CHECK(s.targets() == targets{2, 3});
+  s.hungry.insert(1);
+  CHECK(s.targets() == targets{2, 3});
+  s.hungry.insert(3);
+  CHECK(s.targets() == targets{3});
+  s.hungry = {};
+  s.loads = loads_of({80, 0});
+  CHECK(s.targets() == targets{0});
+}
+
 TEST_CASE("deflect: of the hungry the nearest is fed, in turn among equals") {
   scene s = crowded_root();
   for (const unsigned i : {1u, 2u, 3u, 6u, 9u, 12u}) s.hungry.insert(i);
@@ -346,6 +408,73 @@ TEST_CASE("deflect: whoever feeds many in a row makes larger mails, and forgets 
   CHECK(t.spare() == adaptive_threshold::enough_for_hungry);
 }
 
+namespace {
+
+using way = push_gate::way;
+
+/// What a gate says to a push of so many, and how often it asked for the hungry.
+struct asked_gate {
+  push_gate gate = {};
+  cargo what = {};
+  bool hungry = false, only_more = false;
+  std::uint32_t spare = 2;
+  unsigned looks = 0;
+
+  way of(std::uint32_t unstarted, std::uint32_t live = 0) {
+    return gate.of({unstarted, live}, spare, 8, what, [this](bool lone) {
+      ++looks;
+      return hungry && !(lone && only_more);
+    });
+  }
+};
+
+}  // namespace
+
+TEST_CASE(
+    "deflect: a push asks from what is spare on if somebody is hungry, else from the threshold "
+    "on") {
+  asked_gate g;
+  CHECK(g.of(1) == way::stays);
+  CHECK(g.looks == 0);
+  CHECK(g.of(2) == way::stays);
+  CHECK(g.looks == 1);
+  CHECK(g.of(8) == way::around);
+  g.hungry = true;
+  CHECK(g.of(1) == way::stays);
+  CHECK(g.of(2) == way::hungry);
+  CHECK(g.of(8) == way::hungry);
+  g = {.what = {.kind = workload::io}};
+  CHECK(g.of(0, 7) == way::stays);
+  CHECK(g.of(0, 8) == way::around);
+  g.hungry = true;
+  g.what.hops = 1;  // long work is placed once
+  CHECK(g.of(8, 8) == way::stays);
+  // Who would get one fiber alone is asked for apart.
+  g = {.hungry = true, .only_more = true, .spare = 1};
+  CHECK(g.of(0) == way::stays);
+  CHECK(g.of(1) == way::stays);
+  CHECK(g.of(2) == way::hungry);
+}
+
+TEST_CASE(
+    "deflect: whoever looked around in vain spares more pushes their looks each time, up to 63") {
+  asked_gate g;
+  unsigned before = 0;
+  for (const unsigned spared : {0u, 1u, 3u, 7u, 15u, 31u, 63u, 63u}) {
+    if (spared != 0) g.gate.learn(false);
+    for (unsigned i = 0; i < spared; ++i) REQUIRE(g.of(8) == way::stays);
+    CHECK(g.of(8) == way::around);
+    CHECK(spared >= before);
+    before = spared;
+  }
+  g.gate.learn(false);
+  g.hungry = true;
+  CHECK(g.of(8) == way::hungry);  // the hungry do not wait for that
+  g.hungry = false;
+  g.gate.learn(true);
+  CHECK(g.of(8) == way::around);
+}
+
 TEST_CASE("deflect: a pinned threshold stays, towards the hungry too") {
   for (const std::uint32_t pinned : {1u, 20u, 5000u}) {
     adaptive_threshold t(64);
@@ -354,5 +483,11 @@ TEST_CASE("deflect: a pinned threshold stays, towards the hungry too") {
       for (int i = 0; i < 100; ++i) t.learn(o);
     CHECK(t.tasks() == pinned);
     CHECK(t.spare() == pinned);
+    t.pin(pinned + 1);
+    t.unpin();
+    CHECK(t.tasks() == 64);
+    CHECK_FALSE(t.pinned());
+    t.learn(outcome::refused);
+    CHECK(t.tasks() > 64);
   }
 }

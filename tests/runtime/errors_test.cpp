@@ -13,7 +13,7 @@
 
 namespace {
 
-constexpr int last = static_cast<int>(coir::errc::update_would_park);
+constexpr int last = static_cast<int>(coir::errc::opcode_refused);
 const std::string unknown = coir::coir_category().message(0);
 
 }  // namespace

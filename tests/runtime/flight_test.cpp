@@ -10,40 +10,16 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 
-#include "scripted_backend.hpp"
+#include "flight_bench.hpp"
 
 using namespace coir::detail;
+using flight_test::asked;
+using flight_test::bench;
+using flight_test::fds_max;
 
 namespace {
-
-constexpr std::uint32_t fds_max = 4096;
-
-/// One operation and the fiber that would wait for it.
-struct asked {
-  explicit asked(std::uint8_t opcode, int fd = -1) {
-    entry->opcode = opcode;
-    entry->fd = fd;
-    p.fiber = &fiber;
-    p.entry = entry.get();
-  }
-  record fiber;
-  std::unique_ptr<io_uring_sqe> entry = std::make_unique<io_uring_sqe>();
-  pending p;
-};
-
-struct bench {
-  scripted::script s;
-  scripted::outside outside{s};
-  flight f{outside, fds_max};
-  std::vector<record*> ready;
-  void turn() {
-    outside.wait(no_wait_ns);
-    f.turn([this](record& r) noexcept { ready.push_back(&r); });
-  }
-};
 
 bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 

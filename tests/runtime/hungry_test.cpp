@@ -25,11 +25,26 @@ TEST_CASE("hungry: a name stands until it is taken away or withdrawn, in every w
     CHECK(board->take_away(i));
     CHECK_FALSE(board->take_away(i));
     board->announce(i);
-    board->withdraw(i);
-    board->withdraw(i);
+    CHECK(board->withdraw(i));
+    CHECK_FALSE(board->withdraw(i));
   }
   board->announce(200);
   CHECK_FALSE(board->any(64));  // nobody asks for more words than it has workers
+}
+
+TEST_CASE("hungry: beside each name stands whether it may be fed with one alone") {
+  const auto board = std::make_unique<hungry_board>();
+  for (const unsigned i : {0u, 64u, 255u})
+    for (const bool for_one : {true, false, false, true, true}) {
+      board->announce(i, for_one);
+      CHECK(board->any(256));
+      CHECK(board->any_for_one(256) == for_one);
+      CHECK(board->look_for_one().contains(i) == for_one);
+      CHECK(board->look_for_one().size() == (for_one ? 1u : 0u));
+      CHECK(board->take_away(i));
+      CHECK_FALSE(board->any_for_one(256));  // that alone is no announcement
+      CHECK(board->look_for_one().size() == 0);
+    }
 }
 
 TEST_CASE("hungry: of all who want to feed one exactly one may") {

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -18,6 +19,7 @@
 
 #include "coir/coir.hpp"
 #include "runtime/runtime.hpp"
+#include "tests/runtime/scripted_backend.hpp"
 #include "tests/test_options.hpp"
 
 using namespace coir::detail;
@@ -187,6 +189,30 @@ TEST_CASE("machine: a node is preferred for a while, and then what was wanted be
     CHECK(policy() == MPOL_PREFERRED);
   }
   CHECK(policy() == MPOL_LOCAL);
+  CHECK(::syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0) == 0);
+}
+
+TEST_CASE("machine: what is made for a worker, its ring, queues and mailbox, comes from its node") {
+  if (prefer_own_node() != 0) return;  // a container refuses it
+  scripted::script s;
+  unsigned made = 0;
+  bool near = false;
+  const auto make = [&](unsigned, const coir::options&) -> coir::result<std::unique_ptr<backend>> {
+    int mode = -1;
+    std::array<unsigned long, 16> nodes{};
+    CHECK(::syscall(SYS_get_mempolicy, &mode, nodes.data(), 64 * nodes.size(), nullptr, 0) == 0);
+    CHECK(mode == (near ? MPOL_PREFERRED : MPOL_LOCAL));
+    if (near) CHECK(nodes[0] == 1);
+    ++made;
+    return std::unique_ptr<backend>(std::make_unique<scripted::outside>(s));
+  };
+  const std::vector<processor> node_0{{0, 0, 0, 0}, {1, 1, 1, 0}};
+  for (const bool asked : {false, true}) {
+    near = asked;
+    const coir::options o{.workers = 2, .pin_workers = true, .numa_placement = asked};
+    CHECK(runtime_core::create(tested(o), make, machine(node_0)).has_value());
+  }
+  CHECK(made == 4);
   CHECK(::syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0) == 0);
 }
 

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "coir/stepping.hpp"
 #include "runtime/runtime.hpp"
 #include "tests/arch/float_controls.hpp"
 #include "tests/test_options.hpp"
@@ -119,6 +120,22 @@ TEST_CASE("moving: only a cross_thread fiber moves, and only to a worker there i
     CHECK(h.join().has_value());
     auto refused = coir::spawn([] {}, {.sw = static_cast<switcher>(4)});
     CHECK(refused.join().error() == std::errc::invalid_argument);
+  });
+}
+
+TEST_CASE("moving: not from inside a computation that the fiber steps, which is of its thread") {
+  in_three([] {
+    auto h = coir::spawn(
+        [] {
+          auto stepped = coir::step([] {
+            CHECK(move_to(2).error() == coir::errc::wrong_operation);
+            return coir::this_fiber::worker();
+          });
+          CHECK(stepped.value() == 0);
+          CHECK(move_to(2).has_value());
+        },
+        on(0));
+    CHECK(h.join().has_value());
   });
 }
 

@@ -100,7 +100,8 @@ TEST_CASE("options_parse: what is refused is named, with its line and what to wr
   CHECK(refusal_of("workers=4\nstak=256K") ==
         "options, line 2: 'stak=256K': no option has this name: there are workers, fibers_max "
         "(capacity), stack_bytes (stack), guards, topo, pin_workers, numa_placement, "
-        "scrub_on_exit, backend, ring_entries, mailbox_slots, run_budget, deflect_threshold, "
+        "scrub_on_exit, hardened_ring, ring_opcodes, backend, ring_entries, mailbox_slots, "
+        "run_budget, deflect_threshold, "
         "stream_buffers, stream_buffer_bytes, offload_threads, offload_queue, idle_spin, "
         "stall_after");
   CHECK(refusal_of("idle_spin=5") ==
@@ -127,7 +128,9 @@ TEST_CASE("options_parse: what is refused is named, with its line and what to wr
 
 TEST_CASE("options_parse: what is out of its range is refused, and create refuses the same") {
   for (const option_row& r : option_rows()) {
-    if (r.form == option_form::name || r.form == option_form::flag) continue;
+    if (r.form == option_form::name || r.form == option_form::flag ||
+        r.form == option_form::opcodes)
+      continue;
     const std::string unit = r.form == option_form::microseconds   ? "us"
                              : r.form == option_form::milliseconds ? "ms"
                                                                    : "";
@@ -151,6 +154,28 @@ TEST_CASE("options_parse: what is out of its range is refused, and create refuse
     CHECK(says(said, "options::" + std::string(r.name)));
   }
   CHECK(says(refusal_of("stack=99999999999999999G"), "stack_bytes goes from 16384"));
+}
+
+TEST_CASE("options_parse: opcodes are numbers with blanks between, each once, of a small range") {
+  const auto listed = [](std::string_view text) {
+    return options::parse(text).value().ring_opcodes;
+  };
+  using opcodes = std::vector<std::uint8_t>;
+  CHECK(listed("ring_opcodes=").empty());
+  CHECK(listed("ring_opcodes = 25  11 25\t0 # three of them") == opcodes{0, 11, 25});
+  CHECK(listed("ring_opcodes=62,workers=1") == opcodes{62});
+  CHECK(options::parse("hardened_ring=on")->hardened_ring);
+  CHECK(says(refusal_of("ring_opcodes=11+25"), "write numbers with blanks between"));
+  CHECK(says(refusal_of("ring_opcodes=1K"), "write numbers with blanks between"));
+  for (const char* beyond : {"63", "1 64", "99999999999999999999999"})
+    CHECK(says(refusal_of(std::string("ring_opcodes=") + beyond),
+               "ring_opcodes goes from opcode 0 to opcode 62"));
+  options o = test::tested({.workers = 1});
+  o.ring_opcodes = {7, 200};
+  std::string said;
+  o.log = [&said](const coir::log_record& line) { said = line.text; };
+  CHECK(coir::runtime::create(o).error() == std::errc::invalid_argument);
+  CHECK(said == "options::ring_opcodes holds more than opcodes of 0 to 62");
 }
 
 TEST_CASE("options_parse: nobody asks why, so the log is told") {

@@ -163,6 +163,20 @@ TEST_CASE("perform: after a cancel the fiber still waits for the last completion
   CHECK(s.cancelled.size() == 1);
 }
 
+TEST_CASE("perform: a cancel that misses the operation is asked for again, and sleeps in between") {
+  script s;
+  unsigned times = 0;
+  s.on_cancel = [&](token target) {
+    if (++times == 8) return s.complete(target, -ECANCELED);
+    s.complete(token::make(target.slot(), target.generation(), token_kind::cancel), -ENOENT);
+  };
+  CHECK(perform_read(s, 1'000) == -ETIMEDOUT);
+  CHECK(times == 8);
+  CHECK(s.slept_for_ever == 0);
+  CHECK(s.waits < 40);
+  CHECK(s.now_ns >= 1'000 + 63 * flight::miss_pause_ns);
+}
+
 TEST_CASE("perform: success wins over a deadline and over a cancel: no byte is lost") {
   script late;
   late.on_cancel = [&](token target) { late.complete(target, 5); };

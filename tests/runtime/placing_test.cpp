@@ -50,13 +50,15 @@ struct crowd {
 /// Has worker 1 for itself from its beginning to `release`.
 class held_worker {
  public:
-  held_worker()
+  /// `keeps`: so many fibers wait for their first run there, and go nowhere else.
+  explicit held_worker(unsigned worker = 1, unsigned keeps = 0)
       : holder_(coir::spawn(
-            [this] {
+            [this, worker, keeps] {
+              for (unsigned i = 0; i < keeps; ++i) coir::spawn([] {}, {.worker = worker}).detach();
               held_ = true;
               wait_for([this] { return free_.load(); });
             },
-            {.worker = 1})) {
+            {.worker = worker})) {
     wait_for([this] { return held_.load(); });
   }
   ~held_worker() { release(); }
@@ -73,10 +75,10 @@ class held_worker {
   coir::handle<void> holder_;
 };
 
-/// `root` on worker 0 of two.
+/// `root` on worker 0 of some.
 template <class Root>
-void on_two_workers(coir::options o, Root root) {
-  o.workers = 2;
+void on_workers(unsigned workers, coir::options o, Root root) {
+  o.workers = workers;
   auto made = coir::runtime::create(tested(std::move(o)));
   REQUIRE(made.has_value());
   const auto ended = (*made)->run([&] {
@@ -84,6 +86,11 @@ void on_two_workers(coir::options o, Root root) {
     return coir::spawn([&] { root(all); }, {.worker = 0}).join();
   });
   CHECK(ended.has_value());
+}
+
+template <class Root>
+void on_two_workers(const coir::options& o, Root root) {
+  on_workers(2, o, root);
 }
 
 void a_turn_passes() {
@@ -138,6 +145,98 @@ TEST_CASE("placing: a worker with nothing to do is fed from a few, far below the
   });
 }
 
+namespace {
+
+/// Two fibers that compute until the other one has begun, too; for a long time, but not for ever.
+class pair_of_long {
+ public:
+  void spawn() {
+    for (coir::handle<void>& each : both_) each = coir::spawn([this] { compute(); });
+  }
+  void join() {
+    for (coir::handle<void>& each : both_) CHECK(each.join().has_value());
+    CHECK(met_ == 2);
+    CHECK(on_[0] == 1);
+    CHECK(on_[1] == 1);
+  }
+
+ private:
+  void compute() {
+    ++on_[coir::this_fiber::worker()];
+    ++begun_;
+    for (unsigned i = 0; begun_ < 2 && i < 2'000'000; ++i) std::this_thread::yield();
+    if (begun_ == 2) ++met_;
+  }
+  std::array<count, 2> on_{};
+  count begun_{0}, met_{0};
+  std::array<coir::handle<void>, 2> both_;
+};
+
+void wait_for_hunger() {
+  wait_for([] { return worker::current()->shared().hungry.any_for_one(2); });
+}
+
+}  // namespace
+
+TEST_CASE("placing: two long fibers run on two workers") {
+  on_two_workers({}, [](coir::runtime&) {
+    pair_of_long both;
+    wait_for_hunger();
+    both.spawn();
+    CHECK(given_away() == 1);
+    both.join();
+  });
+}
+
+TEST_CASE("placing: who joins one of two gives the other one to who has become hungry meanwhile") {
+  on_two_workers({}, [](coir::runtime&) {
+    held_worker other;
+    pair_of_long both;
+    both.spawn();
+    CHECK(given_away() == 0);
+    other.let_go();
+    wait_for_hunger();
+    both.join();
+    CHECK(given_away() == 1);
+  });
+}
+
+TEST_CASE("placing: who was fed with next to nothing says so, until it was worth it") {
+  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
+    const coir::detail::hungry_board& board = worker::current()->shared().hungry;
+    const auto is_hungry = [&] { return board.any(2); };
+    bool told = false;
+    for (int i = 0; i < 10'000 && !told; ++i) {  // another program may have held it up
+      wait_for(is_hungry);
+      crowd c;
+      c.spawn(2);
+      c.join();
+      wait_for(is_hungry);
+      told = !board.any_for_one(2);
+    }
+    CHECK(told);
+    std::vector<coir::handle<void>> all;
+    for (int i = 0; i < 4; ++i)
+      all.push_back(coir::spawn([] {
+        const auto until = coir::clock::now() + std::chrono::milliseconds(1);
+        wait_for([until] { return coir::clock::now() >= until; });
+      }));
+    for (auto& each : all) CHECK(each.join().has_value());
+    wait_for(is_hungry);
+    CHECK(board.any_for_one(2));
+  });
+}
+
+TEST_CASE("placing: one alone stays with its spawner") {
+  on_two_workers({}, [](coir::runtime&) {
+    for (int i = 0; i < 100; ++i) {
+      wait_for_hunger();
+      CHECK(coir::spawn([] { return coir::this_fiber::worker(); }).join() == 0u);
+    }
+    CHECK(given_away() == 0);
+  });
+}
+
 TEST_CASE("placing: who was sent to a worker by name stays there") {
   on_two_workers({}, [](coir::runtime&) {
     crowd c;
@@ -173,32 +272,61 @@ TEST_CASE("placing: a hungry worker gets nobody where all who wait are of anothe
   });
 }
 
-TEST_CASE("placing: a pinned threshold is kept, one of 0 adapts again") {
-  on_two_workers({}, [](coir::runtime& all) {
-    held_worker other;
-    const auto gave_of = [&](unsigned threshold, unsigned fibers) {
-      CHECK(all.set_deflection_threshold(0, threshold).has_value());
-      a_turn_passes();  // a turn
-      const std::uint64_t before = given_away();
+TEST_CASE("placing: a new fiber of any priority is spread") {
+  for (const auto level : {coir::priority::low, coir::priority::high, coir::priority::critical}) {
+    on_two_workers({.deflect_threshold = 8}, [level](coir::runtime&) {
+      held_worker other;
       crowd c;
-      c.spawn(fibers, {.kind = coir::workload::compute});
-      const std::uint64_t gave = given_away() - before;
+      c.spawn(40, {.prio = level, .kind = coir::workload::compute});
+      CHECK(given_away() != 0);
       other.release();
       c.join();
-      return gave;
-    };
-    CHECK(gave_of(50'000, 40) == 0);
-    CHECK(all.set_deflection_threshold(2, 1).error() == std::errc::invalid_argument);
-  });
+      CHECK(c.on[1] != 0);
+    });
+  }
+}
+
+namespace {
+
+/// How many of so many go to a neighbour that takes no mail just now; the others run.
+std::uint64_t gone_of(unsigned fibers) {
+  const std::uint64_t before = given_away();
+  for (unsigned i = 0; i < fibers; ++i)
+    coir::spawn([] {}, {.kind = coir::workload::compute}).detach();
+  const std::uint64_t gave = given_away() - before;
+  while (worker::current()->own_unstarted() != 0) coir::this_fiber::yield();
+  return gave;
+}
+
+}  // namespace
+
+TEST_CASE("placing: a pinned threshold is kept") {
   on_two_workers({}, [](coir::runtime& all) {
     held_worker other;
-    CHECK(all.set_deflection_threshold(0, 8).has_value());
-    a_turn_passes();
-    crowd c;
-    c.spawn(40, {.kind = coir::workload::compute});
-    CHECK(given_away() != 0);
+    const auto gone_at = [&](unsigned threshold) {
+      CHECK(all.set_deflection_threshold(0, threshold).has_value());
+      a_turn_passes();
+      return gone_of(40);
+    };
+    CHECK(gone_at(50'000) == 0);
+    CHECK(gone_at(8) != 0);
+    CHECK(all.set_deflection_threshold(2, 1).error() == std::errc::invalid_argument);
     other.release();
-    c.join();
+  });
+}
+
+TEST_CASE("placing: a threshold of 0 adapts again, from what it had learnt before") {
+  on_two_workers({.deflect_threshold = 8}, [](coir::runtime& all) {
+    held_worker other;
+    for (const unsigned pinned : {50'000u, 60'000u}) {
+      CHECK(all.set_deflection_threshold(0, pinned).has_value());
+      a_turn_passes();
+      CHECK(gone_of(40) == 0);
+    }
+    CHECK(all.set_deflection_threshold(0, 0).has_value());
+    a_turn_passes();
+    CHECK(gone_of(40) != 0);
+    other.release();
   });
 }
 
@@ -250,6 +378,58 @@ TEST_CASE("placing: a mailbox that is full costs nobody, and who stays keeps the
     CHECK(std::is_sorted(order.begin(), order.end()));
     CHECK(order.size() < 50);  // the one mail that found room
   });
+}
+
+TEST_CASE("placing: what one full mailbox refuses goes to the next best worker") {
+  on_workers(3, {.mailbox_slots = 1, .deflect_threshold = 8}, [](coir::runtime&) {
+    held_worker full(1), other(2, 4);
+    auto mail = coir::try_spawn([] {}, {.worker = 1});
+    REQUIRE(mail.has_value());  // one waits at worker 1, four at worker 2, which has a place
+    std::vector<coir::handle<void>> all;
+    for (int i = 0; i < 40; ++i)
+      all.push_back(coir::spawn([] {}, {.kind = coir::workload::compute}));
+    CHECK(coir::snapshot().workers[0].mailbox_refused != 0);
+    CHECK(given_away() != 0);
+    other.release();
+    full.release();
+    for (auto& each : all) CHECK(each.join().has_value());
+    CHECK(mail->join().has_value());
+    CHECK(coir::snapshot().workers[2].deflected_in > 1);  // who holds it was the first
+  });
+}
+
+TEST_CASE("placing: a thread that found all mailboxes full goes to whichever has a place first") {
+  for (const bool own_frees : {false, true}) {
+    on_two_workers({.mailbox_slots = 1}, [own_frees](coir::runtime& all) {
+      held_worker other;  // and worker 0 is held by us
+      std::atomic<int> name{0};
+      std::atomic<bool> ran{false};
+      // Twice: whose turn it is goes round.
+      for (int round = 0; round < 2; ++round) {
+        name = 0;
+        ran = false;
+        std::thread outside([&] {
+          std::vector<coir::handle<void>> mails;
+          for (;;) {
+            auto mail = all.try_spawn([] {});
+            if (!mail) break;
+            mails.push_back(std::move(*mail));
+          }
+          name = ::gettid();
+          auto late = all.spawn([] {}, {.until = coir::in(std::chrono::seconds(20))});
+          CHECK(late.join().has_value());
+          ran = true;
+          for (auto& each : mails) each.detach();
+        });
+        wait_for([&] { return name != 0 && is_asleep(name); });
+        if (!own_frees) other.let_go();
+        while (!ran) own_frees ? a_turn_passes() : std::this_thread::yield();
+        outside.join();
+        if (!own_frees) break;  // it is held no more
+      }
+      other.release();
+    });
+  }
 }
 
 TEST_CASE("placing: threads that wait for a fiber hear of its end wherever it went") {

@@ -40,9 +40,18 @@ class groups {
     std::ofstream(root_ + group + "/cpu.max") << cpu_max << '\n';
     return *this;
   }
-  unsigned quota_in(const std::string& lines) const {
+  groups& allow_old(const std::string& group, const std::string& quota) {
+    std::filesystem::create_directories(root_ + "/cpu" + group);
+    std::ofstream(root_ + "/cpu" + group + "/cpu.cfs_quota_us") << quota << '\n';
+    std::ofstream(root_ + "/cpu" + group + "/cpu.cfs_period_us") << "100000\n";
+    return *this;
+  }
+  coir::detail::quota_files in(const std::string& lines) const {
     std::ofstream(root_ + "/mine") << lines;
-    return coir::detail::quota_processors(root_ + "/mine", root_);
+    return {root_ + "/mine", root_};
+  }
+  unsigned quota_in(const std::string& lines) const {
+    return coir::detail::quota_processors(in(lines));
   }
 
  private:
@@ -67,6 +76,36 @@ TEST_CASE(
   CHECK(g.quota_in("0::/elsewhere/x\n") == 4);
   CHECK(g.quota_in("0::/../y\n") == 4);
   CHECK(g.quota_in("") == 4);
+}
+
+TEST_CASE("runtime_setup: a quota of a control group of version 1 counts, the least of all does") {
+  groups g;
+  g.allow_old("", "-1").allow_old("/a", "250000").allow_old("/a/b", "-1").allow_old("/c", "");
+  CHECK(g.quota_in("4:cpu,cpuacct:/\n") == 0);
+  CHECK(g.quota_in("4:cpu,cpuacct:/a\n") == 3);
+  CHECK(g.quota_in("4:cpuacct,cpu:/a/b\n") == 3);
+  CHECK(g.quota_in("4:cpu:/c\n") == 0);
+  CHECK(g.quota_in("4:cpuset:/a\n5:memory:/a\n") == 0);
+  g.allow("/u", "150000 100000");
+  CHECK(g.quota_in("4:cpu:/a\n0::/u\n") == 2);
+  g.allow("/u", "900000 100000");
+  CHECK(g.quota_in("4:cpu:/a\n0::/u\n") == 3);
+}
+
+TEST_CASE("runtime_setup: a runtime has no more workers than the quota of its process allows") {
+  groups g;
+  g.allow("/one", "90000 100000").allow_old("/one", "100000");
+  coir::options o = small();
+  o.workers = 0;
+  for (const char* const told : {"0::/one\n", "7:cpu,cpuacct:/one\n"}) {
+    const auto core = coir::detail::runtime_core::create(o, {}, {}, g.in(told));
+    REQUIRE(core.has_value());
+    CHECK((*core)->workers() == 1);
+  }
+  o.workers = 2;  // who says how many wants so many
+  const auto core = coir::detail::runtime_core::create(o, {}, {}, g.in("0::/one\n"));
+  REQUIRE(core.has_value());
+  CHECK((*core)->workers() == 2);
 }
 
 TEST_CASE(

@@ -164,3 +164,15 @@ TEST_CASE("sim_disk: a folder is what files lie in") {
   CHECK(disk.find("top") != nullptr);
   CHECK(disk.find("a") == nullptr);
 }
+
+TEST_CASE("sim_disk: where every decision is 0 a cut leaves what was durable for certain") {
+  sim_disk disk;
+  disk.put("kept", sim_file::bytes(700, std::byte{1}));
+  disk.find("kept")->write(0, sim_file::bytes(1400, std::byte{2}));
+  disk.create("new")->write(0, sim_file::bytes(10, std::byte{3}));
+  sim_dice ordinary(1);
+  ordinary.replay({});
+  const sim_disk::image left = disk.crash(ordinary);
+  CHECK(left == sim_disk::image{{"kept", sim_file::bytes(700, std::byte{1})}});
+  CHECK(ordinary.made() > 2);
+}

@@ -42,3 +42,13 @@ TEST_CASE("sim_wire: an end that is gone ended what it sent and left what it rec
   CHECK(through.one->out()->left());
   CHECK_FALSE(through.one->out()->ended());
 }
+
+TEST_CASE("sim_wire: a connection that breaks loses what was on its way, for both sides") {
+  const sim_pair both = make_connection(8);
+  std::array<std::byte, 4> some{};
+  CHECK(both.one->out()->push(some) == 4);
+  both.other->break_off();
+  CHECK(both.one->in()->broken());
+  CHECK(both.one->out()->broken());
+  CHECK(both.other->in()->waiting() == 0);
+}

@@ -29,3 +29,14 @@ TEST_CASE("sim_world: the description of a failure holds the seed that repeats i
   CHECK(world.events() == 0);
   CHECK_FALSE(world.crashed());
 }
+
+TEST_CASE("sim_world: a cut of the power is told once, whether it comes by a call or by an event") {
+  sim_world world;
+  unsigned told = 0;
+  world.crash_after(0, [&] { ++told; });
+  CHECK_FALSE(world.crashed());
+  world.cut_power();
+  world.cut_power();
+  CHECK(world.crashed());
+  CHECK(told == 1);
+}

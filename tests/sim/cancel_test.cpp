@@ -77,6 +77,27 @@ TEST_CASE("C9: told ENOENT by mistake, the fiber still waits for its own operati
   CHECK(t.answer.value() == 4);
 }
 
+TEST_CASE("C9: told ENOENT again and again, the worker asks again, and rests longer each time") {
+  sim_world world;
+  world.rule({.opcode = IORING_OP_RECV, .delay_ns = 60'000'000'000, .cancel_answer = -ENOENT});
+  const auto [here, there] = world.connection();
+  std::vector<std::int64_t> asked_at;
+  world.on_event = [&](const sim_event& e) {
+    if (e.what == sim_event::kind::cancel_asked) asked_at.push_back(e.at_ns);
+  };
+  const auto ended = run_in_sim(world, [&, a = here, b = there] {
+    CHECK(coir::io::send(b, bytes_of("data")).has_value());
+    std::array<std::byte, 16> buffer{};
+    CHECK(coir::io::recv(a, buffer, 0, coir::in(1us)).value() == 4);
+  });
+  REQUIRE(ended.has_value());
+  // For a minute: 13 pauses that double from 50 us on, and then ten in a second.
+  REQUIRE(asked_at.size() > 100);
+  CHECK(asked_at.size() < 620);
+  for (std::size_t i = 2; i + 1 < asked_at.size(); ++i)
+    CHECK(asked_at[i + 1] - asked_at[i] >= asked_at[i] - asked_at[i - 1]);
+}
+
 TEST_CASE("D1: success wins over a cancel that came first but was handled late") {
   for (const std::int64_t hold_ns : {std::int64_t{1}, std::int64_t{10'000}}) {
     sim_world world;

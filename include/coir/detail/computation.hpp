@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <exception>
+#include <string_view>
 
 #include "coir/detail/effect_call.hpp"
 
@@ -27,9 +28,9 @@ struct computation {
 };
 
 /// Where a computation of `bytes` may be built, on a stack that has `stack_bytes` in all; null and
-/// `why`: errc::stack_limit, invalid_argument.
+/// `why`: errc::stack_limit, invalid_argument. `name`: of the first 23 bytes a copy is kept.
 COIR_API void* computation_place(std::size_t bytes, std::size_t alignment, std::size_t stack_bytes,
-                                 stepped*& inner, refusal& why) noexcept;
+                                 std::string_view name, stepped*& inner, refusal& why) noexcept;
 /// Gives it back. Nothing of it was begun, or it has ended, and what was built there is destroyed.
 COIR_API void give_computation_back(stepped& inner) noexcept;
 /// Whether the caller is on the thread that made it.
@@ -37,8 +38,8 @@ COIR_API bool computation_is_here(const computation& c) noexcept;
 
 /// Runs it to its first effect, or to its end.
 COIR_API void begin_computation(computation& c) noexcept;
-/// Goes on after `asks`, whose answer is there (or `asks->refused`, when `said` is refused), to the
-/// next effect, or to the end.
+/// On the thread that made it. Goes on after `asks`, whose answer is there (or `asks->refused`,
+/// when `said` is refused), to the next effect, or to the end.
 COIR_API void resume_computation(computation& c, reply said) noexcept;
 /// What it asks for from now on answers operation_canceled; but what must happen all the same (a
 /// close) still stops it where `still_asked`.

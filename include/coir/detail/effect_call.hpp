@@ -19,6 +19,7 @@
 #include <optional>
 #include <string_view>
 
+#include "coir/backoff.hpp"
 #include "coir/clock.hpp"
 #include "coir/result.hpp"
 
@@ -41,8 +42,8 @@ struct wait_hint {
 struct retry_policy {
   unsigned attempts_max =
       UINT32_MAX;  ///< asked so often in all; then resource_unavailable_try_again
-  clock::duration pause = std::chrono::microseconds(500);      ///< the n-th is n of these,
-  clock::duration pause_max = std::chrono::milliseconds(100);  ///< and never more than this
+  clock::duration pause = backoff::default_base;     ///< where nothing else is known, the pauses
+  clock::duration pause_max = backoff::default_max;  ///< are those of backoff(pause, pause_max)
 };
 
 namespace detail {

@@ -35,6 +35,7 @@ struct loop_job {
   std::uint32_t generation = 0;
   std::int32_t res = 0;  // of a completion that was not the last
   stands at = stands::nowhere;
+  bool plainly = false;           // the outside knows no zero copy for it
   bool looks_for_ready = false;   // in flight is a poll, after which the operation is tried again
   bool connecting = false;        // it was, before; already connected is what it asked for
   bool makes_descriptor = false;  // what is in flight
