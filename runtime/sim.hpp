@@ -52,6 +52,7 @@ class sim final : public backend {
   int attach() noexcept override { return 0; }
   void detach() noexcept override { world_.crew_.leave(number_); }
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
+  std::int32_t send_now(const io_uring_sqe& entry) noexcept override;
   bool goes_on(std::uint8_t opcode) const noexcept override;
   int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept override;
   void return_buffer(unsigned buffer) noexcept override;
