@@ -135,18 +135,6 @@ bool is_asleep(int thread) {
   return name_end != std::string::npos && text.compare(name_end + 1, 2, " S") == 0;
 }
 
-}  // namespace
-
-TEST_CASE("placing: a worker with nothing to do is fed from a few, far below the threshold") {
-  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
-    crowd c;
-    feed_hungry_neighbour(c);
-    c.join();
-  });
-}
-
-namespace {
-
 /// Two fibers that compute until the other one has begun, too; for a long time, but not for ever.
 class pair_of_long {
  public:
@@ -176,7 +164,25 @@ void wait_for_hunger() {
   wait_for([] { return worker::current()->shared().hungry.any_for_one(2); });
 }
 
+/// How many of so many go to a neighbour that takes no mail just now; the others run.
+std::uint64_t gone_of(unsigned fibers) {
+  const std::uint64_t before = given_away();
+  for (unsigned i = 0; i < fibers; ++i)
+    coir::spawn([] {}, {.kind = coir::workload::compute}).detach();
+  const std::uint64_t gave = given_away() - before;
+  while (worker::current()->own_unstarted() != 0) coir::this_fiber::yield();
+  return gave;
+}
+
 }  // namespace
+
+TEST_CASE("placing: a worker with nothing to do is fed from a few, far below the threshold") {
+  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
+    crowd c;
+    feed_hungry_neighbour(c);
+    c.join();
+  });
+}
 
 TEST_CASE("placing: two long fibers run on two workers") {
   on_two_workers({}, [](coir::runtime&) {
@@ -286,20 +292,6 @@ TEST_CASE("placing: a new fiber of any priority is spread") {
   }
 }
 
-namespace {
-
-/// How many of so many go to a neighbour that takes no mail just now; the others run.
-std::uint64_t gone_of(unsigned fibers) {
-  const std::uint64_t before = given_away();
-  for (unsigned i = 0; i < fibers; ++i)
-    coir::spawn([] {}, {.kind = coir::workload::compute}).detach();
-  const std::uint64_t gave = given_away() - before;
-  while (worker::current()->own_unstarted() != 0) coir::this_fiber::yield();
-  return gave;
-}
-
-}  // namespace
-
 TEST_CASE("placing: a pinned threshold is kept") {
   on_two_workers({}, [](coir::runtime& all) {
     held_worker other;
@@ -404,17 +396,12 @@ TEST_CASE("placing: a thread that found all mailboxes full goes to whichever has
       held_worker other;  // and worker 0 is held by us
       std::atomic<int> name{0};
       std::atomic<bool> ran{false};
-      // Twice: whose turn it is goes round.
-      for (int round = 0; round < 2; ++round) {
+      for (int round = 0; round < 2; ++round) {  // twice: whose turn it is goes round
         name = 0;
         ran = false;
         std::thread outside([&] {
           std::vector<coir::handle<void>> mails;
-          for (;;) {
-            auto mail = all.try_spawn([] {});
-            if (!mail) break;
-            mails.push_back(std::move(*mail));
-          }
+          while (auto mail = all.try_spawn([] {})) mails.push_back(std::move(*mail));
           name = ::gettid();
           auto late = all.spawn([] {}, {.until = coir::in(std::chrono::seconds(20))});
           CHECK(late.join().has_value());
