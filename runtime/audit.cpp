@@ -59,6 +59,7 @@ void audit::check_record(const record& r) {
       break;
     case stage::runnable:
       ++t.runnable;
+      t.passing += r.may_move && r.parked_at != nullptr;  // it may have moved, and not yet arrived
       says(!claimed, "who is claimed is parked", r.slot, word);
       break;
     case stage::parked:

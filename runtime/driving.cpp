@@ -47,9 +47,9 @@ driving_book& the_book() {
 
 /// A worker's thread blocks signals; this one is somebody's, so only that of a pipe without
 /// readers, which would be of no use to anybody.
-class without_sigpipe {
+class held_sigpipe {
  public:
-  without_sigpipe() noexcept {
+  held_sigpipe() noexcept {
     ::sigemptyset(&pipe_);
     ::sigaddset(&pipe_, SIGPIPE);
     sigset_t waiting{};
@@ -57,13 +57,13 @@ class without_sigpipe {
     was_waiting_ = ::sigismember(&waiting, SIGPIPE) == 1;
     ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
   }
-  ~without_sigpipe() {
+  ~held_sigpipe() {
     const timespec at_once{};
     if (!was_waiting_) (void)::sigtimedwait(&pipe_, nullptr, &at_once);
     ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
   }
-  without_sigpipe(const without_sigpipe&) = delete;
-  without_sigpipe& operator=(const without_sigpipe&) = delete;
+  held_sigpipe(const held_sigpipe&) = delete;
+  held_sigpipe& operator=(const held_sigpipe&) = delete;
 
  private:
   sigset_t pipe_{};
@@ -212,7 +212,7 @@ driven drive(std::int64_t until_ns, const std::function<bool()>& over) noexcept 
   driven end = driven::nothing_moves;
   {
     const auto signals_here = signal_stack::make();
-    const without_sigpipe no_signal;
+    const held_sigpipe no_signal;
     end = all.size() == 1 ? all.front()->run_workers_here(until_ns, over, UINT_MAX)
                           : drive_all(all, until_ns, over);
   }

@@ -77,6 +77,7 @@ TEST_CASE("audit: a runtime that talks, spawns, cancels and ends is in order at 
         (void)fibers.spawn([i] { (void)coir::this_fiber::sleep_for(std::chrono::nanoseconds(i)); });
       (void)coir::this_fiber::sleep_for(std::chrono::nanoseconds(seed * 11));
       reading.cancel();
+      (void)coir::io::close(b);  // else who writes would wait for ever
       (void)fibers.join();
     });
     CAPTURE(ended.has_value() ? std::string() : ended.error().message());

@@ -365,10 +365,11 @@ TEST_CASE("placing: a mailbox that is full costs nobody, and who stays keeps the
     CHECK(coir::snapshot().workers[0].mailbox_refused != 0);
     a_turn_passes();
     while (worker::current()->own_unstarted() != 0) coir::this_fiber::yield();
+    // All but the one mail that found room, which may come back when the other one has time.
+    CHECK(order.size() < 50);
+    CHECK(std::is_sorted(order.begin(), order.end()));
     other.release();
     c.join();
-    CHECK(std::is_sorted(order.begin(), order.end()));
-    CHECK(order.size() < 50);  // the one mail that found room
   });
 }
 
