@@ -10,8 +10,9 @@
 // Comes from: driving.hpp.   Goes to: runtime_core::run_workers_here.
 #include "runtime/driving.hpp"
 
+#include <signal.h>
+
 #include <algorithm>
-#include <cerrno>
 #include <climits>
 #include <condition_variable>
 #include <mutex>
@@ -43,6 +44,32 @@ driving_book& the_book() {
   if (one->forks != fork_generation()) one = new driving_book;  // its mutex may be held for ever
   return *one;
 }
+
+/// A worker's thread blocks signals; this one is somebody's, so only that of a pipe without
+/// readers, which would be of no use to anybody.
+class without_sigpipe {
+ public:
+  without_sigpipe() noexcept {
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    sigset_t waiting{};
+    ::sigpending(&waiting);
+    was_waiting_ = ::sigismember(&waiting, SIGPIPE) == 1;
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~without_sigpipe() {
+    const timespec at_once{};
+    if (!was_waiting_) (void)::sigtimedwait(&pipe_, nullptr, &at_once);
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  without_sigpipe(const without_sigpipe&) = delete;
+  without_sigpipe& operator=(const without_sigpipe&) = delete;
+
+ private:
+  sigset_t pipe_{};
+  sigset_t before_{};
+  bool was_waiting_ = false;
+};
 
 /// A wait of some thread has ended, or a message came: the one that drives looks again.
 void tell_driver() noexcept {
@@ -103,13 +130,15 @@ driven runtime_core::run_workers_here(std::int64_t until_ns, const std::function
   driven end = driven::nothing_moves;
   // Who has others to look after does not stay with one that is always busy.
   unsigned visits_left = moves == UINT_MAX ? UINT_MAX : 64;
+  // Who has no time at all gives each worker a turn, in all likelihood.
+  unsigned late_turns = until_ns == no_wait_ns ? 4 * workers() : 0;
   world_->limit_ns = COIR_MUTANT(thread_deadline_passed_by) ? never_ns : until_ns;
   world_->moves_left = moves;
   world_->others_may_come = [this] { return !alone_in_process(); };
   world_->on_visit = [&] {
     if (over()) {
       end = driven::over;
-    } else if (until_ns != never_ns && world_->now_ns() >= until_ns) {
+    } else if (until_ns != never_ns && world_->now_ns() >= until_ns && late_turns-- == 0) {
       end = driven::by_deadline;
     } else if (visits_left != 0) {
       visits_left -= visits_left == UINT_MAX ? 0 : 1;
@@ -179,15 +208,16 @@ driven drive(std::int64_t until_ns, const std::function<bool()>& over) noexcept 
   std::vector<visit> all = guests_of(b);
   b.driver = true;
   held.unlock();
-  const int kept = errno;
+  const int kept = errno_now();
   driven end = driven::nothing_moves;
   {
     const auto signals_here = signal_stack::make();
+    const without_sigpipe no_signal;
     end = all.size() == 1 ? all.front()->run_workers_here(until_ns, over, UINT_MAX)
                           : drive_all(all, until_ns, over);
   }
   all.clear();
-  errno = kept;
+  set_errno_now(kept);
   held.lock();
   b.driver = false;
   b.news.notify_all();

@@ -12,6 +12,16 @@
 
 namespace coir::detail {
 
+[[gnu::noinline]] int errno_now() noexcept {
+  asm volatile("" ::: "memory");
+  return errno;
+}
+
+[[gnu::noinline]] void set_errno_now(int value) noexcept {
+  errno = value;
+  asm volatile("" ::: "memory");
+}
+
 lanes::spaces::~spaces() {
   for (const lane& one : of)
     if (!one.place.empty()) ::munmap(one.place.data(), one.place.size());
@@ -69,13 +79,13 @@ void lanes::hand_on(unsigned from, unsigned to) noexcept {
 }
 
 COIR_UNINSTRUMENTED void lanes::go(lane& from, lane& to, bool for_good) noexcept {
-  const int kept = errno;
+  const int kept = errno_now();
   arch::swap_exception_state(*arch::thread_exception_state(), from.exceptions, to.exceptions);
   arch::set_thread_word(to.loop);
   arch::note_leave(*from.notes, *to.notes, for_good);
   arch::switch_called(from.at, to.at);
   arch::note_arrive(*from.notes);
-  errno = kept;
+  set_errno_now(kept);
 }
 
 }  // namespace coir::detail

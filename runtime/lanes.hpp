@@ -20,6 +20,10 @@
 
 namespace coir::detail {
 
+/// errno of this thread, found anew: whoever switches keeps no address of it.
+int errno_now() noexcept;
+void set_errno_now(int value) noexcept;
+
 class lanes final : private sim_crew::stage {
  public:
   /// Serves `all`, whose backends are the members of one world's crew in this order, on the calling

@@ -149,9 +149,9 @@ std::size_t sim::in_flight() const noexcept {
 // -- time
 
 bool sim::pending() const noexcept {
-  // Among others, in a world that lives on real descriptors, and where a visit takes time, each turn
-  // is a step: who yields until something has been done, as who finds a number that is being closed,
-  // would else keep it from being done.
+  // Among others, in a world that lives on real descriptors, and where a visit takes time, each
+  // turn is a step: who yields until something has been done, as who finds a number that is being
+  // closed, would else keep it from being done.
   return world_.crew_.on != nullptr || world_.settings_.real || world_.settings_.visit_ns != 0 ||
          !requests_.empty() || !visible_.empty() || !world_.injected_.empty() ||
          (!calendar_.empty() && calendar_.begin()->first.at_ns <= now_ns());
@@ -264,6 +264,12 @@ bool sim::goes_on_after(const flying& f, std::int32_t res) const noexcept {
   }
 }
 
+/// When a completion of it that is held becomes visible: behind all earlier ones, as in a queue.
+std::int64_t sim::seen_ns(flying& f) noexcept {
+  f.seen_ns = std::max(now_ns() + f.fate.hold_ns, f.seen_ns + 1);
+  return f.seen_ns;
+}
+
 /// A completion that is not the last one.
 void sim::give_item(flying& f, std::int32_t res) noexcept {
   ++f.items;
@@ -278,7 +284,7 @@ void sim::give_item(flying& f, std::int32_t res) noexcept {
   if (f.fate.hold_ns == 0) {
     show(seen);
   } else {
-    plan(now_ns() + f.fate.hold_ns, {.number = f.number, .is_completion = true, .what = seen});
+    plan(seen_ns(f), {.number = f.number, .is_completion = true, .what = seen});
   }
   note(sim_event::kind::done, f.name, f.entry->opcode, res);
   plan(now_ns() + time_of(f), {.number = f.number});
@@ -313,7 +319,7 @@ void sim::finish(flying& f, std::int32_t res) noexcept {
           ? 0
           : static_cast<std::uint32_t>(f.buffer) << IORING_CQE_BUFFER_SHIFT | IORING_CQE_F_BUFFER;
   const completion last{f.name, res, brought};
-  const std::int64_t visible_at = now_ns() + f.fate.hold_ns;
+  const std::int64_t visible_at = seen_ns(f);
   const happening seen{.number = f.number, .is_completion = true, .what = last};
   if (f.fate.hold_ns == 0) {
     show(last);

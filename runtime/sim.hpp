@@ -52,6 +52,7 @@ class sim final : public backend {
   int attach() noexcept override { return 0; }
   void detach() noexcept override { world_.crew_.leave(number_); }
   bool submit(const io_uring_sqe& entry, token t, bool urgent) noexcept override;
+  std::int32_t send_now(const io_uring_sqe& entry) noexcept override;
   bool goes_on(std::uint8_t opcode) const noexcept override;
   int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept override;
   void return_buffer(unsigned buffer) noexcept override;
@@ -94,6 +95,7 @@ class sim final : public backend {
     std::uint64_t write_name = 0;  // of a write that is under way on the disk
     std::uint64_t sync_mark = 0;
     unsigned items = 0;  // it went on after so many
+    std::int64_t seen_ns = 0;  // when the last of its completions that was held is seen
     int buffer = -1;     // that it took for its answer
     bool done = false;
     bool cancelled_late = false;  // a cancel came that did nothing, and the operation is blocked
@@ -128,6 +130,7 @@ class sim final : public backend {
   void retry_blocked() noexcept;
   void attempt(flying& f) noexcept;
   void finish(flying& f, std::int32_t res) noexcept;
+  std::int64_t seen_ns(flying& f) noexcept;
   bool goes_on_after(const flying& f, std::int32_t res) const noexcept;
   void give_item(flying& f, std::int32_t res) noexcept;
   std::int64_t time_of(const flying& f) noexcept;

@@ -53,6 +53,11 @@ bool sim_world::sleep_outside() {
   return true;
 }
 
+std::int32_t sim::send_now(const io_uring_sqe& entry) noexcept {
+  // In a world that a seed decides every send is an operation.
+  return world_.settings_.real && is_real(entry) ? send_at_once(entry) : -EAGAIN;
+}
+
 void sim::discard(int fd) noexcept {
   if (world_.at(fd) == nullptr && (world_.settings_.real || fd < sim_world::first_fd))
     return backend::discard(fd);

@@ -49,6 +49,7 @@ void with_a_narrow_pool(F body) {
 }  // namespace
 
 TEST_CASE("blocking: values, results, nothing and exceptions come back to the fiber") {
+  COIR_NOT_IN_SIM(threads);
   with_a_narrow_pool([] {
     const auto worker = std::this_thread::get_id();
     CHECK(coir::blocking([] { return std::this_thread::get_id(); }).value() != worker);
@@ -65,6 +66,7 @@ TEST_CASE("blocking: values, results, nothing and exceptions come back to the fi
 }
 
 TEST_CASE("blocking: while its fiber waits, the worker serves others") {
+  COIR_NOT_IN_SIM(threads);
   with_a_narrow_pool([] {
     door d;
     auto call = coir::spawn([&] { return coir::blocking([&] { d.pass(); }); });
@@ -77,6 +79,7 @@ TEST_CASE("blocking: while its fiber waits, the worker serves others") {
 }
 
 TEST_CASE("blocking: a queue that is full refuses, a call in it can give up and never runs") {
+  COIR_NOT_IN_SIM(threads);
   with_a_narrow_pool([] {
     door d;
     std::atomic<bool> ran{false};
@@ -100,6 +103,7 @@ TEST_CASE("blocking: a queue that is full refuses, a call in it can give up and 
 }
 
 TEST_CASE("blocking: a call that a thread has runs to its end although it was cancelled") {
+  COIR_NOT_IN_SIM(threads);
   with_a_narrow_pool([] {
     door d;
     auto call = coir::spawn([&] {
@@ -118,6 +122,7 @@ TEST_CASE("blocking: a call that a thread has runs to its end although it was ca
 }
 
 TEST_CASE("blocking: a call that a thread has runs to its end although its deadline is over") {
+  COIR_NOT_IN_SIM(threads);
   with_a_narrow_pool([] {
     // Until a thread was there before the deadline was over, however slow the machine is.
     for (std::chrono::milliseconds time{1};; time *= 2) {

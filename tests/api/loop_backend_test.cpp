@@ -107,6 +107,7 @@ TEST_CASE("loop: what comes again and again is told, or told to be lost for want
 }
 
 TEST_CASE("loop: over the kernel's ring, inside of somebody else's poll(2)") {
+  COIR_NOT_IN_SIM(kernel);
   auto outside = coir::make_backend(test::tested({}));
   REQUIRE(outside);
   auto in = coir::loop::make(**outside).value();

@@ -205,6 +205,7 @@ TEST_CASE("resolve: an address that does not answer keeps no later one from its 
 }
 
 TEST_CASE("resolve: who gives up leaves the lookup alone, and it ends without them") {
+  COIR_NOT_IN_SIM(threads);
   for (const bool by_cancel : {true, false}) {
     CAPTURE(by_cancel);
     at_gate.set(false);

@@ -79,6 +79,7 @@ TEST_CASE("audit: a runtime that talks, spawns, cancels and ends is in order at 
       reading.cancel();
       (void)fibers.join();
     });
+    CAPTURE(ended.has_value() ? std::string() : ended.error().message());
     REQUIRE(ended.has_value());
     CHECK_MESSAGE(first == "", first << ", seed " << seed);
     CHECK(looks > 10);
@@ -155,6 +156,7 @@ TEST_CASE(
       reading.cancel();
       (void)reading.join();
     });
+    CAPTURE(ended.has_value() ? std::string() : ended.error().message());
     REQUIRE(ended.has_value());
   }
 }

@@ -113,6 +113,11 @@ TEST_CASE("flight: a close reaches at once what uses its number besides another 
   bench b;
   asked a(IORING_OP_SPLICE, 8);
   a.p.also = 9;
+  std::vector<int> drained;
+  b.f.drained_context = &drained;
+  b.f.on_drained = [](void* all, int fd) noexcept {
+    static_cast<std::vector<int>*>(all)->push_back(fd);
+  };
   b.f.hold(9);
   b.f.hold_pair();
   REQUIRE(b.f.start(a.p) == 0);
@@ -124,4 +129,5 @@ TEST_CASE("flight: a close reaches at once what uses its number besides another 
   b.f.let_go(9);
   CHECK(b.f.count(8) == 0);
   CHECK(b.f.count(9) == 0);
+  CHECK(drained == std::vector<int>{9});
 }
