@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "tests/needs.hpp"
 #include "tests/test_options.hpp"
 
 using namespace std::chrono_literals;
@@ -165,6 +166,7 @@ TEST_CASE("hardened: all calls of the library are served") {
 }
 
 TEST_CASE("hardened: a loop over a backend of the runtime's refuses the same") {
+  COIR_NOT_IN_SIM(kernel);
   auto outside = coir::make_backend(hardened({IORING_OP_MADVISE}));
   REQUIRE(outside);
   auto in = coir::loop::make(**outside).value();

@@ -234,6 +234,7 @@ TEST_CASE("resolve: who gives up leaves the lookup alone, and it ends without th
 }
 
 TEST_CASE("resolve: a lookup that no thread has taken when its asker gives up is never made") {
+  COIR_NOT_IN_SIM(threads);
   coir::options o = tested({.workers = 1});
   o.offload_threads = 1;
   lookups = 0;
