@@ -267,7 +267,7 @@ std::int32_t splice(worker& here, const io_uring_sqe& entry, std::int64_t until_
   at_once.splice_flags |= SPLICE_F_NONBLOCK;
   bool look = here.outside().waits_inside(source) || here.outside().waits_inside(entry.fd);
   for (;;) {
-    if (look && !COIR_MUTANT(splice_waits_inside)) {
+    if (look) {
       std::int32_t ready = wait_until_ready(here, source, POLLIN, until_ns, true, entry.fd);
       if (ready >= 0) ready = wait_until_ready(here, entry.fd, POLLOUT, until_ns, true, source);
       if (ready < 0) return ready;

@@ -10,7 +10,9 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <span>
 #include <thread>
 
 #include "coir/coir.hpp"
@@ -130,6 +132,37 @@ TEST_CASE("driving: a second thread that waits gets what it waits for, whoever d
   CHECK(second.wait().has_value());
   other.join();
   CHECK(opens.join().has_value());
+}
+
+TEST_CASE("driving: a wait that another thread ends is seen by a driver that sleeps") {
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  REQUIRE((*made)->start().has_value());
+  // As long as a descriptor is waited for the driver sleeps without end.
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  auto reads = (*made)->spawn([&] {
+    std::byte one{};
+    return coir::io::read(ends[0], std::span(&one, 1));
+  });
+  for (int i = 0; i < 50; ++i) {
+    coir::event ended;
+    std::atomic<bool> driven{false};
+    std::thread other([&] {
+      driven.wait(false);
+      ended.set();
+    });
+    auto tells = (*made)->spawn([&] {
+      driven = true;
+      driven.notify_one();
+    });
+    CHECK(ended.wait().has_value());
+    other.join();
+    CHECK(tells.join().has_value());
+  }
+  CHECK(::write(ends[1], "x", 1) == 1);
+  CHECK(reads.join() == 1u);
+  for (const int end : ends) ::close(end);
 }
 
 TEST_CASE(
