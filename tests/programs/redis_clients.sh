@@ -23,7 +23,7 @@ trap finish EXIT
 start() {
   "$kv" --port 0 --resp 0 --data "$data/kv" --workers 2 >"$data/out" 2>"$data/err" &
   pid=$!
-  until grep -q '^listening' "$data/out"; do
+  until grep -q '^listening' "$data/out" && grep -q '^redis protocol' "$data/out"; do
     kill -0 "$pid" || { cat "$data/err"; exit 1; }
   done
   port=$(sed -n 's/^redis protocol on 127.0.0.1://p' "$data/out")
