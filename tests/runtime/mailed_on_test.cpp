@@ -117,10 +117,11 @@ TEST_CASE("mailed_on: who joins a fiber that its own look into the mail sends on
                    return other.counts().sleeps.get() > slept &&
                           other.resting() == rest::for_others && core.hungry.any(2);
                  });
-                 // So many that whoever comes is sent on with one of them.
+                 // One waits, so whoever comes is one too many beside a hungry neighbour.
                  std::vector<coir::handle<void>> waiting;
-                 for (int i = 0; i < 2; ++i) waiting.push_back(coir::spawn([] {}));
+                 waiting.push_back(coir::spawn([] {}));
                  const std::uint64_t parks = worker::current()->counts().parks.get();
+                 const std::uint64_t sent_before = worker::current()->counts().deflected_out.get();
                  worker& mine = *worker::current();
                  std::thread lets_go([&] {
                    wait_for([&] { return mine.counts().parks.get() != parks; });
@@ -129,6 +130,7 @@ TEST_CASE("mailed_on: who joins a fiber that its own look into the mail sends on
                  armed = true;
                  CHECK(target.join().has_value());
                  CHECK(started);
+                 CHECK(worker::current()->counts().deflected_out.get() != sent_before);
                  CHECK(coir::this_fiber::worker() == 0);
                  lets_go.join();
                  armed = false;
