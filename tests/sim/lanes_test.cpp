@@ -155,6 +155,8 @@ TEST_CASE("lanes: work goes to the neighbour that has none, and a fiber moves ov
   sim_world world;
   const auto body = [] {
     std::array<unsigned, 2> ran{};
+    CHECK(coir::this_fiber::sleep_for(1ms)
+              .has_value());  // by then the other one says that it has none
     std::vector<coir::handle<void>> all;
     for (int i = 0; i < 40; ++i)
       all.push_back(coir::spawn([&ran] {
