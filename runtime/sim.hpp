@@ -94,9 +94,9 @@ class sim final : public backend {
     std::shared_ptr<sim_open> on;  // what the descriptor names
     std::uint64_t write_name = 0;  // of a write that is under way on the disk
     std::uint64_t sync_mark = 0;
-    unsigned items = 0;  // it went on after so many
+    unsigned items = 0;        // it went on after so many
     std::int64_t seen_ns = 0;  // when the last of its completions that was held is seen
-    int buffer = -1;     // that it took for its answer
+    int buffer = -1;           // that it took for its answer
     bool done = false;
     bool cancelled_late = false;  // a cancel came that did nothing, and the operation is blocked
     bool is_real = false;         // the kernel does it
