@@ -4,13 +4,16 @@
 // Always true:
 //   - Nothing here knows who asks; it may be a worker or a thread of the pool.
 //
-// Comes from: attempt, attempt_files, attempt_splice, uring.   Goes to: the kernel.
+// Comes from: attempt, attempt_files, attempt_splice, uring, driving.   Goes to: the kernel.
 #pragma once
 
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -53,6 +56,36 @@ inline bool splices_with_waits(int fd) noexcept {
   return ask([&] { return ::fstat(fd, &about); }) == 0 && S_ISSOCK(about.st_mode) &&
          !never_waits(fd);
 }
+
+/// The kernel raises SIGPIPE for a pipe or a socket that nobody reads, and nobody wants to hear it.
+/// Held back on this thread while this lives, unless somebody else holds one back already.
+class held_sigpipe {
+ public:
+  held_sigpipe() noexcept {
+    sigset_t waiting;
+    ::sigpending(&waiting);
+    if (::sigismember(&waiting, SIGPIPE) != 0) return;
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    holds_ = ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_) == 0;
+  }
+  ~held_sigpipe() {
+    if (holds_) ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  held_sigpipe(const held_sigpipe&) = delete;
+  held_sigpipe& operator=(const held_sigpipe&) = delete;
+
+  /// One that was raised is gone.
+  void take() const noexcept {
+    constexpr timespec at_once{0, 0};
+    if (holds_) ask([&] { return ::sigtimedwait(&pipe_, nullptr, &at_once); });
+  }
+
+ private:
+  sigset_t pipe_{};
+  sigset_t before_{};
+  bool holds_ = false;
+};
 
 /// What an entry points to.
 template <class T>

@@ -9,9 +9,6 @@
 // Comes from: attempt.hpp.   Goes to: the kernel.
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <time.h>
 
 #include "runtime/asking.hpp"
 #include "runtime/attempt.hpp"
@@ -20,48 +17,18 @@
 namespace coir::detail {
 namespace {
 
-/// The kernel raises SIGPIPE for a pipe or a socket that nobody reads; from a ring's splice nobody
-/// hears it. Held back meanwhile, and taken away where it was raised.
-class without_sigpipe {
- public:
-  without_sigpipe() noexcept {
-    sigset_t waiting;
-    ::sigpending(&waiting);
-    if (::sigismember(&waiting, SIGPIPE) != 0) return;  // somebody else's, and held back already
-    ::sigemptyset(&pipe_);
-    ::sigaddset(&pipe_, SIGPIPE);
-    holds_ = ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_) == 0;
-  }
-  ~without_sigpipe() {
-    if (holds_) ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  without_sigpipe(const without_sigpipe&) = delete;
-  without_sigpipe& operator=(const without_sigpipe&) = delete;
-
-  std::int32_t heard(std::int32_t res) const noexcept {
-    constexpr timespec at_once{0, 0};
-    if (res == -EPIPE && holds_ && !COIR_MUTANT(splice_raises))
-      ask([&] { return ::sigtimedwait(&pipe_, nullptr, &at_once); });
-    return res;
-  }
-
- private:
-  sigset_t pipe_{};
-  sigset_t before_{};
-  bool holds_ = false;
-};
-
 std::int32_t splice_now(const io_uring_sqe& s) noexcept {
-  const without_sigpipe quiet;
+  const held_sigpipe quiet;  // from a ring's splice nobody hears it
   const unsigned flags = (s.splice_flags & ~SPLICE_F_FD_IN_FIXED) | SPLICE_F_NONBLOCK;
-  if (s.opcode == IORING_OP_TEE)
-    return quiet.heard(ask([&] { return ::tee(s.splice_fd_in, s.fd, s.len, flags); }));
   off64_t in = static_cast<off64_t>(s.splice_off_in);
   off64_t out = static_cast<off64_t>(s.off);
-  return quiet.heard(ask([&] {
+  const std::int32_t res = ask([&] {
+    if (s.opcode == IORING_OP_TEE) return ::tee(s.splice_fd_in, s.fd, s.len, flags);
     return ::splice(s.splice_fd_in, in == -1 ? nullptr : &in, s.fd, out == -1 ? nullptr : &out,
                     s.len, flags);
-  }));
+  });
+  if (res == -EPIPE && !COIR_MUTANT(splice_raises)) quiet.take();
+  return res;
 }
 
 /// The one end that is not ready; both are: somebody was quicker, so the source is asked again.

@@ -10,8 +10,6 @@
 // Comes from: driving.hpp.   Goes to: runtime_core::run_workers_here.
 #include "runtime/driving.hpp"
 
-#include <signal.h>
-
 #include <algorithm>
 #include <climits>
 #include <condition_variable>
@@ -19,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/asking.hpp"
 #include "runtime/lanes.hpp"
 #include "runtime/overflow.hpp"
 #include "runtime/runtime.hpp"
@@ -44,32 +43,6 @@ driving_book& the_book() {
   if (one->forks != fork_generation()) one = new driving_book;  // its mutex may be held for ever
   return *one;
 }
-
-/// A worker's thread blocks signals; this one is somebody's, so only that of a pipe without
-/// readers, which would be of no use to anybody.
-class held_sigpipe {
- public:
-  held_sigpipe() noexcept {
-    ::sigemptyset(&pipe_);
-    ::sigaddset(&pipe_, SIGPIPE);
-    sigset_t waiting{};
-    ::sigpending(&waiting);
-    was_waiting_ = ::sigismember(&waiting, SIGPIPE) == 1;
-    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
-  }
-  ~held_sigpipe() {
-    const timespec at_once{};
-    if (!was_waiting_) (void)::sigtimedwait(&pipe_, nullptr, &at_once);
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  held_sigpipe(const held_sigpipe&) = delete;
-  held_sigpipe& operator=(const held_sigpipe&) = delete;
-
- private:
-  sigset_t pipe_{};
-  sigset_t before_{};
-  bool was_waiting_ = false;
-};
 
 /// A wait of some thread has ended, or a message came: the one that drives looks again.
 void tell_driver() noexcept {
@@ -212,9 +185,11 @@ driven drive(std::int64_t until_ns, const std::function<bool()>& over) noexcept 
   driven end = driven::nothing_moves;
   {
     const auto signals_here = signal_stack::make();
+    // A worker's thread blocks signals; this one is somebody's.
     const held_sigpipe no_signal;
     end = all.size() == 1 ? all.front()->run_workers_here(until_ns, over, UINT_MAX)
                           : drive_all(all, until_ns, over);
+    no_signal.take();
   }
   all.clear();
   set_errno_now(kept);

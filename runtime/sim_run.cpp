@@ -6,7 +6,6 @@
 // Comes from: sim_public.cpp, sim_explore.cpp.   Goes to: sim, audit.
 #include "runtime/sim_run.hpp"
 
-#include <algorithm>
 #include <exception>
 
 #include "runtime/sim.hpp"
@@ -144,7 +143,6 @@ void sim_run::visit() {
 
 options sim_run::checked_options() {
   options o = options_of_life;
-  o.workers = std::clamp(o.workers, 1u, 8u);
   o.pin_workers = false;
   o.numa_placement = false;
   o.idle_spin = {};
@@ -158,6 +156,11 @@ bool sim_run::live(std::function<void()> body, const site& where) {
     return fail(run_verdict::exception, "world::run() inside of world::run()"), false;
   renew();
   const options o = checked_options();
+  if (o.workers == 0 || o.workers > 8) {
+    fail(run_verdict::exception,
+         "workers is " + std::to_string(o.workers) + ": a simulated world has 1 to 8");
+    return false;
+  }
   auto made = runtime_core::create(
       o,
       [this](unsigned, const options&) -> result<std::unique_ptr<backend>> {

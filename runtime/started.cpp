@@ -137,7 +137,6 @@ awaited await_lasting(lasting_operation& one, deadline until) noexcept {
     while (!one.over() && why == woken::by_item)
       why = park_for(one, one.cancelled() ? never_ns : ns_of(until), !one.cancelled());
   }
-  forced_move();  // stays here while the operation is kept
   if (!one.over()) return {false, -ETIMEDOUT};
   return {true, one.take_answer()};
 }

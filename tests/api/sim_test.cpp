@@ -340,3 +340,11 @@ TEST_CASE("sim: memory that is taken back before the operation has ended is seen
   CHECK(r.is == verdict::invariant);
   CHECK(r.text.find("changed while it was lent") != r.text.npos);
 }
+
+TEST_CASE("sim: a number of workers that no world has is refused by name") {
+  for (const unsigned workers : {0u, 9u}) {
+    const auto r = coir::sim::run({.workers = workers}, [](coir::sim::world& w) { w.run([] {}); });
+    CHECK(r.is == coir::sim::verdict::exception);
+    CHECK(r.text.find("workers is " + std::to_string(workers)) != std::string::npos);
+  }
+}
