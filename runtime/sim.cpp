@@ -166,6 +166,7 @@ void sim::wait(std::int64_t until_ns) noexcept {
   hand_over();
   world_.memory.scribble();
   rests_until_ns_ = until_ns == no_wait_ns ? until_ns : std::min(until_ns, world_.limit_ns);
+  if (world_.on_pause) stands_until_ns_ = now_ns() + world_.on_pause(number_);
   world_.crew_.rest(number_);
   if (until_ns != no_wait_ns && visible_.empty()) woken_.store(false, std::memory_order_relaxed);
   if (own_ != nullptr) tell_thread_now(now_ns());
@@ -184,13 +185,17 @@ void sim::catch_up() noexcept {
   if (std::exchange(changes_seen_, world_.crew_.changes) != world_.crew_.changes) retry_blocked();
 }
 
-bool sim::may_step() const noexcept {
+bool sim::may_step() const noexcept { return stands_until_ns_ <= now_ns() && has_reason_to_step(); }
+
+bool sim::has_reason_to_step() const noexcept {
+  // acquire: pairs with the release in wake().
   return !visible_.empty() || woken_.load(std::memory_order_acquire) || rests_until_ns_ <= now_ns();
 }
 
 std::int64_t sim::next_ns() const noexcept {
-  return calendar_.empty() ? rests_until_ns_
-                           : std::min(calendar_.begin()->first.at_ns, rests_until_ns_);
+  const std::int64_t steps =
+      has_reason_to_step() ? stands_until_ns_ : std::max(stands_until_ns_, rests_until_ns_);
+  return calendar_.empty() ? steps : std::min(calendar_.begin()->first.at_ns, steps);
 }
 
 void sim::happen_until(std::int64_t now) noexcept {

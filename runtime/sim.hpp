@@ -118,6 +118,7 @@ class sim final : public backend {
   // sim_crew.cpp asks: what is due by now happens; whether wait() would return now; if not, when.
   void catch_up() noexcept;
   bool may_step() const noexcept;
+  bool has_reason_to_step() const noexcept;
   std::int64_t next_ns() const noexcept;
 
   // sim.cpp: time and queues
@@ -172,6 +173,7 @@ class sim final : public backend {
   sim_world& world_;
   const unsigned number_;  // in the crew
   std::int64_t rests_until_ns_ = no_wait_ns;
+  std::int64_t stands_until_ns_ = no_wait_ns;  // and does nothing, whatever there is to do
   std::deque<request> requests_;
   std::map<std::uint64_t, flying> flights_;
   std::map<std::uint64_t, std::uint64_t> by_token_;  // raw -> number

@@ -138,6 +138,9 @@ constexpr row rows[] = {
        fate.late_ns = dice.between(1, sim_faults::delay_max_ns);
      }},
 };
+// The rest of all_faults follows the rows.
+enum : std::size_t { unknown = std::size(rows), entry_refused, cancel_refused, paused, power_cut };
+static_assert(power_cut + 1 == std::size(::coir::sim::all_faults));
 constexpr unsigned timing_first = 11;  // where the second half begins
 static_assert(rows[timing_first].chance == &fault_chances::delayed);
 
@@ -146,6 +149,7 @@ static_assert(rows[timing_first].chance == &fault_chances::delayed);
 sim_faults::sim_faults(sim_world& world) : world_(world) {
   world.on_fate = [this](const io_uring_sqe& entry, const sim_open* on) { return draw(entry, on); };
   world.on_entry = [this](bool cancel) { return refuses(cancel); };
+  world.on_pause = [this](unsigned) { return pause_ns(); };
 }
 
 /// Never for the decision 0, however certain it is.
@@ -179,7 +183,6 @@ sim_rule sim_faults::draw(const io_uring_sqe& entry, const sim_open* on) {
   draw_from(0, timing_first, entry, on, fate);
   draw_from(timing_first, std::size(rows), entry, on, fate);
   sim_dice& dice = world_.dice();
-  constexpr std::size_t unknown = std::size(rows);  // the rest of all_faults follows the rows
   if (comes(now_.unknown)) {
     ++count_[unknown];
     // A generation that no table reaches in a run.
@@ -188,7 +191,7 @@ sim_rule sim_faults::draw(const io_uring_sqe& entry, const sim_open* on) {
                    static_cast<std::int32_t>(dice.between(-2, 2)), 0});
   }
   if (comes(now_.power_cut)) {
-    ++count_[unknown + 3];
+    ++count_[power_cut];
     world_.cut_power();
   }
   return fate;
@@ -197,8 +200,14 @@ sim_rule sim_faults::draw(const io_uring_sqe& entry, const sim_open* on) {
 bool sim_faults::refuses(bool cancel) noexcept {
   const unsigned chance = cancel ? now_.cancel_refused : now_.entry_refused;
   if (!comes(chance)) return false;
-  ++count_[std::size(rows) + (cancel ? 2 : 1)];
+  ++count_[cancel ? cancel_refused : entry_refused];
   return true;
+}
+
+std::int64_t sim_faults::pause_ns() noexcept {
+  if (!comes(now_.worker_paused)) return 0;
+  ++count_[paused];
+  return world_.dice().between(1, delay_max_ns);
 }
 
 fault_chances drawn_chances(const fault_chances& most, sim_dice& dice) noexcept {

@@ -8,7 +8,7 @@
 //     happens to its timing. Both are 0 then.
 //   - After stop() nothing more goes wrong; what has begun to go wrong ends by itself.
 //
-// Comes from: coir::sim::world, tests.   Goes to: sim_world (on_fate, on_entry).
+// Comes from: coir::sim::world, tests.   Goes to: sim_world (on_fate, on_entry, on_pause).
 #pragma once
 
 #include <array>
@@ -41,6 +41,7 @@ class sim_faults {
  private:
   sim_rule draw(const io_uring_sqe& entry, const sim_open* on);
   bool refuses(bool cancel) noexcept;
+  std::int64_t pause_ns() noexcept;
   bool comes(unsigned chance) noexcept;
   void draw_from(unsigned first, unsigned end, const io_uring_sqe& entry, const sim_open* on,
                  sim_rule& fate);

@@ -116,6 +116,8 @@ class sim_world {
   std::function<sim_rule(const io_uring_sqe& entry, const sim_open* on)> on_fate;
   /// Asked whether an operation, or a cancel, finds no room; empty: no.
   std::function<bool(bool cancel)> on_entry;
+  /// Asked at each visit of a worker for how long it then does nothing, in ns; empty: not at all.
+  std::function<std::int64_t(unsigned worker)> on_pause;
   /// sim_settings::entries and goes_on, before a backend is made.
   void change(unsigned entries, bool goes_on) noexcept {
     settings_.entries = entries;

@@ -2,7 +2,8 @@
 //
 // Always true:
 //   - Each is a chance of 1,000: 0 is never, 999 the most. It is asked for each operation (or
-//     request) that it can happen to, and only answers come that a kernel may give to that one.
+//     request, or visit of a worker) that it can happen to, and only answers come that a kernel may
+//     give to that one.
 //
 // Comes from: coir/sim.hpp.   Goes to: runtime/sim_faults.hpp.
 #pragma once
@@ -38,6 +39,10 @@ struct faults {
   unsigned entry_refused = 0;   ///< no room for an operation
   unsigned cancel_refused = 0;  ///< no room for a cancel
 
+  // -- workers
+  unsigned worker_paused = 0;  ///< it does nothing for a while, as a thread that gets no processor;
+                               ///< asked at each of its visits to the outside
+
   // -- the end
   unsigned power_cut = 0;  ///< at this operation; see coir::sim::world::crash()
 
@@ -56,7 +61,8 @@ inline constexpr unsigned faults::*all_faults[] = {
     &faults::reset,          &faults::stream_ends,    &faults::delayed,
     &faults::held,           &faults::cancel_missed,  &faults::cancel_first,
     &faults::duplicate,      &faults::late,           &faults::unknown,
-    &faults::entry_refused,  &faults::cancel_refused, &faults::power_cut,
+    &faults::entry_refused,  &faults::cancel_refused, &faults::worker_paused,
+    &faults::power_cut,
 };
 static_assert(sizeof all_faults / sizeof *all_faults == sizeof(faults) / sizeof(unsigned));
 

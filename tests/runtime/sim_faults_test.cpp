@@ -132,6 +132,7 @@ TEST_CASE("sim_faults: they come as often as their chances say, and never after 
   for (int i = 0; i < 100; ++i) {
     CHECK_FALSE(o.ask(e).bytes_max);
     CHECK_FALSE(o.world.on_entry(false));
+    CHECK(o.world.on_pause(0) == 0);
   }
   CHECK(o.world.dice().made() == made);
 }
@@ -149,8 +150,23 @@ TEST_CASE("sim_faults: a list of zeros is no fault at all, whatever the chances 
     CHECK(fate.duplicates == 0);
   }
   CHECK_FALSE(o.world.on_entry(true));
+  CHECK(o.world.on_pause(0) == 0);
   const fault_chances drawn = drawn_chances(fault_chances::every(900), o.world.dice());
   for (unsigned fault_chances::*one : coir::sim::all_faults) CHECK(drawn.*one == 0);
+}
+
+TEST_CASE("sim_faults: a worker is paused by chance, and that is counted") {
+  outside o;
+  o.faults.set({.worker_paused = 500});
+  unsigned paused = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const std::int64_t ns = o.world.on_pause(0);
+    CHECK(ns <= sim_faults::delay_max_ns);
+    paused += ns > 0;
+  }
+  CHECK(paused > 400);
+  CHECK(paused < 600);
+  CHECK(o.faults.count()[std::size(coir::sim::all_faults) - 2] == paused);
 }
 
 TEST_CASE("sim_faults: a cut by chance cuts the power of the world") {

@@ -202,11 +202,12 @@ inline void close_under_reader(const part& p) {
   for (std::uint64_t round = p.choose(1, 2); round != 0; --round) {
     const auto [one, other] = p.w.connection();
     const int mine = one, theirs = other;
+    bool closing = false;  // from then on the number may be anybody's, for who has not begun
     coir::scope own;
     auto reading = own.spawn(
         [&] {
           std::array<std::byte, 8> buffer{};
-          for (;;) {
+          while (!closing) {
             const auto n = coir::io::recv(mine, buffer);
             if (!n || *n == 0) return;
             for (const std::byte b : std::span(buffer).first(*n))
@@ -227,6 +228,7 @@ inline void close_under_reader(const part& p) {
         },
         p.anywhere("sender"));
     p.pass_time();
+    closing = true;
     close(mine);
     check(sending.join().has_value(), "join the sender");
     check(reading.join().has_value(), "who reads from what is closed is told");

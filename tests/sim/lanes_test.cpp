@@ -177,6 +177,26 @@ TEST_CASE("lanes: work goes to the neighbour that has none, and a fiber moves ov
   CHECK(run_in_sim(world, body, with(2)).has_value());
 }
 
+TEST_CASE(
+    "lanes: a worker that stands still keeps what it has, and nobody waits for it but its own") {
+  sim_world world({.delay_max_ns = 100});
+  world.on_pause = [](unsigned worker) { return worker == 1 ? 1'000'000 : 0; };
+  const auto body = [&world] {
+    std::int64_t slow_ns = 0, quick_ns = 0;
+    const auto three = [&world](std::int64_t& took) {
+      const std::int64_t began = world.now_ns();
+      for (int i = 0; i < 3; ++i) CHECK(coir::perform(coir::nop{}).has_value());
+      took = world.now_ns() - began;
+    };
+    auto slow = coir::spawn([&] { three(slow_ns); }, {.worker = 1});
+    three(quick_ns);
+    CHECK(quick_ns < 1'000'000);
+    CHECK(slow.join().has_value());
+    CHECK(slow_ns >= 3'000'000);
+  };
+  CHECK(run_in_sim(world, body, with(2)).has_value());
+}
+
 TEST_CASE("lanes: whoever moves is told of only after it has left its stack") {
   sim_world world;
   bool moving = false;
