@@ -4,17 +4,15 @@
 #include "runtime/audit.hpp"
 
 #include <algorithm>
-#include <map>
 
 #include "runtime/sim.hpp"
 
 namespace coir::detail {
 
 /// Remembers the first sentence that does not hold.
-bool audit::says(bool holds, const char* sentence, std::uint64_t is, std::uint64_t must) {
-  if (!holds && found_.empty())
-    found_ = std::string(sentence) + " (" + std::to_string(is) + ", " + std::to_string(must) + ")";
-  return holds;
+void audit::note(const char* sentence, std::uint64_t is, std::uint64_t must) {
+  if (!found_.empty()) return;
+  found_ = std::string(sentence) + " (" + std::to_string(is) + ", " + std::to_string(must) + ")";
 }
 
 std::string audit::look() {
@@ -96,9 +94,10 @@ void audit::check_worker(worker& w) {
 
 void audit::check_operations(worker& w) {
   flight& all = w.flight_;
-  std::map<int, std::uint32_t> in_flight;
+  named_.clear();
+  busy_.clear();
   const auto visit = [&](const pending& p) {
-    if (p.fd >= 0) ++in_flight[p.fd];
+    if (p.fd >= 0) busy_.push_back(p.fd);
     const record& owner = *p.fiber;
     says(!p.ended, "what has ended has no token", owner.slot, 0);
     if (p.lasts || &owner == w.current_) return;
@@ -107,22 +106,25 @@ void audit::check_operations(worker& w) {
          "who has an operation under way is parked on it", owner.slot,
          static_cast<std::uint64_t>(owner.at));
   };
-  std::vector<const pending*> named;
   all.tokens_.for_each([&](const pending& p) {
-    named.push_back(&p);
+    named_.push_back(&p);
     visit(p);
   });
   // The first in line has a token already while the turn makes room for its entry.
   std::uint64_t between = 0;
   for (pending* p = all.line_.front(); p != nullptr; p = all.line_.after(*p)) {
-    const bool has_token = std::ranges::find(named, p) != named.end();
+    const bool has_token = std::ranges::find(named_, p) != named_.end();
     has_token ? void(++between) : visit(*p);
   }
-  for (const auto& [fd, count] : in_flight) {
-    const std::uint32_t* const word = all.fds_.at(fd);
+  std::ranges::sort(busy_);
+  for (auto at = busy_.begin(); at != busy_.end();) {
+    const auto next = std::upper_bound(at, busy_.end(), *at);
+    const auto count = static_cast<std::uint64_t>(next - at);
+    const std::uint32_t* const word = all.fds_.at(*at);
     const std::uint32_t users = word == nullptr ? 0 : *word & fd_counts::count_mask;
     says(users >= count && users < (1u << 24), "operations on a descriptor are counted", users,
          count);
+    at = next;
   }
   // In the midst of a submission a token is open before its entry is taken.
   if (w.current_ != nullptr || !w.outside().simulated()) return;

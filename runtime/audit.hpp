@@ -30,7 +30,12 @@ class audit {
   struct tally {
     std::uint64_t queued = 0, mailed = 0, runnable = 0, parked = 0, passing = 0;
   };
-  bool says(bool holds, const char* sentence, std::uint64_t is, std::uint64_t must);
+  bool says(bool holds, const char* sentence, std::uint64_t is, std::uint64_t must) {
+    if (!holds) [[unlikely]]
+      note(sentence, is, must);
+    return holds;
+  }
+  void note(const char* sentence, std::uint64_t is, std::uint64_t must);
   void count_records();
   void check_record(const record& r);
   void check_worker(worker& w);
@@ -40,6 +45,8 @@ class audit {
   runtime_core& core_;
   std::vector<std::uint64_t> generations_;  // the last that was seen, by slot
   std::vector<tally> tallies_;              // by home
+  std::vector<const pending*> named_;       // of one worker: who has a token
+  std::vector<int> busy_;                   // and the descriptors of these, once for each
   std::string found_;
 };
 

@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstring>
 
@@ -19,6 +20,51 @@ namespace {
 template <class T = void>
 T* at(std::uint64_t address) noexcept {
   return reinterpret_cast<T*>(static_cast<std::uintptr_t>(address));
+}
+
+std::uint8_t low(const std::byte* place) noexcept {
+  return static_cast<std::uint8_t>(reinterpret_cast<std::uintptr_t>(place));
+}
+
+/// What lies at `place` in that round.
+std::byte pattern(const std::byte* place, std::uint64_t round) noexcept {
+  return static_cast<std::byte>(low(place) ^ static_cast<std::uint8_t>(0xa5 ^ round * 29));
+}
+
+/// The same for eight places, the first at a multiple of eight.
+std::uint64_t eight_of_pattern(const std::byte* place, std::uint64_t round) noexcept {
+  static_assert(std::endian::native == std::endian::little);
+  constexpr std::uint64_t each = 0x0101010101010101u, one_by_one = 0x0706050403020100u;
+  return (each * low(place) + one_by_one) ^ each * static_cast<std::uint8_t>(0xa5 ^ round * 29);
+}
+
+void fill_with_pattern(std::span<std::byte> all, std::uint64_t round) noexcept {
+  std::byte* at = all.data();
+  std::byte* const end = at + all.size();
+  for (; at != end && low(at) % 8 != 0; ++at) *at = pattern(at, round);
+  for (; end - at >= 8; at += 8) {
+    const std::uint64_t eight = eight_of_pattern(at, round);
+    std::memcpy(at, &eight, sizeof eight);
+  }
+  for (; at != end; ++at) *at = pattern(at, round);
+}
+
+/// The first place where something else lies; null: there is none.
+const std::byte* not_pattern(std::span<const std::byte> all, std::uint64_t round) noexcept {
+  const std::byte* at = all.data();
+  const std::byte* const end = at + all.size();
+  const auto next_wrong = [&](const std::byte* until) {
+    while (at != until && *at == pattern(at, round)) ++at;
+    return at != until;
+  };
+  const std::size_t before = std::min<std::size_t>((8 - low(at) % 8) % 8, all.size());
+  if (next_wrong(at + before)) return at;
+  for (; end - at >= 8; at += 8) {
+    std::uint64_t eight = 0;
+    std::memcpy(&eight, at, sizeof eight);
+    if (eight != eight_of_pattern(at, round)) break;
+  }
+  return next_wrong(end) ? at : nullptr;
 }
 
 /// The two ends of a large buffer, or all of a small one.
@@ -31,11 +77,6 @@ void visit_filled(std::span<std::byte> buffer, Visit visit) {
 }
 
 }  // namespace
-
-std::byte sim_memory::pattern(const std::byte* place, std::uint64_t round) noexcept {
-  const auto low = static_cast<std::uint8_t>(reinterpret_cast<std::uintptr_t>(place));
-  return static_cast<std::byte>(0xa5 ^ low ^ static_cast<std::uint8_t>(round * 29));
-}
 
 void sim_memory::keep(std::vector<kept>& in, const void* place, std::size_t bytes,
                       const char* what) {
@@ -112,9 +153,7 @@ void sim_memory::look(const loan& l) noexcept {
   if (l.round == 0 || l.answered) return;
   for (const auto& buffer : l.written)
     visit_filled(buffer, [&](std::span<std::byte> part) {
-      const auto wrong =
-          std::ranges::find_if(part, [&](const std::byte& b) { return b != pattern(&b, l.round); });
-      if (wrong != part.end()) report(l, "the buffer", &*wrong);
+      if (const std::byte* const wrong = not_pattern(part, l.round)) report(l, "the buffer", wrong);
     });
 }
 
@@ -122,9 +161,7 @@ void sim_memory::fill(loan& l) noexcept {
   if (l.answered) return;
   l.round = round_;
   for (const auto& buffer : l.written)
-    visit_filled(buffer, [&](std::span<std::byte> part) {
-      for (std::byte& b : part) b = pattern(&b, l.round);
-    });
+    visit_filled(buffer, [&](std::span<std::byte> part) { fill_with_pattern(part, l.round); });
 }
 
 void sim_memory::scribble() noexcept {

@@ -71,7 +71,6 @@ class sim_memory {
     bool answered = false;      // the answer lies there: no more patterns
   };
 
-  static std::byte pattern(const std::byte* place, std::uint64_t round) noexcept;
   static void keep(std::vector<kept>& in, const void* place, std::size_t bytes, const char* what);
   void lend_parts(loan& l, const io_uring_sqe& entry, bool kernel_writes);
   void look(const loan& l) noexcept;

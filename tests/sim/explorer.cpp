@@ -1,7 +1,8 @@
 // explorer.cpp: runs generated programs for as many seeds as one likes, and says how quickly.
 //
-//   explorer SEEDS [FIRST [CHANCE]]   seeds from FIRST (1) on, each fault CHANCE (80) times of
-//   1,000
+//   explorer SEEDS [FIRST [CHANCE [PARTS]]]
+//     seeds from FIRST (1) on, each fault CHANCE (80) times of 1,000, PARTS (1) or more in a
+//     program
 //
 // Always true:
 //   - It ends with 0 when every seed kept every promise, else with 1 after the report of the first
@@ -30,6 +31,7 @@ std::uint64_t argument(int count, char** all, int i, std::uint64_t otherwise) {
 int main(int count, char** all) {
   const std::uint64_t seeds = argument(count, all, 1, 1000);
   const auto chance = static_cast<unsigned>(argument(count, all, 3, 80));
+  const auto parts = static_cast<unsigned>(argument(count, all, 4, 1));
   coir::sim::settings s{.workers = 4, .chances = coir::sim::faults::every(chance)};
   s.seed = argument(count, all, 2, 1);
   s.chances.power_cut = chance == 0 ? 0 : 1;
@@ -37,7 +39,7 @@ int main(int count, char** all) {
   std::uint64_t steps = 0, decided = 0;
   const double began = seconds_of_processor();
   const auto r = coir::sim::explore(s, seeds, [&](coir::sim::world& w) {
-    explored::any_program(w);
+    explored::any_program_of(w, parts);
     steps += w.steps();
     decided += w.decided();
   });

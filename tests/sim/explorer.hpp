@@ -60,10 +60,10 @@ inline constexpr part_function parts[] = {
     &gate, &sleepers, &accept_all, &move_about,     &give_up, &close_under_reader,
 };
 
-/// One life: some parts side by side.
-inline void live(world& w, journal& log, unsigned workers) {
+/// One life: `parts_least` to three more of them side by side.
+inline void live(world& w, journal& log, unsigned workers, unsigned parts_least) {
   std::vector<part> chosen;
-  const std::uint64_t count = 1 + w.choose(4);
+  const std::uint64_t count = parts_least + w.choose(4);
   chosen.reserve(count);
   coir::scope all;
   for (std::uint64_t i = 0; i < count; ++i) {
@@ -81,7 +81,7 @@ inline void live(world& w, journal& log, unsigned workers) {
   check(all.join().has_value(), "join of all");
 }
 
-inline void any_program(world& w) {
+inline void any_program_of(world& w, unsigned parts_least) {
   w.put_file("journal", "");
   coir::options& o = w.next_life();
   o.workers = 1 + static_cast<unsigned>(w.choose(o.workers));
@@ -89,9 +89,12 @@ inline void any_program(world& w) {
   o.stream_buffers = 8u >> w.choose(4);
   o.deflect_threshold = 1 + static_cast<unsigned>(w.choose(8));
   journal log;
-  const bool whole = w.run([&w, &log, workers = o.workers] { live(w, log, workers); });
+  const bool whole =
+      w.run([&w, &log, parts_least, workers = o.workers] { live(w, log, workers, parts_least); });
   if (whole) check(w.open_descriptors() == 0, "at the end a descriptor is open");
   log.look(w);
 }
+
+inline void any_program(world& w) { any_program_of(w, 1); }
 
 }  // namespace explored
