@@ -77,9 +77,28 @@ inline coir::result<> use_streams() {
   return {};
 }
 
+struct told {
+  using value_type = int;
+  static constexpr std::string_view name = "told";
+};
+
+/// A handler that answers, and a computation that is stepped.
+inline coir::result<> use_effects() {
+  const auto asks = [] { return *coir::perform(told{}); };
+  const auto handled = coir::handle_effects(
+      asks, coir::on<told>([](const told&) { return coir::dispatched<int>::done(3); }));
+  if (handled != 3) return coir::fail(std::errc::bad_message);
+  auto stopped = coir::step(asks);
+  if (!stopped.is_suspended()) return coir::fail(stopped.error());
+  auto next = stopped.waiting().resume<told>(4);
+  if (!next) return coir::fail(next.error());
+  return next->value() == 4 ? coir::result<>() : coir::fail(std::errc::bad_message);
+}
+
 inline coir::result<> use_all() {
   if (auto io = use_io(); !io) return io;
   if (auto streamed = use_streams(); !streamed) return streamed;
+  if (auto effects = use_effects(); !effects) return effects;
   if (auto slept = coir::this_fiber::sleep_for(1us); !slept) return slept;
   auto boxed = coir::spawn([l = large{}] { return l; }, {.worker = 1});
   const auto box = boxed.join();
