@@ -30,24 +30,38 @@ namespace {
 
 [[gnu::tls_model("initial-exec")]] thread_local constinit handler_frame* of_thread = nullptr;
 
-/// The chain of whoever is asking begins behind `at` for as long as this lives.
-class asking_from {
+/// While this lives the chain of whoever asks is empty, or begins behind the one that is asked.
+class asking {
  public:
-  explicit asking_from(handler_frame* at) noexcept : before_(exchange_handlers(at)) {}
-  ~asking_from() { exchange_handlers(before_); }
-  handler_frame* innermost() const noexcept { return before_; }
-  asking_from(const asking_from&) = delete;
-  asking_from& operator=(const asking_from&) = delete;
+  asking() noexcept : here_(handlers_here()), innermost_(here_.exchange(nullptr)) {}
+  ~asking() {
+    find_again();
+    here_.exchange(innermost_);
+  }
+  asking(const asking&) = delete;
+  asking& operator=(const asking&) = delete;
+
+  handler_frame* innermost() const noexcept { return innermost_; }
+  record* fiber() const noexcept { return here_.of; }
+  reply ask(handler_frame& one, effect_call& call) {
+    find_again();
+    here_.exchange(COIR_MUTANT(handler_asks_itself) ? innermost_ : one.outer);
+    return one.ask(one, call);
+  }
 
  private:
-  handler_frame* before_;
+  void find_again() noexcept {
+    if (innermost_ != nullptr && innermost_->comes_back_elsewhere) here_ = handlers_here();
+  }
+
+  handler_chain here_;
+  handler_frame* const innermost_;
 };
 
-bool is_to_end(const handler_frame* from) noexcept {
-  for (; from != nullptr; from = from->outer) {
-    if (from->ending && !COIR_MUTANT(ended_body_goes_on)) return true;
-  }
-  return false;
+/// Whose body is to end; null: nobody's.
+handler_frame* ending_among(handler_frame* from) noexcept {
+  while (from != nullptr && (!from->ending || COIR_MUTANT(ended_body_goes_on))) from = from->outer;
+  return from;
 }
 
 std::error_code wait_for_descriptor(const wait_hint& hint, deadline until, bool heed_cancel) {
@@ -110,12 +124,13 @@ std::error_code wait_for(const effect_call& call, backoff& pauses) {
 }  // namespace
 
 // A call in every build: what it finds of the thread is found anew each time.
-[[gnu::noinline]] handler_frame* exchange_handlers(handler_frame* innermost) noexcept {
-  if (record* const me = current_fiber()) {
-    me->asks = innermost != nullptr;
-    return std::exchange(me->head().handlers, innermost);
-  }
-  return std::exchange(of_thread, innermost);
+[[gnu::noinline]] handler_chain handlers_here() noexcept {
+  record* const me = current_fiber();
+  return {me != nullptr ? &me->head().handlers : &of_thread, me};
+}
+
+handler_frame* exchange_handlers(handler_frame* innermost) noexcept {
+  return handlers_here().exchange(innermost);
 }
 
 handler_frame* innermost_handler() noexcept {
@@ -128,7 +143,11 @@ bool handlers_are_there() noexcept {
   return me != nullptr ? me->asks : of_thread != nullptr;
 }
 
-void enter_handler(handler_frame& frame) noexcept { frame.outer = exchange_handlers(&frame); }
+void enter_handler(handler_frame& frame) noexcept {
+  frame.outer = exchange_handlers(&frame);
+  frame.comes_back_elsewhere = frame.outer != nullptr && frame.outer->comes_back_elsewhere &&
+                               !COIR_MUTANT(handler_returns_here);
+}
 
 void leave_handler(handler_frame& frame) noexcept {
   handler_frame* const innermost = exchange_handlers(frame.outer);
@@ -140,10 +159,12 @@ reply ask_handlers(effect_call& call) {
     call.refused = why;
     return reply::refused;
   };
-  const asking_from all(nullptr);
+  asking all;
   handler_frame* const innermost = all.innermost();
-  record* const me = current_fiber();
-  if (!call.must_happen && (is_to_end(innermost) || (me != nullptr && is_cancelled(*me)))) {
+  record* const me = all.fiber();
+  handler_frame* const ends = call.must_happen ? nullptr : ending_among(innermost);
+  if (ends != nullptr || (!call.must_happen && me != nullptr && is_cancelled(*me))) {
+    if (ends != nullptr && ends->ignored != nullptr) ends->ignored(*ends);
     if (me != nullptr) worker::current()->count_ignored(*me);
     return refused(std::make_error_code(std::errc::operation_canceled));
   }
@@ -151,8 +172,7 @@ reply ask_handlers(effect_call& call) {
   unsigned attempts = 0;
   std::optional<backoff> pauses;
   for (handler_frame* asked = innermost; asked != nullptr;) {
-    exchange_handlers(COIR_MUTANT(handler_asks_itself) ? innermost : asked->outer);
-    const reply said = asked->ask(*asked, call);
+    const reply said = all.ask(*asked, call);
     if (said == reply::forward) {
       asked = asked->outer;
       continue;

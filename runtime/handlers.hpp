@@ -6,10 +6,26 @@
 // Comes from: perform, stepping, this_fiber.   Goes to: the head of a stack.
 #pragma once
 
+#include <utility>
+
 #include "coir/detail/effect_call.hpp"
 #include "runtime/waiting.hpp"
 
 namespace coir::detail {
+
+/// The place where it begins. Good for as long as that one runs here: parked or moved in between
+/// it may be, but who may come back on another fiber asks again.
+struct handler_chain {
+  handler_frame** first;
+  record* of;  // null: of the thread
+
+  /// It begins with `innermost` from now on; what it began with.
+  handler_frame* exchange(handler_frame* innermost) const noexcept {
+    if (of != nullptr) of->asks = innermost != nullptr;
+    return std::exchange(*first, innermost);
+  }
+};
+handler_chain handlers_here() noexcept;
 
 /// The chain begins with `innermost` from now on; what it began with.
 handler_frame* exchange_handlers(handler_frame* innermost) noexcept;

@@ -16,8 +16,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <new>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "coir/detail/atomic.hpp"
@@ -52,8 +54,7 @@ stacks* pool_of_process() noexcept {
 [[gnu::tls_model("initial-exec")]] thread_local constinit std::uint64_t number_of_thread = 0;
 atomic<std::uint64_t> threads_so_far{0};
 
-/// What lies in the thread is found anew by each of these calls: a computation may come back on
-/// another thread than its stepper left, where that is a fiber that moves.
+/// What lies in the thread is found anew by each of these calls, since fibers move.
 [[gnu::noinline]] stepping_thread*& place_of_thread() noexcept {
   asm volatile("" ::: "memory");
   return stepper_here;
@@ -62,13 +63,9 @@ atomic<std::uint64_t> threads_so_far{0};
   asm volatile("" ::: "memory");
   return number_of_thread;
 }
-[[gnu::noinline]] int errno_of_thread() noexcept {
+[[gnu::noinline]] int* errno_here() noexcept {
   asm volatile("" ::: "memory");
-  return errno;
-}
-[[gnu::noinline]] void set_errno(int value) noexcept {
-  errno = value;
-  asm volatile("" ::: "memory");
+  return &errno;
 }
 
 void thread_ends(void* what) noexcept {
@@ -131,10 +128,15 @@ stepping_thread* this_thread() noexcept {
   return mine != nullptr ? mine : make_thread();
 }
 
-/// The notes of the stack that the caller stands on.
-[[gnu::noinline]] arch::switch_notes& notes_here() noexcept {
+[[gnu::noinline]] arch::switch_notes& find_notes() noexcept {
   record* const me = current_fiber();
   return me != nullptr ? me->head().notes : this_thread()->notes;
+}
+/// The notes of the stack that the caller stands on.
+COIR_UNINSTRUMENTED inline arch::switch_notes& notes_here() noexcept {
+  static arch::switch_notes none;
+  if constexpr (std::is_empty_v<arch::switch_notes>) return none;
+  return find_notes();
 }
 
 }  // namespace
@@ -149,38 +151,41 @@ struct stepped : handler_frame {
   int own_errno = 0;
   reply said = reply::answered;
   computation* typed = nullptr;
-  std::uint64_t thread = 0;  // the number of the one that began it
+  unsigned ignored_answers = 0;  // that said that it is to end
+  bool given_up = false;
+  std::uint64_t thread = 0;  // the number of the one that began it, to which these belong:
+  arch::exception_state* thread_exceptions = nullptr;
+  int* thread_errno = nullptr;
   stack on;
   char name[24] = {};
 };
 
 namespace {
 
-/// From whoever steps to the computation, until that stops.
+/// From whoever steps to the computation, until that stops. Neither moves to another thread in
+/// between: a fiber does not while a computation runs on it.
 [[gnu::noinline]] COIR_UNINSTRUMENTED void step_in(stepped& c) noexcept {
-  const int kept = errno_of_thread();
-  c.chain = exchange_handlers(c.chain);
+  const handler_chain here = handlers_here();
+  const int kept = std::exchange(*c.thread_errno, c.own_errno);
+  c.chain = here.exchange(c.chain);
   arch::switch_notes& place = notes_here();
   c.caller_notes = place;
   place = c.own_notes;
-  arch::swap_exception_state(*arch::thread_exception_state(), c.caller_exceptions,
-                             c.own_exceptions);
-  set_errno(c.own_errno);
+  arch::swap_exception_state(*c.thread_exceptions, c.caller_exceptions, c.own_exceptions);
   arch::note_leave(c.caller_notes, place, false);
   arch::switch_to(c.caller, c.own);
   arch::note_arrive(place);
-  c.chain = exchange_handlers(c.chain);
-  set_errno(kept);
+  c.chain = here.exchange(c.chain);
+  *c.thread_errno = kept;
 }
 
 /// The way back.
 [[gnu::noinline]] COIR_UNINSTRUMENTED void step_out(stepped& c, bool for_good) noexcept {
-  c.own_errno = errno_of_thread();
+  c.own_errno = *c.thread_errno;
   arch::switch_notes& place = notes_here();
   c.own_notes = place;
   place = c.caller_notes;
-  arch::swap_exception_state(*arch::thread_exception_state(), c.own_exceptions,
-                             c.caller_exceptions);
+  arch::swap_exception_state(*c.thread_exceptions, c.own_exceptions, c.caller_exceptions);
   arch::note_leave(c.own_notes, place, for_good);
   arch::switch_to(c.own, c.caller);
   arch::note_arrive(notes_here());
@@ -195,10 +200,28 @@ COIR_UNINSTRUMENTED void first_of(void* argument) noexcept {
   COIR_ASSERT(!"a computation ran on after its end");
 }
 
+/// A discarded body asks on. One that does not stop would keep whoever discards it for ever; its
+/// stack cannot be freed, as its frames may be known anywhere (docs/design.md, 3.15).
+void count_ignored_answer(handler_frame& self) noexcept {
+  constexpr unsigned most = 1000;
+  auto& c = static_cast<stepped&>(self);
+  if (c.still_asked || ++c.ignored_answers <= most || COIR_MUTANT(discard_never_gives_up)) return;
+  std::fprintf(
+      stderr,
+      "coir: computation '%s' was discarded and ignored %u answers of "
+      "operation_canceled: its stack is kept and it never runs again; return from the body "
+      "when an effect answers that\n",
+      c.name, most);
+  c.given_up = true;
+  step_out(c, true);
+  COIR_ASSERT(!"a computation ran on after it was given up");
+}
+
 reply stop_at(handler_frame& self, effect_call& call) {
   auto& c = static_cast<stepped&>(self);
   if (c.ending &&
       !c.still_asked) {  // what must happen all the same; nobody is there who could do it
+    count_ignored_answer(c);
     call.refused = std::make_error_code(std::errc::operation_canceled);
     return reply::refused;
   }
@@ -260,9 +283,13 @@ void* computation_place(std::size_t bytes, std::size_t alignment, std::size_t st
   arch::note_stack(notes, on.bottom, on.bytes());
   inner = ::new (at) stepped;
   inner->ask = &stop_at;
+  inner->ignored = &count_ignored_answer;
   inner->own_notes = notes;
   inner->chain = inner;
+  inner->comes_back_elsewhere = true;
   inner->thread = number_here();
+  inner->thread_exceptions = arch::thread_exception_state();
+  inner->thread_errno = errno_here();
   inner->on = on;
   std::ranges::copy(name.substr(0, sizeof inner->name - 1), inner->name);
   arch::prepare(inner->own, place, &first_of, inner);
@@ -299,13 +326,14 @@ void end_computation(computation& c, bool still_asked) noexcept {
   c.inner->ending = !COIR_MUTANT(discard_asks_on);
 }
 
-void discard_computation(computation& c) noexcept {
+bool discard_computation(computation& c) noexcept {
   COIR_ASSERT(computation_is_here(c) && "a suspension is destroyed by the thread that began it");
   end_computation(c, false);
-  while (!c.ended) {
+  while (!c.ended && !c.inner->given_up) {
     c.asks->refused = std::make_error_code(std::errc::operation_canceled);
     resume_computation(c, reply::refused);
   }
+  return c.ended;
 }
 
 }  // namespace coir::detail

@@ -136,13 +136,13 @@ class suspension {
   /// Gives the computation up: this effect of it, and each later one, answers operation_canceled
   /// until the body has returned, and only then this returns. What the body returned or threw is
   /// dropped. Descriptors that came from whoever answered are not closed by it. A body that asks
-  /// again for ever makes this wait for ever. Used already: nothing happens. On another thread than
+  /// on after 1,000 such answers is given up: a line on stderr names it, its stack stays as it is
+  /// for ever, and no destructor on it runs. Used already: nothing happens. On another thread than
   /// the computation's the process ends, with a line that says so.
   void discard() noexcept {
     detail::computation_of<R>* const c = std::exchange(waits_, nullptr);
     if (c == nullptr) return;
-    detail::discard_computation(*c);
-    c->destroy(*c);
+    if (detail::discard_computation(*c)) c->destroy(*c);
   }
 
   /// For whoever drives it by other means: the computation, which this gives up.

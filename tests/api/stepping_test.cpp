@@ -6,10 +6,12 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "on_fiber.hpp"
 #include "tests/api/asked.hpp"
 #include "tests/test_options.hpp"
 
@@ -344,4 +346,39 @@ TEST_CASE("step: a body that does I/O in blocking style is answered by hand") {
   }
   CHECK(s.value() == "hello world");
   CHECK(written == "hello world");
+}
+
+TEST_CASE(
+    "step: a body that another fiber goes on with keeps its handlers, and that fiber its own") {
+  test::on_fiber([] {
+    const auto answers = [](int n) {
+      return coir::on<ask_number>([n](const ask_number&) { return n; });
+    };
+    std::optional<coir::step_result<int>> state;
+    // What its handler asks for goes outward, and so to whoever steps.
+    auto first = coir::spawn([&] {
+      state.emplace(coir::step([] {
+        return coir::handle_effects([] { return number() * 10 + number(); },
+                                    coir::on<ask_number>([](const ask_number&) {
+                                      CHECK(coir::perform(tell{}).has_value());
+                                      return 7;
+                                    }));
+      }));
+      CHECK(coir::handle_effects([] { return number(); }, answers(1)) == 1);
+    });
+    CHECK(first.join().has_value());
+    REQUIRE(state->is_suspended());
+    coir::handle_effects(
+        [&] {
+          auto second = state->waiting().resume<tell>({});
+          REQUIRE(second->is_suspended());
+          CHECK(number() == 2);
+          auto last = second->waiting().resume<tell>({});
+          REQUIRE(last->has_value());
+          CHECK(last->value() == 77);
+          CHECK(number() == 2);
+        },
+        answers(2));
+    CHECK(coir::perform(ask_number{}).error() == errc::unhandled_effect);
+  });
 }

@@ -129,6 +129,32 @@ TEST_CASE("step: discarded on another thread it ends the process, which says why
   CHECK(end.says("is destroyed by the thread that began it"));
 }
 
+TEST_CASE("discard: a body that asks on for ever is named and left, and its stack is kept") {
+  const auto end = in_fresh_child([] {
+    int asked = 0;
+    bool destroyed = false;
+    {
+      auto s = coir::step(
+          [&] {
+            const struct on_stack {
+              bool& told;
+              ~on_stack() { told = true; }
+            } here{destroyed};
+            for (; asked < 5000; ++asked) (void)coir::perform(coir::nop{});
+            return 1;
+          },
+          {.name = "stubborn"});
+    }
+    // It has left nothing behind that keeps others from going on.
+    auto next = waiting();
+    next.waiting().discard();
+    std::exit(asked == 1001 && !destroyed ? 5 : 6);
+  });
+  CHECK(end.code == 5);
+  CHECK_MESSAGE(end.says("computation 'stubborn' was discarded and ignored 1000 answers"),
+                end.text);
+}
+
 TEST_CASE("step: a computation that overflows its stack is named") {
   if (const char* const where = std::getenv(overflows_where)) {
     if (std::string(where) == "thread") overflow_in_steps("a deep one");

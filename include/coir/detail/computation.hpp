@@ -45,7 +45,8 @@ COIR_API void resume_computation(computation& c, reply said) noexcept;
 /// close) still stops it where `still_asked`.
 COIR_API void end_computation(computation& c, bool still_asked) noexcept;
 /// Runs it to its end: what it waits for, and all that it asks for from then on, answers
-/// operation_canceled.
-COIR_API void discard_computation(computation& c) noexcept;
+/// operation_canceled. False: it went on asking. That was reported; nothing of it runs again, and
+/// it keeps its stack, so nothing there may be destroyed.
+COIR_API bool discard_computation(computation& c) noexcept;
 
 }  // namespace coir::detail

@@ -96,6 +96,11 @@ struct handler_frame {
   handler_frame* outer = nullptr;
   /// The body under it is to end: every effect from there answers operation_canceled.
   bool ending = false;
+  /// Told of each such answer; need not return. Null: nobody counts.
+  void (*ignored)(handler_frame& self) noexcept = nullptr;
+  /// Of it, or of one outward of it, ask() may return on another fiber of the thread: the body is a
+  /// computation, and somebody else steps it by then.
+  bool comes_back_elsewhere = false;
 };
 
 /// Puts `frame` before all others of the running fiber, or of this thread where none runs.
