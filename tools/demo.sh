@@ -7,6 +7,7 @@
 # Always true:
 #   - Everything happens on loopback, in a folder that is gone afterwards.
 #   - Only servers that were started here are stopped, by their number.
+#   - It says which backend took the load, and fails when COIR_BACKEND named another.
 set -euo pipefail
 export LC_ALL=C
 
@@ -97,9 +98,10 @@ load() {
              END { print n + 0 }' "$work/wrk.txt")
 }
 
-title "A durable key-value server on fibers and io_uring"
+title "A durable key-value server on fibers"
 start_server
-printf '  kv on 127.0.0.1:%s, %s workers, data in %s\n' "$port" $workers "$data"
+backend=$(stats | sed -n 's/.*"backend":"\([a-z]*\)".*/\1/p')
+printf '  kv on 127.0.0.1:%s, %s workers, %s, data in %s\n' "$port" $workers "$backend" "$data"
 
 title "The protocol, by curl"
 ask POST 'Read "x"'
@@ -175,5 +177,7 @@ echo
 
 bad=$((write_bad + read_bad))
 if ((bad > 0)); then echo "demo: $bad requests of the load failed" >&2; fi
+wanted=${COIR_BACKEND:-$backend}
+if [[ $backend != "$wanted" ]]; then echo "demo: on $backend, not on $wanted" >&2; fi
 if ((code != 0)); then echo "demo: kv ended with $code after SIGTERM" >&2; fi
-[[ $kept == yes && ${lost:-1} == 0 && $bad == 0 && $code == 0 ]]
+[[ $kept == yes && ${lost:-1} == 0 && $bad == 0 && $code == 0 && $backend == "$wanted" ]]

@@ -125,12 +125,14 @@ std::string json_of(const coir::worker_stats& w) {
 
 std::string service::stats(const http_counters& http) const {
   const store_counters held = store_.counters();
+  const coir::stats all = coir::snapshot();
   std::string workers = "[";
-  for (const coir::worker_stats& w : coir::snapshot().workers) {
+  for (const coir::worker_stats& w : all.workers) {
     if (workers.size() > 1) workers += ',';
     workers += json_of(w);
   }
   json_object o;
+  o.add("backend", '"' + std::string(all.backend) + '"');
   o.add("keys", held.keys);
   o.add("memory_bytes", held.memory_bytes);
   o.add("journal", json_of(store_.log()));

@@ -187,6 +187,8 @@ TEST_CASE("service: GET /stats is one line of JSON with what was counted") {
     const answer a = client.ask(request("GET", "/stats"));
     CHECK(a.status == 200);
     CHECK(a.head.find("application/json") != a.head.npos);
+    CHECK(a.body.find("\"backend\":\"" + std::string(coir::snapshot().backend) + "\",") !=
+          a.body.npos);
     CHECK(a.body.find("\"keys\":1,") != a.body.npos);
     CHECK(a.body.find("\"journal\":{\"records\":1,\"batches\":1,\"writes\":1,\"syncs\":1,") !=
           a.body.npos);
