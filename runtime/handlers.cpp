@@ -46,16 +46,18 @@ class asking {
   reply ask(handler_frame& one, effect_call& call) {
     find_again();
     here_.exchange(COIR_MUTANT(handler_asks_itself) ? innermost_ : one.outer);
+    elsewhere_ = innermost_->comes_back_elsewhere;
     return one.ask(one, call);
   }
 
  private:
   void find_again() noexcept {
-    if (innermost_ != nullptr && innermost_->comes_back_elsewhere) here_ = handlers_here();
+    if (std::exchange(elsewhere_, false)) here_ = handlers_here();
   }
 
   handler_chain here_;
   handler_frame* const innermost_;
+  bool elsewhere_ = false;  // who was asked may have come back on another fiber
 };
 
 /// Whose body is to end; null: nobody's.

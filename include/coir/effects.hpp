@@ -122,7 +122,7 @@ template <class Op, class Outside>
     case reply::forward:
       return outside();
     default:
-      return fail(call.refused);
+      return fail(call.why_refused());
   }
 }
 

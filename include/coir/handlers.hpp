@@ -338,8 +338,10 @@ reply ask_for(D& who, effect_call& call, said_besides& besides) {
     call.refused = make_error_code(errc::unhandled_effect);
     return reply::refused;
   }
-  call.refused = later->wait(call.until, !call.must_happen);
-  if (call.refused) return reply::refused;
+  if (const std::error_code ended = later->wait(call.until, !call.must_happen)) {
+    call.refused = ended;
+    return reply::refused;
+  }
   answer.emplace(*std::move(later->value));
   return reply::answered;
 }

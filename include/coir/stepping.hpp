@@ -216,13 +216,13 @@ class [[nodiscard]] step_result {
   std::exception_ptr exception() const noexcept { return thrown_; }
   /// Why the body was not begun: errc::stack_limit, invalid_argument (stack_bytes); or why it did
   /// not go on.
-  std::error_code error() const noexcept { return error_; }
+  std::error_code error() const noexcept { return error_.value_or(std::error_code()); }
 
  private:
   std::optional<stored> value_;
   suspension<R> waiting_;
   std::exception_ptr thrown_;
-  std::error_code error_;
+  std::optional<std::error_code> error_;
   bool suspended_ = false;
 };
 
@@ -291,7 +291,7 @@ advanced<R> advance(D& by, suspension<R>&& held) {
   if (call == nullptr) return refused(make_error_code(errc::resumed_twice));
   if (!held.is_here()) return refused(make_error_code(errc::wrong_thread));
   detail::said_besides besides;
-  call->refused = {};
+  call->refused.reset();
   switch (detail::ask_one_of(by, typename D::handles{}, *call, besides)) {
     case detail::reply::answered: {
       const outcome how = besides.live ? outcome::more : outcome::ok;
@@ -304,7 +304,7 @@ advanced<R> advance(D& by, suspension<R>&& held) {
     case detail::reply::refused:
       break;
   }
-  if (besides.finish == nullptr) return refused(call->refused);
+  if (besides.finish == nullptr) return refused(call->why_refused());
   if (besides.finish->type() != typeid(detail::something<R>))
     return refused(make_error_code(errc::wrong_operation));
   held.discard();

@@ -80,7 +80,11 @@ struct effect_call {
   const retry_policy* policy = nullptr;
   bool must_happen = false;      // asked although the body is to end: what it holds is given back
   wait_hint hint = {};           // of the last answer "not now"
-  std::error_code refused = {};  // when nobody could answer
+  /// When nobody could answer. Not an error_code by itself: one without an error is made by a call
+  /// into the C++ library, and most questions are answered.
+  std::optional<std::error_code> refused = {};
+
+  std::error_code why_refused() const { return refused.value_or(std::error_code()); }
 };
 
 enum class reply : std::uint8_t {

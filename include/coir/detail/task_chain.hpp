@@ -100,7 +100,7 @@ class typed_effect {
     if (all_->answered.thrown != nullptr)
       std::rethrow_exception(std::exchange(all_->answered.thrown, nullptr));
     if (all_->answered.said == reply::answered) return *std::move(answer_);
-    return fail(call_->refused);
+    return fail(call_->why_refused());
   }
 
  private:
