@@ -198,28 +198,6 @@ TEST_CASE("store: C-T17: two folders are two stores, and one folder has one at a
   });
 }
 
-TEST_CASE("store: C-T18: what an input changed before it parked is seen by others, and is kept") {
-  on_fibers(
-      [] {
-        disk d;
-        auto s = open_store(d);
-        int inputs_begun = 0;
-        d.stalled = true;
-        auto input = start([&] {
-          ++inputs_begun;
-          return s->write("x", inputs_begun);
-        });
-        REQUIRE(d.at_the_sync.wait().has_value());
-        CHECK(inputs_begun == 1);
-        ++inputs_begun;
-        d.go_on.set();
-        CHECK(input.join().has_value());
-        CHECK(inputs_begun == 2);
-        CHECK(s->read("x") == 1);
-      },
-      1);
-}
-
 TEST_CASE("store: C-T19: one input may wait for the disk several times, in its own order") {
   on_fibers([] {
     disk d;
