@@ -40,7 +40,7 @@ endfunction()
 
 # Labels `entry` with what `source` names a test after, so that `ctest -L '^C14$'` runs what proves
 # one: the entries of the failure catalogue (tests/catalogue/entries.txt), the rows of an earlier
-# runtime (DT3, DB2), the tests of the packages that docs/rows-effects.md speaks of (T2).
+# runtime (DT3, DB2), the tests of the packages that docs/backends.md lists (T2, T26b, C-T3).
 function(coir_label entry source)
   file(READ ${source} text)
   if(source MATCHES "[.](sh|c)$")
@@ -50,9 +50,11 @@ function(coir_label entry source)
   endif()
   set(labels "")
   foreach(name IN LISTS names)
-    string(REGEX MATCHALL "[ (\"](DT|DB|T|[A-E])[0-9][0-9]?[:,) ]" found "${name}")
+    # Twice what stands between two, as a match takes what is on both sides of it.
+    string(REGEX REPLACE "([ (\":,)])" "\\1\\1" name "${name}")
+    string(REGEX MATCHALL "[ (\"](DT|DB|C-T|T|[A-E])[0-9][0-9]?b?[:,) ]" found "${name}")
     foreach(one IN LISTS found)
-      string(REGEX REPLACE "[^A-Z0-9]" "" one "${one}")
+      string(REGEX REPLACE "[^-A-Z0-9b]" "" one "${one}")
       list(APPEND labels ${one})
     endforeach()
   endforeach()

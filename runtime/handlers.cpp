@@ -62,7 +62,8 @@ class asking {
 
 /// Whose body is to end; null: nobody's.
 handler_frame* ending_among(handler_frame* from) noexcept {
-  while (from != nullptr && (!from->ending || COIR_MUTANT(ended_body_goes_on))) from = from->outer;
+  while (from != nullptr && (!from->ending || COIR_MUTANT(ended_body_goes_on)))
+    from = from->outer != nullptr || COIR_MUTANT(stepped_goes_on) ? from->outer : from->steps;
   return from;
 }
 

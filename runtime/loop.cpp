@@ -75,18 +75,20 @@ void loop_core::take(std::shared_ptr<loop_job> job) {
   loop_job& taken = *job;
   places_[taken.slot].job = std::move(job);
   ++jobs_;
-  const bool from_outside = !inside_;
+  owes_ = true;
   {
     const inside now(inside_);
+    if (refuses() && !COIR_MUTANT(drained_loop_takes)) end(taken);
     start(taken);
   }
-  if (from_outside) hand_over();
+  settle();
 }
 
 /// What nobody else hands over: it was asked for from outside of poll().
 void loop_core::hand_over() {
   const inside now(inside_);
   give_room();
+  owes_ = false;
   outside_.hand_over();
 }
 
@@ -278,13 +280,18 @@ void loop_core::fire(clock::time_point now) {
 }
 
 void loop_core::cancel(loop_job& job) {
-  const bool from_outside = !inside_;
+  owes_ = true;
   {
     const inside now(inside_);
-    if (!std::exchange(job.ending, true)) end_computation(*job.body, true);
+    end(job);
     stop(job, std::make_error_code(std::errc::operation_canceled));
   }
-  if (from_outside) hand_over();
+  settle();
+}
+
+/// From now on its effects answer operation_canceled.
+void loop_core::end(loop_job& job) noexcept {
+  if (!std::exchange(job.ending, true)) end_computation(*job.body, true);
 }
 
 /// Its effect shall end. What is in flight ends with its last completion; who runs hears of it at
@@ -352,7 +359,7 @@ result<bool> loop_core::reap_once() {
     return fail(failed_);
   }
   for (std::size_t i = 0; i < *n; ++i) complete(buffer_[i]);
-  more_ = *n == buffer_.size();
+  more_ = *n != 0 && *n == buffer_.size();
   return *n != 0;
 }
 
@@ -367,8 +374,7 @@ void loop_core::end_all() {
     const std::shared_ptr<loop_job> job = places_[i].job;
     if (job == nullptr || job->body->asks == nullptr) continue;
     if (job->at == loop_job::stands::in_line) std::erase(line_, job);
-    job->ending = true;
-    end_computation(*job->body, true);
+    end(*job);
     next_generation(*job);
     refuse(*job, job->at == loop_job::stands::in_flight
                      ? failed_
@@ -388,7 +394,8 @@ result<loop_progress> loop_core::poll(deadline until) {
     if (!came) return fail(came.error());
     // What the backend keeps makes no descriptor readable; but who is always ready ends the poll.
     if (*came && more_ && rounds < rounds_most) continue;
-    if (*came || did_.any() || jobs_ == 0) break;
+    if (jobs_ == 0) break;
+    if ((*came || did_.any()) && !COIR_MUTANT(loop_waits_in_between)) break;
     const deadline next = timers_.empty() ? until : std::min(until, timers_.begin()->first);
     const auto now = outside_.now();
     if (until == no_wait || until <= now) break;
@@ -404,6 +411,7 @@ result<loop_progress> loop_core::poll(deadline until) {
     }
   }
   give_room();
+  owes_ = false;
   outside_.hand_over();
   if (more_) outside_.wake();
   return did_;
@@ -419,9 +427,10 @@ result<> loop_core::run(deadline until) {
   return {};
 }
 
+/// Only what it counts is of the first call: a body may have asked before, and nobody waited.
 std::size_t loop_core::drain() {
-  if (std::exchange(drained_, true)) return 0;
-  const std::size_t left = jobs_;
+  const std::size_t left = std::exchange(drained_, true) ? 0 : jobs_;
+  if (left == 0 && COIR_MUTANT(drains_once)) return 0;
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (const std::shared_ptr<loop_job> job = places_[i].job) cancel(*job);
   if (inside_) return left;  // asked for by a body: whoever polls sees the others end

@@ -168,6 +168,7 @@ namespace {
   const handler_chain here = handlers_here();
   const int kept = std::exchange(*c.thread_errno, c.own_errno);
   c.chain = here.exchange(c.chain);
+  c.steps = c.chain;
   arch::switch_notes& place = notes_here();
   c.caller_notes = place;
   place = c.own_notes;

@@ -106,6 +106,29 @@ complaints check_entries(const std::set<std::string>& listed, const std::set<std
   return found;
 }
 
+// -- the lists of tests by number
+// ------------------------------------------------------------------
+
+/// Which of T1 to T76, T26b and C-T1 to C-T19 none of `names` has.
+complaints check_numbers(const std::set<std::string>& names) {
+  std::set<std::string> words;
+  for (const auto& name : names) {
+    for (std::size_t at = 0; at < name.size();) {
+      const auto end = std::min(name.find_first_of(" :,;.()\"", at), name.size());
+      words.insert(name.substr(at, end - at));
+      at = end + 1;
+    }
+  }
+  complaints found;
+  const auto expect = [&](const std::string& number) {
+    if (!words.contains(number)) found.push_back(number + ": no test is named after it");
+  };
+  for (int i = 1; i <= 76; ++i) expect("T" + std::to_string(i));
+  for (int i = 1; i <= 19; ++i) expect("C-T" + std::to_string(i));
+  expect("T26b");
+  return found;
+}
+
 // -- the small configuration ----------------------------------------------------------------------
 
 /// What stands between the parentheses that open before `at`.
@@ -180,6 +203,12 @@ TEST_CASE("house: every entry of the failure catalogue has a test that is named 
   CHECK(check_entries({"A1", "B2"}, {"A1: a sentence", "x: B2 another"}).empty());
   CHECK(listed_entries(make_source("", "A1 | a sentence\n# B2 | none\nlate\n")) ==
         std::set<std::string>{"A1", "late"});
+}
+
+TEST_CASE("house: every number of docs/backends.md has a test that is named after it") {
+  const auto names = tests_in(tree());
+  expect_none(check_numbers(names));
+  CHECK(check_numbers({"T1 T2 x: C-T3, C-T4: T5x", "C-T6"}).size() == 96 - 5);
 }
 
 TEST_CASE("house: who is excused from the small configuration is a test that exists") {

@@ -82,13 +82,21 @@ class loop {
 
   /// Runs body() to its first effect, and hands that over; one without effects has ended when this
   /// returns and touched neither backend nor heap. Errors, by get(): errc::stack_limit,
-  /// errc::shutting_down (after drain), or why the loop failed; the body did not run then.
+  /// errc::shutting_down (after drain), or why the loop failed; the body did not run then. One that
+  /// drains the loop before its first effect is answered like all others: that effect and all later
+  /// ones answer operation_canceled.
   /// `name`: what the report of a stack overflow calls it; 23 bytes are copied.
   template <class F, class R = std::invoke_result_t<std::decay_t<F>&>>
   [[nodiscard]] submitted<R> submit(F&& body, std::string_view name = {}) {
     if (const std::error_code why = core_->refuses()) return submitted<R>(step_result<R>(why));
-    step_result<R> first = step(std::forward<F>(body), {stack_bytes_, name});
-    if (!first.is_suspended()) return submitted<R>(std::move(first));
+    step_result<R> first = [&] {
+      const detail::loop_core::first_stretch now(*core_);
+      return step(std::forward<F>(body), {stack_bytes_, name});
+    }();
+    if (!first.is_suspended()) {
+      core_->settle();
+      return submitted<R>(std::move(first));
+    }
     auto waits = std::make_shared<typename submitted<R>::job>();
     core_->make_room();
     waits->body = first.waiting().release();
@@ -109,8 +117,10 @@ class loop {
   std::error_code failed() const noexcept { return core_->failed(); }
   /// Completions that came for nobody.
   std::uint64_t stale() const noexcept { return core_->stale(); }
-  /// Ends every body, as ~loop does; how many there were. From then on submit is refused
-  /// (errc::shutting_down, or the error that was there before).
+  /// Ends every body, as ~loop does, and returns when all have; how many there were, 0 when it was
+  /// called before. From then on submit is refused (errc::shutting_down, or the error that was
+  /// there before). In a body of this loop it asks for their end and waits for nobody: they end in
+  /// the polls that follow, or in the next drain, or with the loop.
   std::size_t drain() { return core_->drain(); }
   /// Readable while poll() may find something: for a foreign event loop, which calls poll(no_wait)
   /// then. -1: the backend has none. Deadlines and sleeps of bodies do not make it readable.

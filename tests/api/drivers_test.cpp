@@ -3,121 +3,26 @@
 #include <doctest/doctest.h>
 
 #include <functional>
-#include <optional>
 
-#include "random_program.hpp"
-#include "scripted_outside.hpp"
+#include "driven.hpp"
 #include "tests/test_options.hpp"
 
 namespace {
 
-using coir::errc;
 using coir::task;
+using driven::by_backend;
+using driven::by_exec;
+using driven::by_fiber;
+using driven::by_hand;
+using driven::by_handlers;
+using driven::by_loop;
+using driven::flaw;
+using driven::pipes;
+using driven::seen;
 using random_program::answer;
 using random_program::ask_number;
 using random_program::memory;
 using random_program::program;
-using random_program::trouble;
-
-/// All that one can see of a run.
-struct seen {
-  answer gave;
-  std::vector<std::string> trace;
-  friend bool operator==(const seen&, const seen&) = default;
-};
-
-// -- who answers ----------------------------------------------------------------------------------
-
-template <class F>
-seen by_exec(F body, memory& m) {
-  random_program::dispatcher by(m);
-  auto gave = coir::exec(by, body);
-  return {gave, m.trace};
-}
-
-/// On whatever fiber or thread this is; what nobody handles goes to the backend.
-template <class F>
-seen by_handlers(F body, memory& m) {
-  random_program::dispatcher by(m);
-  auto gave = coir::handle_effects(body, by);
-  return {gave, m.trace};
-}
-
-enum class flaw {
-  none,
-  not_now_is_an_error,
-  exceptions_are_errors,
-  asks_twice,
-  errors_are_dropped
-};
-
-template <flaw Flaw = flaw::none, class F>
-seen by_hand(F body, memory& m) {
-  random_program::dispatcher by(m);
-  auto at = coir::step(std::move(body), {.stack_bytes = 128 << 10});
-  while (at.is_suspended()) {
-    auto held = std::move(at.waiting());
-    std::exception_ptr thrown;
-    std::optional<coir::advanced<answer>> next;
-    if (Flaw == flaw::asks_twice) ++by.asked;
-    try {
-      next.emplace(coir::advance(by, std::move(held)));
-    } catch (...) {
-      thrown = std::current_exception();
-    }
-    if (thrown != nullptr) {
-      at = Flaw == flaw::exceptions_are_errors ? held.resume_failing(errc::finished)
-                                               : held.resume_throwing(std::move(thrown));
-    } else if (next->last == coir::outcome::failure && Flaw != flaw::errors_are_dropped) {
-      at = next->state.waiting().resume_failing(next->error);
-    } else if (next->last == coir::outcome::failure) {
-      at = next->state.waiting().resume_failing({});
-    } else if (next->last == coir::outcome::would_block && Flaw == flaw::not_now_is_an_error) {
-      at = next->state.waiting().resume_failing(errc::finished);
-    } else {
-      at = std::move(next->state);
-    }
-  }
-  return {at.value(), m.trace};
-}
-
-/// To a backend and back: each number that was an answer is one of its completions.
-struct wire {
-  using value_type = long;
-  static constexpr std::string_view name = "random.wire";
-  void fill(io_uring_sqe& entry) const {
-    entry.opcode = IORING_OP_NOP;
-    entry.len = static_cast<unsigned>(value);
-  }
-  long complete(std::int32_t res) const { return res; }
-  long value;
-};
-struct wired : random_program::dispatcher {
-  using dispatcher::dispatch;
-  using dispatcher::dispatcher;
-  coir::dispatched<long> dispatch(const ask_number& op, coir::dispatch_context<ask_number>& c) {
-    auto said = dispatcher::dispatch(op, c);
-    if (said.kind() != coir::outcome::ok) return said;
-    const auto got = coir::perform(wire{said.value()});
-    return got ? coir::dispatched<long>::done(*got) : coir::dispatched<long>::failed(got.error());
-  }
-};
-
-/// In a loop, whose backend answers what is added to `off`; 0, or it is a broken one.
-template <long Off = 0, class F>
-seen by_loop(F body, memory& m) {
-  test::scripted_outside outside;
-  auto loop = coir::loop::make(outside);
-  wired by(m);
-  auto one = loop->submit([&] { return coir::handle_effects(body, by); });
-  while (!one.done()) {
-    REQUIRE(outside.flying.size() == 1);
-    outside.answer(outside.flying.front().name,
-                   outside.flying.front().about + static_cast<std::int32_t>(Off));
-    REQUIRE(loop->poll());
-  }
-  return {*one.get(), m.trace};
-}
 
 // -- who asks -------------------------------------------------------------------------------------
 
@@ -136,7 +41,7 @@ auto coroutine_there_and_back(const program& p, memory& m) {
 
 using driver = std::function<seen(const program&)>;
 struct named {
-  const char* name;
+  std::string name;
   driver drive;
 };
 
@@ -162,24 +67,36 @@ driver of(Ask ask, Answer answer) {
     })                                                                                            \
   }
 
+/// The four who ask, answered by `answered_by(body, memory)`.
+template <class By>
+std::vector<named> asked_all_ways(By answered_by) {
+  return {{"blocking", of(blocking, answered_by)},
+          {"coroutine", of(coroutine, answered_by)},
+          {"reflect(reify)", of(blocking_there_and_back, answered_by)},
+          {"reify(reflect)", of(coroutine_there_and_back, answered_by)}};
+}
+
 std::vector<named> all_drivers() {
   return {COIR_DRIVERS_WITH(by_exec), COIR_DRIVERS_WITH(by_hand), COIR_DRIVERS_WITH(by_handlers),
           COIR_DRIVERS_WITH(by_loop)};
 }
 
 constexpr int programs = test::at_full_speed(300, 60);
+/// Where each question goes through the system.
+constexpr int programs_outside = test::at_full_speed(150, 12);
 
 template <class Each>
-void for_programs(unsigned seed, Each each) {
+void for_programs(unsigned seed, Each each, int count = programs) {
   std::mt19937 dice(seed);
-  for (int i = 0; i < programs; ++i) each(random_program::make(dice));
+  for (int i = 0; i < count; ++i) each(random_program::make(dice));
 }
 
 /// How many programs look different under `drive` than under exec.
-int differing(const driver& drive) {
+int differing(const driver& drive, int count = programs) {
   const driver reference = of(blocking, [](auto b, memory& m) { return by_exec(b, m); });
   int n = 0;
-  for_programs(57, [&](const program& p) { n += drive(p) == reference(p) ? 0 : 1; });
+  for_programs(
+      57, [&](const program& p) { n += drive(p) == reference(p) ? 0 : 1; }, count);
   return n;
 }
 
@@ -208,7 +125,8 @@ TEST_CASE("T57 drivers: the programs are deep, and meet everything that a progra
   CHECK(longest > 50);
   CHECK(raised > 0);
   CHECK(raised < programs);
-  for (const char* what : {"asked", "told", "got", "error", "inside", "caught", "release", "clean"})
+  for (const char* what :
+       {"asked", "told", "got", "error", "inside", "caught", "release", "clean", "given up"})
     CHECK_MESSAGE(std::ranges::count(all, what) > 10, what);
 }
 
@@ -228,6 +146,39 @@ TEST_CASE("T57 drivers: on a runtime, too, where what nobody handles goes to the
   CHECK(done);
 }
 
+TEST_CASE("T57 drivers: on a runtime each question waits for the outside, on one worker and two") {
+  for (const unsigned workers : {1u, 2u}) {
+    const auto done = coir::run(
+        [workers] {
+          const auto by = [workers](auto body, memory& m) {
+            pipes through;
+            return by_fiber(std::move(body), m, through, workers - 1);
+          };
+          for (const auto& each : asked_all_ways(by))
+            CHECK_MESSAGE(differing(each.drive, programs_outside) == 0, each.name);
+          CHECK(differing(of(blocking,
+                             [](auto body, memory& m) {
+                               pipes through;
+                               return by_fiber<1>(std::move(body), m, through, 0);
+                             }),
+                          programs_outside) > 0);
+        },
+        test::tested({.workers = workers}));
+    CHECK(done);
+  }
+}
+
+TEST_CASE("T57 drivers: in a loop over a backend of the system's") {
+  const auto outside = coir::make_backend(test::tested({}));
+  REQUIRE(outside);
+  const auto by = [&outside](auto body, memory& m) {
+    pipes through;
+    return by_backend(std::move(body), m, through, **outside);
+  };
+  for (const auto& each : asked_all_ways(by))
+    CHECK_MESSAGE(differing(each.drive, programs_outside) == 0, each.name);
+}
+
 TEST_CASE("T57 drivers: broken ones are noticed") {
   const auto by_flawed = []<flaw F>(std::integral_constant<flaw, F>) {
     return of(blocking, [](auto b, memory& m) { return by_hand<F>(b, m); });
@@ -237,6 +188,7 @@ TEST_CASE("T57 drivers: broken ones are noticed") {
   CHECK(differing(by_flawed(std::integral_constant<flaw, flaw::exceptions_are_errors>{})) > 0);
   CHECK(differing(by_flawed(std::integral_constant<flaw, flaw::asks_twice>{})) > 0);
   CHECK(differing(by_flawed(std::integral_constant<flaw, flaw::errors_are_dropped>{})) > 0);
+  CHECK(differing(by_flawed(std::integral_constant<flaw, flaw::gives_up_one_effect>{})) > 0);
   CHECK(differing(of(blocking, [](auto b, memory& m) { return by_loop<1>(b, m); })) > 0);
   const auto forgetful = [](const program& p, memory& m) {
     return coir::reflect(random_program::coroutine<true>(p, m));

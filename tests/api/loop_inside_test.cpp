@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 #include <vector>
 
 #include "coir/coir.hpp"
@@ -106,4 +107,85 @@ TEST_CASE("loop: who sleeps in the past gives way to others") {
   CHECK(w.in.run());
   CHECK(waits.done());
   CHECK(tells.done());
+}
+
+TEST_CASE(
+    "loop: a body that drains it leaves nobody behind: the next drain waits, and its end does") {
+  for (const bool by_its_end : {false, true}) {
+    test::scripted_outside outside;
+    outside.answers_cancels = false;
+    outside.on_wait = [&] {
+      while (!outside.flying.empty()) outside.answer_first(-ECANCELED);
+    };
+    std::optional<coir::loop> in = coir::loop::make(outside).value();
+    std::size_t counted = 0;
+    int ended = 0;
+    auto drains = in->submit([&] {
+      (void)value();
+      counted = in->drain();
+      return coir::perform(get_value{}).error();
+    });
+    auto other = in->submit([&] {
+      const auto got = coir::perform(get_value{}).error();
+      ++ended;
+      return got;
+    });
+    outside.answer_first(1);
+    REQUIRE(in->poll());
+    CHECK(counted == 2);
+    CHECK(drains.get().value() == std::errc::operation_canceled);
+    CHECK_FALSE(other.done());
+    CHECK(in->pending() == 1);
+    if (by_its_end) {
+      in.reset();
+    } else {
+      CHECK(in->drain() == 0);
+      CHECK(in->pending() == 0);
+    }
+    CHECK(ended == 1);
+    CHECK(outside.flying.empty());
+    CHECK(other.get().value() == std::errc::operation_canceled);
+    CHECK(outside.cancelled.size() == 1);
+  }
+}
+
+TEST_CASE("loop: a body that drains it before its first effect is ended like the others") {
+  small_world w;
+  auto other = w.in.submit([] { return coir::perform(get_value{}).error(); });
+  auto drains = w.in.submit([&] {
+    CHECK(w.in.drain() == 1);
+    const auto first = coir::perform(get_value{}).error();
+    CHECK(coir::perform(get_value{}).error() == std::errc::operation_canceled);
+    return first;
+  });
+  CHECK(drains.get().value() == std::errc::operation_canceled);
+  CHECK(w.outside.submits == 1);
+  CHECK(w.outside.cancelled.size() == 1);
+  CHECK(w.in.submit([] { return 1; }).get().error() == errc::shutting_down);
+  CHECK(w.in.drain() == 0);
+  CHECK(w.in.pending() == 0);
+  CHECK(other.get().value() == std::errc::operation_canceled);
+}
+
+TEST_CASE(
+    "loop: before its first effect a body may only ask, and what it asked for is handed over") {
+  small_world w;
+  auto other = w.in.submit([] { return coir::perform(get_value{}).error(); });
+  std::optional<coir::submitted<int>> inner;
+  const unsigned before = w.outside.handed_over;
+  auto outer = w.in.submit([&] {
+    CHECK(w.in.poll().error() == errc::deadlock);
+    CHECK(w.in.run().error() == errc::deadlock);
+    other.cancel();
+    inner.emplace(w.in.submit([] { return value(); }));
+    CHECK(w.outside.handed_over == before);
+    return 1;
+  });
+  CHECK(outer.get().value() == 1);
+  CHECK(w.outside.handed_over == before + 1);
+  CHECK(w.outside.cancelled.size() == 1);
+  w.outside.answer(w.outside.flying.back().name, 3);
+  CHECK(w.in.run());
+  CHECK(inner->get().value() == 3);
+  CHECK(other.get().value() == std::errc::operation_canceled);
 }

@@ -4,12 +4,14 @@
 // Always true:
 //   - A program is a tree: what it does depends on its answers and on nothing else.
 //   - The dispatcher is a function of what it was asked before, so two drivers that ask the same
-//   get
-//     the same; its trace and the program's are one, in the order in which things happened.
+//     get the same; its trace and the program's are one, in the order in which things happened.
+//   - A program that was given up goes on to its end: each driver gives it up in a way of its own,
+//     and what happens from then on does not depend on that.
 //
 // Comes from: drivers_test.cpp.   Goes to: coir/coroutine.hpp.
 #pragma once
 
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -36,14 +38,35 @@ struct unknown {
   static constexpr std::string_view name = "random.unknown";
 };
 
+/// Asks whoever drives to give the program up: this and all that it asks for from then on answers
+/// operation_canceled.
+struct give_up {
+  using value_type = void;
+  static constexpr std::string_view name = "random.give_up";
+};
+
 /// What is raised.
 struct trouble {
   long what;
   friend bool operator==(const trouble&, const trouble&) = default;
 };
 using answer = tl::expected<long, trouble>;
+/// What a program that is given up is ended with, where it is ended with something.
+inline const answer in_its_place = tl::unexpected(trouble{-1});
 
-enum class kind { ask, tell, unknown, branch, repeat, raise, attempt, give_back, handled, clean };
+enum class kind {
+  ask,
+  tell,
+  unknown,
+  branch,
+  repeat,
+  raise,
+  attempt,
+  give_back,
+  handled,
+  clean,
+  leave
+};
 
 struct node {
   kind what;
@@ -64,7 +87,8 @@ inline program make(std::mt19937& dice, int depth, int& left) {
              draw(100),
              {},
              {}};
-    if (one.what >= kind::branch && one.what != kind::raise) {
+    if (draw(50) == 0) one.what = kind::leave;
+    if (one.what >= kind::branch && one.what != kind::raise && one.what != kind::leave) {
       one.inner = make(dice, depth - 1, left);
       one.other = make(dice, depth - 1, left);
     }
@@ -87,6 +111,8 @@ struct memory {
   long sum = 1;
   int effects_left = 200;  // repeats within repeats are cut short, in the same place everywhere
   std::vector<std::string> trace;
+  bool given_up = false;        // by whoever drives
+  std::optional<answer> ended;  // what the program itself returned
 
   void note(const char* what, long n) { trace.push_back(what + (':' + std::to_string(n))); }
   bool may_ask() { return --effects_left > 0; }
@@ -99,11 +125,19 @@ struct memory {
     took(got ? coir::result<long>(1) : coir::fail(got.error()));
   }
   bool raises() const { return sum % 3 == 0; }
+  void leaves() {
+    note("given up", sum);
+    given_up = true;
+  }
+  answer ends(answer a) {
+    ended = a;
+    return a;
+  }
 };
 
 /// Answers; not now, with an error, with more to come, or by raising, now and then.
 struct dispatcher {
-  using handles = coir::operations<ask_number, tell>;
+  using handles = coir::operations<ask_number, tell, give_up>;
   explicit dispatcher(memory& m) : told(m) { open.set(); }
   dispatched<long> dispatch(const ask_number& op, coir::dispatch_context<ask_number>&) {
     told.note("asked", op.about);
@@ -126,6 +160,10 @@ struct dispatcher {
     told.note("told", op.what);
     if (++asked % 5 == 0) return dispatched<void>::would_block({.gate = &open});
     return dispatched<void>::done();
+  }
+  dispatched<void> dispatch(const give_up&, coir::dispatch_context<give_up>&) {
+    told.leaves();
+    return dispatched<void>::finish(in_its_place);
   }
   memory& told;
   long asked = 0;
@@ -155,6 +193,8 @@ inline void run(const node& n, memory& m) {
       return m.may_ask() ? m.took(coir::perform(tell{m.about(n)})) : void();
     case kind::unknown:
       return m.took(coir::perform(unknown{}));
+    case kind::leave:
+      return m.took(coir::perform(give_up{}));
     case kind::branch:
       return run(m.sum % 2 == 0 ? n.inner : n.other, m);
     case kind::repeat:
@@ -189,10 +229,10 @@ inline void run(const program& all, memory& m) {
   for (const node& each : all) run(each, m);
 }
 inline answer body(const program& all, memory& m) {
-  return coir::run_catching<trouble>([&] {
+  return m.ends(coir::run_catching<trouble>([&] {
     run(all, m);
     return m.sum;
-  });
+  }));
 }
 
 // -- as a coroutine -------------------------------------------------------------------------------
@@ -226,6 +266,9 @@ coir::task<void> go(const node& n, memory& m) {
       co_return;
     case kind::unknown:
       m.took(co_await unknown{});
+      co_return;
+    case kind::leave:
+      m.took(co_await give_up{});
       co_return;
     case kind::branch:
       co_await go<Forgets>(m.sum % 2 == 0 ? n.inner : n.other, m);
@@ -270,8 +313,7 @@ coir::task<void> go(const program& all, memory& m) {
 template <bool Forgets = false>
 coir::task<answer> coroutine(const program& all, memory& m) {
   const auto got = co_await coir::run_catching<trouble>(go<Forgets>(all, m));
-  if (!got) co_return tl::unexpected<trouble>(got.error());
-  co_return m.sum;
+  co_return m.ends(got ? answer(m.sum) : answer(tl::unexpected(got.error())));
 }
 
 }  // namespace random_program

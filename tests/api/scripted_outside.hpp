@@ -31,14 +31,18 @@ class scripted_outside final : public coir::backend {
   std::size_t room = SIZE_MAX;
   unsigned submits = 0, reaps = 0, waits = 0, disposed = 0;
   bool answers_cancels = true;
+  bool answers_at_once = false;  // each operation with what it is about
+  unsigned handed_over = 0;
 
   result<> submit(const io_uring_sqe& e, coir::token name) override {
     ++submits;
     if (refuse_submit && refuse_after-- <= 0) return coir::fail(std::exchange(refuse_submit, {}));
     if (flying.size() >= room) return coir::fail(std::errc::operation_would_block);
     flying.push_back({name, e.opcode, static_cast<int>(e.len)});
+    if (answers_at_once) answer(name, static_cast<int>(e.len));
     return {};
   }
+  void hand_over() override { ++handed_over; }
   result<> cancel(coir::token name) override {
     cancelled.push_back(name);
     if (answers_cancels) {

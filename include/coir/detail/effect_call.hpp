@@ -100,6 +100,9 @@ struct handler_frame {
   handler_frame* outer = nullptr;
   /// The body under it is to end: every effect from there answers operation_canceled.
   bool ending = false;
+  /// Of a computation while it runs: where the chain of whoever steps it begins. Nobody there is
+  /// asked; but where the body of one of them is to end, so is what it steps.
+  handler_frame* steps = nullptr;
   /// Told of each such answer; need not return. Null: nobody counts.
   void (*ignored)(handler_frame& self) noexcept = nullptr;
   /// Of it, or of one outward of it, ask() may return on another fiber of the thread: the body is a

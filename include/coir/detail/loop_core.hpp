@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <memory_resource>
+#include <utility>
 #include <vector>
 
 #include "coir/backend.hpp"
@@ -67,7 +68,24 @@ class COIR_API loop_core {
   std::error_code refuses() const noexcept;
   /// So that take() cannot fail for want of memory for a place.
   void make_room();
-  /// Takes a job whose body waits for its first answer.
+  /// Lives while a body runs to its first effect: inside, like all that runs of bodies.
+  class first_stretch {
+   public:
+    explicit first_stretch(loop_core& in) noexcept
+        : in_(in), before_(std::exchange(in.inside_, true)) {}
+    ~first_stretch() { in_.inside_ = before_; }
+    first_stretch(const first_stretch&) = delete;
+    first_stretch& operator=(const first_stretch&) = delete;
+
+   private:
+    loop_core& in_;
+    bool before_;
+  };
+  /// After a body that ended in its first stretch: hands over what it asked for in place of others.
+  void settle() {
+    if (owes_ && !inside_) hand_over();
+  }
+  /// Takes a job whose body waits for its first answer. One that drained the loop is to end.
   void take(std::shared_ptr<loop_job> job);
   void cancel(loop_job& job);
   [[nodiscard]] result<loop_progress> poll(deadline until);
@@ -96,6 +114,7 @@ class COIR_API loop_core {
   template <class Do>
   reply guarded(loop_job& job, Do what);
   void hand_over();
+  void end(loop_job& job) noexcept;
   void stop(loop_job& job, std::error_code why);
   void go_on(loop_job& job, reply said);
   void answer(loop_job& job, std::int32_t res);
@@ -124,6 +143,7 @@ class COIR_API loop_core {
   loop_progress did_;
   bool drained_ = false;
   bool inside_ = false;       // bodies run, or completions are dealt out
+  bool owes_ = false;         // something was asked for from inside, and is not handed over
   deadline fired_ = no_wait;  // of the timers, last
   bool more_ = false;         // the last reap filled the buffer
 };
