@@ -52,11 +52,14 @@ class aligned_blocks {
   std::unique_ptr<std::byte, freed> memory_;
 };
 
+/// By each of the plan's readers, before anything counts.
+inline unsigned warm_up_reads(const read_plan& plan) { return plan.reads / 8 + 1; }
+
 /// pass(reads, seed) does so many reads by each of the plan's readers. Gives CPU ns per read, and
 /// reads per second.
 template <class Pass>
 sample measure_reads(const read_plan& plan, Pass pass) {
-  pass(plan.reads / 8 + 1, 1'000'000);
+  pass(warm_up_reads(plan), 1'000'000);
   const std::int64_t cpu = cpu_used_ns();
   const std::int64_t wall = now_ns();
   pass(plan.reads, 1);

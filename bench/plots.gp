@@ -18,12 +18,13 @@ family(pattern) = sprintf("awk -F '\t' 'function least(k, v) { if (!((r, k) in b
   function of(r, k) { return (r, k) in b ? b[r, k] : \"nan\" } \
   END { for (i = 1; i <= n; ++i) print order[i] \"\t\" of(order[i], \"coir\") \"\t\" of(order[i], \"raw\") \"\t\" of(order[i], \"peer\") }' %s", pattern, data)
 
-do for [name in "switch yield spawn timer nop echo pingpong"] {
+do for [name in "switch yield spawn sleep timer nop echo deadline pingpong"] {
   table = family("^".name)
   if (strlen(system(table)) > 0) {
     set output pages."/".name.".svg"
     set title name.": least of all rounds, less is better (logarithmic)"
-    set ylabel name eq "echo" ? "ns of server CPU per message" : "ns per operation"
+    set ylabel name eq "echo" ? "ns of server CPU per message" : \
+      name eq "sleep" ? "ms of CPU" : "ns per operation"
     set datafile separator "\t"
     # A column without any figure would be an error.
     peers = int(system(table." | awk -F '\t' '$4 != \"nan\"' | wc -l"))

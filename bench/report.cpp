@@ -164,24 +164,43 @@ std::string table_head() {
          "|---|--:|--:|--:|---|--:|---|---|\n";
 }
 
+namespace {
+
+/// What `say` says of each judged figure: a row may promise two things. Where nothing is known of
+/// any of them: `-`.
+template <class Say>
+std::string of_each_judged(const row& r, Say say) {
+  std::string all;
+  bool any = false;
+  for (const std::size_t figure : judged_figures(r)) {
+    const std::string one = say(figure);
+    any |= one != "-";
+    all += (all.empty() ? "" : ", ") + one;
+  }
+  return any ? all : "-";
+}
+
+}  // namespace
+
 std::string table_line(const result_of_row& one) {
   const row& r = one.what;
-  const std::string& unit = r.figures[0].unit;
-  std::string ours = cell(figure_of(r, one.got, role::ours), unit);
-  for (const reach& wanted : r.reaches)  // a row may promise two things
-    if (wanted.figure != 0)
-      ours += ", " +
-              cell(figure_of(r, one.got, role::ours, wanted.figure), r.figures[wanted.figure].unit);
+  const auto figures = [&](role as) {
+    return of_each_judged(r, [&](std::size_t figure) {
+      return cell(figure_of(r, one.got, as, figure), r.figures[figure].unit);
+    });
+  };
+  const auto ratios = [&](role as) {
+    return of_each_judged(
+        r, [&](std::size_t figure) { return cell(ratio_to(r, one.got, as, figure)); });
+  };
   const bool has_base = best_of(r, one.got, role::base) >= 0;
   const role beside = has_base ? role::base : role::raw;
   const int peer = best_of(r, one.got, role::peer);
-  const std::string peer_words = peer < 0 ? "-"
-                                          : r.entries[static_cast<std::size_t>(peer)].who + " " +
-                                                cell(figure_of(r, one.got, role::peer), unit);
-  return "| `" + r.name + "` | " + ours + " | " + cell(figure_of(r, one.got, beside), unit) +
-         (has_base ? " (plain)" : "") + " | " + cell(ratio_to(r, one.got, beside)) + " | " +
-         peer_words + " | " + cell(ratio_to(r, one.got, role::peer)) + " | " + reach_words(r) +
-         " | " + verdict_words(r, one.got) + " |\n";
+  const std::string peer_words =
+      peer < 0 ? "-" : r.entries[static_cast<std::size_t>(peer)].who + " " + figures(role::peer);
+  return "| `" + r.name + "` | " + figures(role::ours) + " | " + figures(beside) +
+         (has_base ? " (plain)" : "") + " | " + ratios(beside) + " | " + peer_words + " | " +
+         ratios(role::peer) + " | " + reach_words(r) + " | " + verdict_words(r, one.got) + " |\n";
 }
 
 std::string closing_words(const std::vector<result_of_row>& all) {
@@ -205,7 +224,6 @@ std::string details(const result_of_row& one) {
   }
   text +=
       " median | x coir | rounds | switches, SQEs, enters each |\n" + line + "--:|--:|--:|---|\n";
-  const double ours = figure_of(r, one.got, role::ours);
   for (std::size_t i = 0; i < one.got.size(); ++i) {
     const entry& e = r.entries[i];
     const outcome& got = one.got[i];
@@ -216,8 +234,11 @@ std::string details(const result_of_row& one) {
     }
     for (std::size_t f = 0; f < r.figures.size(); ++f) text += " " + cell(got.of(r, f)) + " |";
     const counted c = counts_of(got);
-    text += " " + cell(got.median()) + " | " + cell(got.of(r) / ours) + " | " +
-            std::to_string(got.samples.size()) + " | ";
+    const std::string ratios = of_each_judged(r, [&](std::size_t f) {
+      return cell(got.of(r, f) / figure_of(r, one.got, role::ours, f));
+    });
+    text += " " + cell(got.median()) + " | " + ratios + " | " + std::to_string(got.samples.size()) +
+            " | ";
     if (!std::isnan(c.switches))
       text += cell(c.switches) + ", " + cell(c.sqes) + ", " + cell(c.enters);
     text += " |\n";
@@ -244,9 +265,15 @@ std::string to_json(const settings& chosen, const std::vector<result_of_row>& al
         {"verdict", word_of(judge(one.what, one.got))},
         {"ratio_raw", number_or_null(ratio_to(one.what, one.got, role::raw))},
         {"ratio_peer", number_or_null(ratio_to(one.what, one.got, role::peer))}};
-    for (const reach& wanted : one.what.reaches)
+    for (const reach& wanted : one.what.reaches) {
+      const auto ratio = [&](role as) {
+        return number_or_null(ratio_to(one.what, one.got, as, wanted.figure));
+      };
       r["reaches"].push_back({{"reach", words_of(one.what, wanted)},
-                              {"verdict", word_of(judge(one.what, one.got, wanted))}});
+                              {"verdict", word_of(judge(one.what, one.got, wanted))},
+                              {"ratio_raw", ratio(role::raw)},
+                              {"ratio_peer", ratio(role::peer)}});
+    }
     for (std::size_t i = 0; i < one.got.size(); ++i)
       r["entries"].push_back(json_of(one.what, i, one.got[i]));
     out["rows"].push_back(std::move(r));

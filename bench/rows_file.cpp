@@ -1,8 +1,8 @@
 // rows_file.cpp: random reads of 4 KiB from a device, past the page cache.
 //
 // Always true:
-//   - The file lies beside the programs of the bench and is written once; all entries read the same
-//     blocks.
+//   - The file lies beside the programs of the bench and is written once; all entries read as many
+//     blocks of it after as many that do not count, all but fio the same ones.
 //   - The CPU is that of the process, in and out of the kernel; what interrupts take falls on
 //     whoever runs, the same for all.
 //
@@ -70,23 +70,28 @@ sample coir_file_read(const read_plan& plan) {
       for (auto& fiber : fibers) sure(fiber.join());
       fibers.clear();
     });
-    got.per_operation = counts.per(double{1} * plan.depth * (plan.reads + plan.reads / 8 + 1));
+    got.per_operation = counts.per(double{1} * plan.depth * (plan.reads + warm_up_reads(plan)));
     return got;
   });
 }
 
 constexpr const char* fio_path = "/usr/bin/fio";
 
+/// As many reads as the others, and as many before them that do not count: two jobs of one run.
 sample fio_reads(const read_plan& plan, int cpu) {
-  program fio({fio_path, "--name=bench", "--filename=" + plan.path, "--rw=randread", "--bs=4k",
-               "--direct=1", "--ioengine=io_uring", "--iodepth=" + std::to_string(plan.depth),
-               "--time_based", "--runtime=1", "--ramp_time=0.2", "--randrepeat=0", "--norandommap",
-               "--output-format=json"},
+  const auto number_of = [&](unsigned reads) {
+    return "--number_ios=" + std::to_string(std::uint64_t{reads} * plan.depth);
+  };
+  program fio({fio_path, "--output-format=json", "--name=global", "--filename=" + plan.path,
+               "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=io_uring",
+               "--iodepth=" + std::to_string(plan.depth), "--randrepeat=0", "--norandommap",
+               "--name=warm_up", number_of(warm_up_reads(plan)), "--name=counted", "--stonewall",
+               number_of(plan.reads)},
               cpu);
   std::string all;
   while (fio.another_line()) all += fio.line() + '\n';
   fio.wait();
-  const auto job = nlohmann::json::parse(all).at("jobs").at(0);
+  const auto job = nlohmann::json::parse(all).at("jobs").at(1);
   const auto& read = job.at("read");
   const double share = (job.at("usr_cpu").get<double>() + job.at("sys_cpu").get<double>()) / 100;
   const double iops = read.at("iops").get<double>();

@@ -47,8 +47,8 @@ struct parking {
   return got;
 }
 
-sample coir_parked(std::size_t count, std::size_t stack_bytes) {
-  return on_coir([=]() -> sample {
+sample coir_parked(std::size_t count, std::size_t stack_bytes, coir::guard guards) {
+  const auto root = [=]() -> sample {
     int ends[2];
     if (::pipe(ends) != 0) throw std::system_error(errno, std::system_category(), "pipe");
     parking p{.fd = ends[0], .wanted = count, .all_ended = {}};
@@ -72,20 +72,25 @@ sample coir_parked(std::size_t count, std::size_t stack_bytes) {
     sample got{bytes, spent / static_cast<double>(count)};
     got.per_operation = counts.per(static_cast<double>(count));
     return got;
-  });
+  };
+  return on_coir(root, {.workers = 1, .guards = guards});
 }
 
 row parked_row(const settings& chosen, std::size_t stack_bytes, double bytes_most) {
   const std::size_t count = chosen.many;
   const std::string kib = std::to_string(stack_bytes >> 10);
-  row one{
-      "parked/1000000/" + kib + "KiB",
-      "a million fibers parked in read behind three functions, slots of " + kib + " KiB",
-      {{"memory per fiber", "bytes"}, {"create and finish", "ns"}},
-      {{"coir, a guard under each", role::ours, [=] { return coir_parked(count, stack_bytes); }},
-       {"by hand, no guards", role::raw, [=] { return raw_parked(count, stack_bytes); },
-        raw::has_switch ? "" : "a switch for this CPU"}},
-      {{reach::kind::at_most, bytes_most, 0}, {reach::kind::at_most, 4'000, 1}}};
+  row one{"parked/1000000/" + kib + "KiB",
+          "a million fibers parked in read behind three functions, slots of " + kib + " KiB",
+          {{"memory per fiber", "bytes"}, {"create and finish", "ns"}},
+          {{"coir, a guard under each", role::ours,
+            [=] { return coir_parked(count, stack_bytes, coir::guard::every); }},
+           {"coir, a guard under each group", role::variant,
+            [=] { return coir_parked(count, stack_bytes, coir::guard::grouped); }},
+           {"coir, no guards", role::variant,
+            [=] { return coir_parked(count, stack_bytes, coir::guard::none); }},
+           {"by hand, no guards", role::raw, [=] { return raw_parked(count, stack_bytes); },
+            raw::has_switch ? "" : "a switch for this CPU"}},
+          {{reach::kind::at_most, bytes_most, 0}, {reach::kind::at_most, 4'000, 1}}};
   one.rounds_most = 2;
   one.smaller = count != 1'000'000;
   if (one.smaller) one.note = "with " + std::to_string(count) + " fibers in this run";

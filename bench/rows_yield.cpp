@@ -96,6 +96,8 @@ void add_yield(rows& to, const settings& chosen) {
   to.push_back(yield_row(chosen, {2, block / 2, shape::two_sites}, 16, true));
   to.push_back(yield_row(chosen, {2, block / 2, shape::one_chain}, 8, true));
   to.push_back(yield_row(chosen, {2, block / 2, shape::two_chains}, 42, true));
+  to.push_back(yield_row(chosen, {10, block / 10, shape::same_site}, 0, true));
+  to.back().what = "(DB2) " + to.back().what;
   to.push_back(yield_row(chosen, {1'000, block / 1'000, shape::one_chain}, 12, true));
   to.push_back(yield_row(chosen, {10'000, block / 10'000, shape::eight_sites}, 12, false));
   const ring_plan& small = {10'000, block / 10'000, shape::eight_sites};

@@ -3,6 +3,7 @@
 // Comes from: verdict.hpp.   Goes to: nothing.
 #include "bench/verdict.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -23,8 +24,15 @@ double figure_of(const row& in, const std::vector<outcome>& got, role as, std::s
   return best < 0 ? no_figure : got[static_cast<std::size_t>(best)].of(in, figure);
 }
 
-double ratio_to(const row& in, const std::vector<outcome>& got, role as) {
-  return figure_of(in, got, as) / figure_of(in, got, role::ours);
+double ratio_to(const row& in, const std::vector<outcome>& got, role as, std::size_t figure) {
+  return figure_of(in, got, as, figure) / figure_of(in, got, role::ours, figure);
+}
+
+std::vector<std::size_t> judged_figures(const row& in) {
+  std::vector<std::size_t> all = {0};
+  for (const reach& one : in.reaches)
+    if (std::ranges::count(all, one.figure) == 0) all.push_back(one.figure);
+  return all;
 }
 
 verdict judge(const row& in, const std::vector<outcome>& got, const reach& wanted) {

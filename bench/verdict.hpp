@@ -23,7 +23,10 @@ int best_of(const row& in, const std::vector<outcome>& got, role as);
 double figure_of(const row& in, const std::vector<outcome>& got, role as, std::size_t figure = 0);
 
 /// Theirs divided by ours.
-double ratio_to(const row& in, const std::vector<outcome>& got, role as);
+double ratio_to(const row& in, const std::vector<outcome>& got, role as, std::size_t figure = 0);
+
+/// The first figure, and every other one that a reach is about.
+std::vector<std::size_t> judged_figures(const row& in);
 
 /// `reported`: the row promises nothing.
 enum class verdict { met, missed, unknown, reported };

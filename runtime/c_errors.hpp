@@ -4,6 +4,7 @@
 // Always true:
 //   - Every error code has an errno above zero; a new errc without one is a compiler warning.
 //   - Texts are literals or the C library's own constants: valid for ever, on every thread.
+//   - Nothing leaves guarded() but an answer; where something would, the process ends.
 //
 // Comes from: c_api.cpp, c_io.cpp.   Goes to: coir/result.hpp.
 #pragma once
@@ -11,10 +12,12 @@
 #include <sys/types.h>
 
 #include <cerrno>
+#include <exception>
 #include <new>
 #include <system_error>
 
 #include "coir/result.hpp"
+#include "runtime/base.hpp"
 
 namespace coir::detail {
 
@@ -41,6 +44,7 @@ auto guarded(F&& call) noexcept -> decltype(call()) {
   try {
     return call();
   } catch (const std::bad_alloc&) {
+    if (COIR_MUTANT(c_calls_throw)) std::rethrow_exception(std::current_exception());
     return -ENOMEM;
   } catch (const std::system_error& e) {
     return -errno_of(e.code());

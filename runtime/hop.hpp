@@ -80,7 +80,9 @@ inline bool worker::nobody_waits() const noexcept {
   if (!COIR_MUTANT(errno_not_saved)) *place = kept;
 }
 
-/// `from` goes on when somebody switches to it again.
+/// `from` goes on when somebody switches to it again, on this worker; not always on the same
+/// thread, because a runtime without threads is driven by one after the other. So where errno lies
+/// is asked of the worker once more.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline void worker::leave_for(record& from,
                                                                          record& next) noexcept {
   int* const place = errno_;
@@ -90,7 +92,7 @@ inline bool worker::nobody_waits() const noexcept {
   arch::note_leave(from.head().notes, next.head().notes, false);
   arch::switch_to(from.context, next.context);
   arch::note_arrive(from.head().notes);
-  restore_errno(place, kept);
+  restore_errno(COIR_MUTANT(errno_of_who_left) ? place : errno_, kept);
 }
 
 /// bind(), without a call where the stack that was left last fits.

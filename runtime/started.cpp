@@ -112,12 +112,9 @@ void put_down(lasting_operation* one) noexcept {
   if (!one->over() && me == nullptr) return one->orphan();
   while (!one->over() && !COIR_MUTANT(put_down_does_not_wait))
     (void)park_for(*one, never_ns, false);
-  if (one->many() || one->end() < 0) {
-    one->free();
-    return;
-  }
-  one->dispose_answer();
+  if (!one->many() && one->end() >= 0) one->dispose_answer();
   one->free();
+  forced_move();  // only now: with an operation of this worker's ring nobody moves
 }
 
 const void* description_of(const lasting_operation& one) noexcept { return one.op(); }

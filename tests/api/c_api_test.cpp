@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cerrno>
 #include <coir/coir.hpp>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -127,6 +128,18 @@ TEST_CASE("c_api: exceptions inside a body are the body's own affair") {
   intptr_t answer = 0;
   CHECK(coir_run(&config, catches, nullptr, &answer) == 0);
   CHECK(answer == 6);
+}
+
+TEST_CASE("c_api: what a handler throws is an errno to the C call that asked it") {
+  const int answered = coir::handle_effects(
+      [] {
+        char byte = 0;
+        return static_cast<int>(coir_read(0, &byte, 1));
+      },
+      coir::on<coir::read_operation>([](const coir::read_operation&) -> coir::result<std::size_t> {
+        throw std::bad_alloc();
+      }));
+  CHECK(answered == -ENOMEM);
 }
 
 TEST_CASE("c_api: C code works on the fibers of a runtime that C++ made") {

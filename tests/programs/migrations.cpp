@@ -3,11 +3,15 @@
 // both sides.
 //
 // Always true:
-//   - In a build with COIR_FORCE_MIGRATION every park moves its fiber, and no move_to is called;
-//     elsewhere each round calls it.
-//   - Ends with 0 only when as many migrations as asked for happened, counted by the kernel's
-//   number
-//     of the thread, and every look saw the right value.
+//   - In a build with COIR_FORCE_MIGRATION every call that parked moves its fiber, and no move_to
+//   is
+//     called; elsewhere each of them is followed by one.
+//   - There is a way to park for each place where such a build moves a fiber: without that place no
+//     fiber would move by that way, and each way is counted for itself.
+//   - Ends with 0 only when as many migrations as asked for happened, counted by the number that
+//   the
+//     kernel gives to the thread, some of them by each way to park, and every look saw the right
+//     value.
 //
 // Comes from: migrations.sh.   Goes to: this_fiber::move_to.
 #include <fcntl.h>
@@ -17,11 +21,15 @@
 #include <atomic>
 #include <cerrno>
 #include <cfenv>
+#include <chrono>
 #include <coir/coir.hpp>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 #if defined(__clang__)
 #define ASKED_AGAIN [[gnu::noinline]]
@@ -34,9 +42,38 @@ namespace {
 constexpr unsigned workers = 2;
 constexpr unsigned fibers = 8;
 
+/// What a fiber waits for; `other`: whatever comes in between.
+enum class way : unsigned {
+  write,
+  read,
+  close,
+  started,
+  sleep,
+  yield,
+  yield_to,
+  lock,
+  condition,
+  event,
+  local_join,
+  far_join,
+  by_name,
+  await_all,
+  blocking,
+  handler,
+  other,
+};
+constexpr std::array names = {
+    "write",    "read",      "close",     "started", "sleep",      "yield",
+    "yield_to", "lock",      "condition", "event",   "local_join", "far_join",
+    "by_name",  "await_all", "blocking",  "handler", "other",
+};
+constexpr unsigned all_ways = static_cast<unsigned>(way::other) + 1;
+static_assert(names.size() == all_ways);
+
 thread_local int mark = -1;
 std::array<int, workers> ids;
-std::atomic<unsigned long> migrations{0}, wrong{0}, rounds_done{0};
+std::array<std::atomic<unsigned long>, all_ways> migrations{};
+std::atomic<unsigned long> wrong{0}, rounds_done{0};
 
 // What the caller's function may not have kept from before: asked in one of its own.
 ASKED_AGAIN int errno_here() {
@@ -60,69 +97,182 @@ ASKED_AGAIN double third_here(double one) {
   return one / 3.0;
 }
 
+void must(bool right) { wrong += !right; }
+
+/// Runs beside whoever calls, on the same worker, when that one parks.
+template <class F>
+auto beside(F body) {
+  return coir::spawn(std::move(body), {.worker = coir::this_fiber::worker()});
+}
+
+/// A pipe of one fiber.
+struct bytes {
+  bytes() { must(::pipe2(ends, O_CLOEXEC) == 0); }
+  ~bytes() {
+    ::close(ends[0]);
+    ::close(ends[1]);
+  }
+  bytes(const bytes&) = delete;
+  bytes& operator=(const bytes&) = delete;
+  /// Somebody beside us writes one.
+  coir::handle<void> coming() {
+    return beside([to = ends[1]] { must(::write(to, "x", 1) == 1); });
+  }
+  int ends[2] = {-1, -1};
+};
+
 /// One fiber: where it was last, and what it expects to find.
 struct traveller {
   int id;
   bool is_float;
   int rounding;
-  double third;
+  coir::mutex& shared;
+  int null;
+  double third = 0;
   int seen_on = ::gettid();
+  bytes pipe = {};
+  std::byte byte = {};
 
   /// After a park: is all that belongs to the thread that of this worker, and the rest ours?
-  void look() {
+  void look(way by) {
     const int thread = ::gettid();
     const unsigned at = coir::this_fiber::worker();
-    migrations += thread != seen_on;
+    migrations[static_cast<unsigned>(by)] += thread != seen_on;
     seen_on = thread;
-    wrong += at >= workers || ids[at] != thread;
-    wrong += mark_here() != thread;
-    wrong += errno_here() != id;
-    wrong += round_here() != rounding || third_here(1.0) != third;
+    must(at < workers && ids[at] == thread);
+    must(mark_here() == thread);
+    must(errno_here() == id);
+    must(round_here() == rounding && third_here(1.0) == third);
   }
 
   /// In builds that do not force it, moves to the other worker.
   void move() {
 #if !defined(COIR_FORCE_MIGRATION)
-    wrong += !coir::this_fiber::move_to(1 - coir::this_fiber::worker()).has_value();
+    must(coir::this_fiber::move_to(1 - coir::this_fiber::worker()).has_value());
 #endif
   }
 
-  void park(unsigned kind, coir::mutex& shared, int null) {
+  /// `call` is the one that parks, and nothing else in it does.
+  template <class Call>
+  void park(way by, Call call) {
     set_errno_here(id);
-    switch (kind % 8) {
-      case 0: {
-        const std::byte zero{};
-        wrong += !coir::io::write(null, {&zero, 1}).has_value();
-        break;
-      }
-      case 1:
-        wrong += !coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)).has_value();
-        break;
-      case 2:
-        if (shared.lock_until(coir::never)) {
-          coir::this_fiber::yield();
-          shared.unlock();
-        }
-        break;
-      case 3:
-        wrong += !coir::spawn([] {}).join().has_value();
-        break;
-      default:
-        coir::this_fiber::yield();
-    }
+    must(call());
     move();
-    look();
+    look(by);
+  }
+  /// The end of whoever ran beside us.
+  void see_off(coir::handle<void> gone) {
+    park(way::other, [&] { return gone.join().has_value(); });
+  }
+
+  void wait_for_the_world(way by) {
+    switch (by) {
+      case way::write:
+        return park(by, [&] { return coir::io::write(null, {&byte, 1}) == 1u; });
+      case way::read: {
+        auto writer = pipe.coming();
+        park(by, [&] { return coir::io::read(pipe.ends[0], {&byte, 1}) == 1u; });
+        return see_off(std::move(writer));
+      }
+      case way::close: {
+        const int number = ::dup(null);
+        return park(by, [&] { return coir::io::close(number).has_value(); });
+      }
+      case way::started: {
+        auto writer = pipe.coming();
+        park(by, [&] {
+          auto under_way = coir::start(coir::read_operation(pipe.ends[0], {&byte, 1}));
+          return under_way.get() == 1u;
+        });
+        return see_off(std::move(writer));
+      }
+      case way::blocking:
+        return park(by, [] { return coir::blocking([] { return 6; }) == 6; });
+      default:
+        return park(way::sleep, [] {
+          return coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)).has_value();
+        });
+    }
+  }
+
+  void wait_in_a_queue(way by) {
+    switch (by) {
+      case way::lock: {  // whoever finds it free does not park; many do not
+        park(by, [&] { return shared.lock_until(coir::never).has_value(); });
+        for (int yields = 0; yields < 4; ++yields) pass_the_time();
+        return shared.unlock();
+      }
+      case way::condition: {
+        coir::mutex mine;
+        coir::condition_variable changed;
+        bool said = false;
+        std::unique_lock held(mine);
+        auto says = beside([&] {
+          {
+            const std::lock_guard they_hold(mine);
+            said = true;
+          }
+          changed.notify_one();
+        });
+        park(by, [&] { return changed.wait(held, [&] { return said; }).has_value(); });
+        held.unlock();
+        return see_off(std::move(says));
+      }
+      default: {
+        coir::event open;
+        auto opens = beside([&] { open.set(); });
+        park(way::event, [&] { return open.wait().has_value(); });
+        return see_off(std::move(opens));
+      }
+    }
+  }
+
+  void wait_for_a_fiber(way by) {
+    switch (by) {
+      case way::yield_to: {
+        auto next = beside([] {});
+        park(by, [&] { return coir::this_fiber::yield_to(next.id()).has_value(); });
+        return see_off(std::move(next));
+      }
+      case way::local_join: {
+        auto child = beside([] {});
+        return park(by, [&] { return child.join().has_value(); });
+      }
+      case way::far_join: {
+        auto child = coir::spawn([] {}, {.worker = 1 - coir::this_fiber::worker()});
+        return park(by, [&] { return child.join().has_value(); });
+      }
+      case way::by_name: {
+        auto child = beside([] { coir::this_fiber::yield(); });
+        park(by, [&] { return coir::wait(child.id()).has_value(); });
+        return see_off(std::move(child));
+      }
+      default: {
+        auto child = beside([] {});
+        return park(way::await_all, [&] {
+          const auto [answer] = coir::await_all(child);
+          return answer.has_value();
+        });
+      }
+    }
+  }
+
+  void pass_the_time() {
+    park(way::yield, [] {
+      coir::this_fiber::yield();
+      return true;
+    });
   }
 
   void park_in_a_handler() {
     try {
       throw std::runtime_error("caught");
     } catch (const std::runtime_error& caught) {
-      set_errno_here(id);
-      coir::this_fiber::yield();
-      move();
-      look();
-      wrong += std::string_view(caught.what()) != "caught" || !std::current_exception();
+      park(way::handler, [] {
+        coir::this_fiber::yield();
+        return true;
+      });
+      must(std::string_view(caught.what()) == "caught" && std::current_exception());
       try {
         throw;
       } catch (const std::runtime_error&) {
@@ -131,15 +281,39 @@ struct traveller {
     }
   }
 
-  void travel(unsigned long rounds, coir::mutex& shared, int null) {
+  void wait(way by) {
+    switch (by) {
+      case way::write:
+      case way::read:
+      case way::close:
+      case way::started:
+      case way::sleep:
+      case way::blocking:
+        return wait_for_the_world(by);
+      case way::lock:
+      case way::condition:
+      case way::event:
+        return wait_in_a_queue(by);
+      case way::yield_to:
+      case way::local_join:
+      case way::far_join:
+      case way::by_name:
+      case way::await_all:
+        return wait_for_a_fiber(by);
+      case way::handler:
+        return park_in_a_handler();
+      default:
+        return pass_the_time();
+    }
+  }
+
+  /// Most rounds only yield, which costs least.
+  void travel(unsigned long rounds) {
     if (is_float) std::fesetround(rounding);
     third = third_here(1.0);
     for (unsigned long i = 0; i < rounds; ++i) {
-      if (i % 64 == static_cast<unsigned>(id)) {
-        park_in_a_handler();
-      } else {
-        park(i % 32 < 8 ? static_cast<unsigned>(i) : 4, shared, null);
-      }
+      const auto by = static_cast<way>(i % 64);
+      wait(by < way::other ? by : way::yield);
     }
     rounds_done += rounds;
   }
@@ -157,7 +331,7 @@ void journey(unsigned long rounds) {
     const int rounding = is_float ? ways[i / 2 % 3] : FE_TONEAREST;
     crowd.spawn(
         [&, i, is_float, rounding] {
-          traveller{static_cast<int>(i + 1), is_float, rounding, 0.0}.travel(rounds, shared, null);
+          traveller{static_cast<int>(i + 1), is_float, rounding, shared, null}.travel(rounds);
         },
         {.sw =
              is_float ? coir::switcher::cross_thread_float : coir::switcher::cross_thread_no_float,
@@ -167,13 +341,29 @@ void journey(unsigned long rounds) {
   ::close(null);
 }
 
+/// Of all ways; 0 when there was none by one of them.
+unsigned long migrated() {
+  unsigned long sum = 0;
+  bool by_each = true;
+  for (unsigned i = 0; i < all_ways; ++i) {
+    const unsigned long here = migrations[i];
+    // Whoever ran beside us has nearly always ended before we ask.
+    const bool none = here == 0 && static_cast<way>(i) != way::other;
+    if (none) std::printf("nobody migrated by %s\n", names[i]);
+    by_each &= !none;
+    sum += here;
+  }
+  return by_each ? sum : 0;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   const unsigned long wanted = count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 10'000;
   const unsigned long rounds = wanted / fibers + wanted / fibers / 20 + 64;
   const auto ended = coir::run([&] { journey(rounds); }, {.workers = workers});
-  const bool enough = migrations >= wanted && rounds_done == fibers * rounds;
-  std::printf("%lu migrations, %lu wrong\n", migrations.load(), wrong.load());
+  const unsigned long happened = migrated();
+  const bool enough = happened >= wanted && rounds_done == fibers * rounds;
+  std::printf("%lu migrations, %lu wrong\n", happened, wrong.load());
   return ended && wrong == 0 && enough ? 0 : 1;
 }

@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # tls_across.sh: A2: no function of ours keeps an address of its thread (errno's, a thread-local's,
-# the thread pointer) over a switch, its own or one that it calls: a fiber may go on elsewhere.
+# the thread pointer) in a register or on its stack over a switch, its own or one that it calls: a
+# fiber may go on elsewhere.
 #
 # Always true:
+#   - What lies in memory is not followed. There a worker has the places of errno and exceptions of
+#     the thread that runs it, and every function reads them anew after a switch
+#     (errno_of_who_left is the mutant that does not); a computation has them too, and is bound to
+#     its thread (thread_errno and thread_exceptions in stepping.cpp; docs/design.md, section 7).
 #   - What is read is the disassembly of the linked library, so it is what runs.
 #   - The check is shown functions that do it, in every way there is, and must name each of them;
 #     and some that do not, which it must not name.

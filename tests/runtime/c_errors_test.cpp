@@ -10,8 +10,11 @@
 #include <climits>
 #include <cstring>
 #include <future>
+#include <new>
 #include <set>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "coir/resolve.hpp"
 
@@ -105,6 +108,19 @@ TEST_CASE("c_errors: a lookup that failed has the errno of what C would do about
   CHECK(number(EAI_AGAIN) == EAGAIN);
   CHECK(number(EAI_MEMORY) == ENOMEM);
   CHECK(std::string(text_of_errno(EHOSTUNREACH)).find("name") != std::string::npos);
+}
+
+TEST_CASE(
+    "c_errors: whatever is thrown inside a call of the C interface is an errno outside of it") {
+  using coir::detail::guarded;
+  CHECK(guarded([] { return 7; }) == 7);
+  CHECK(guarded([]() -> int { throw std::bad_alloc(); }) == -ENOMEM);
+  CHECK(guarded([]() -> ssize_t { throw std::system_error(EMFILE, std::generic_category()); }) ==
+        -EMFILE);
+  CHECK(guarded([]() -> int { throw std::system_error(make_error_code(errc::deadlock)); }) ==
+        -EDEADLK);
+  CHECK(guarded([]() -> int { throw std::runtime_error("anything else"); }) == -EIO);
+  CHECK(guarded([]() -> int { throw 42; }) == -EIO);
 }
 
 TEST_CASE("c_errors: what coir refuses has a text that says what to do") {

@@ -10,6 +10,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <span>
@@ -24,6 +25,16 @@ namespace {
 
 coir::options simulated(unsigned workers = 1) {
   return test::tested({.workers = workers, .backend = coir::backend_kind::sim});
+}
+
+// Asked anew by each of them: a fiber goes on on whichever thread drives.
+[[gnu::noinline]] int errno_here() {
+  asm volatile("" ::: "memory");
+  return errno;
+}
+[[gnu::noinline]] void set_errno_here(int to) {
+  asm volatile("" ::: "memory");
+  errno = to;
 }
 
 std::size_t threads_of_process() {
@@ -229,4 +240,29 @@ TEST_CASE("driving: a blocking call runs in place, and a thread's own sleep lets
   CHECK(coir::this_fiber::sleep_for(2h).has_value());
   CHECK(over);
   CHECK(h.join().has_value());
+}
+
+TEST_CASE("driving: errno's value is the fiber's own, whichever thread drives") {
+  auto made = coir::runtime::create(simulated());
+  REQUIRE(made.has_value());
+  coir::runtime& rt = **made;
+  REQUIRE(rt.start().has_value());
+  coir::event open;
+  std::array<int, 2> seen{};
+  std::array<coir::handle<bool>, 2> fibers;
+  for (unsigned i = 0; i < 2; ++i)
+    fibers[i] = rt.spawn([&, i] {
+      set_errno_here(i == 0 ? ELOOP : EXDEV);
+      const bool waited = open.wait().has_value();
+      seen[i] = errno_here();
+      return waited;
+    });
+  // Each of them leaves its stack for the next one while this thread drives, and goes on on ours.
+  auto last = rt.spawn([] {});
+  std::thread([&] { CHECK(last.join().has_value()); }).join();
+  CHECK(rt.snapshot().total().parks == 2);
+  set_errno_here(ENODEV);
+  open.set();
+  for (auto& fiber : fibers) CHECK(fiber.join() == true);
+  CHECK(seen == std::array{ELOOP, EXDEV});
 }
