@@ -162,10 +162,18 @@ struct stepped : handler_frame {
 
 namespace {
 
-/// From whoever steps to the computation, until that stops. Neither moves to another thread in
-/// between: a fiber does not while a computation runs on it.
+/// A plain thread stays what it is, and so does the thread of a worker; but a simulated runtime is
+/// driven by whoever waits for it, and by somebody else when a fiber of it goes on.
+COIR_UNINSTRUMENTED inline void find_thread(stepped& c) noexcept {
+  if (current_fiber() == nullptr) return;
+  c.thread_exceptions = arch::thread_exception_state();
+  c.thread_errno = errno_here();
+}
+
+/// From whoever steps to the computation, until that stops.
 [[gnu::noinline]] COIR_UNINSTRUMENTED void step_in(stepped& c) noexcept {
   const handler_chain here = handlers_here();
+  find_thread(c);
   const int kept = std::exchange(*c.thread_errno, c.own_errno);
   c.chain = here.exchange(c.chain);
   c.steps = c.chain;
@@ -182,6 +190,7 @@ namespace {
 
 /// The way back.
 [[gnu::noinline]] COIR_UNINSTRUMENTED void step_out(stepped& c, bool for_good) noexcept {
+  find_thread(c);
   c.own_errno = *c.thread_errno;
   arch::switch_notes& place = notes_here();
   c.own_notes = place;
