@@ -144,7 +144,8 @@ row foreign_row(settings chosen, bool two_cpus) {
           "a plain thread spawns a trivial fiber and joins it" + where,
           {{"fiber", "ns"}, {"sleeps", "", false}},
           {{"coir", role::ours, [=] { return coir_foreign(chosen); }},
-           {"a futex to and fro", role::raw, [=] { return sample(raw_futex_ns(chosen)); }}},
+           {"a futex to and fro", role::raw, [=] { return sample(raw_futex_ns(chosen)); }},
+           {"Boost.Fiber", role::peer, {}, "a spawn on another thread's scheduler"}},
           {{reach::kind::of_raw, 1.2}}};
   one.entries.push_back(go_entry(chosen, "spawn_foreign"));
   one.two_cpus = two_cpus;

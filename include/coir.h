@@ -115,7 +115,8 @@ typedef struct coir_spawn_options {
 
 /* Creates a runtime; `config` may be null. Errors: EINVAL (null `out`, bad size or range, or a
  * kernel before 6.1), EPERM, EACCES, ENOSYS, ENOMEM (a ring was asked for, by backend=uring in
- * `options` or COIR_BACKEND, and is refused; a log line names the cause and the remedy), EMFILE. */
+ * `options` or COIR_BACKEND, and is refused; a log line names the cause and the remedy), EMFILE;
+ * with pin_workers or numa_placement what sched_getaffinity(2) or set_mempolicy(2) answers. */
 COIR_C_API int coir_runtime_create(const coir_config* config, coir_runtime** out);
 /* Starts the workers. What coir_spawn_on queued before runs now. EALREADY when started before,
  * ESHUTDOWN after coir_runtime_shutdown. */

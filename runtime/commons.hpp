@@ -52,6 +52,9 @@ struct commons {
   std::uint8_t stack_class = 0;      // of options::stack_bytes
   std::unique_ptr<worker*[]> peers;  // every worker, from the beginning to the end
   hungry_board hungry;
+  // Every worker of the process may have a processor of its own. Changed only when a runtime comes
+  // or goes, so it lies beside what is changed as seldom.
+  atomic<bool> spin_pays{false};
   atomic<bool> stopping{false};
   atomic<bool> settling{false};       // somebody waits until every fiber has ended
   atomic<std::uint32_t> starving{0};  // how many wait for a record or a place in a mailbox

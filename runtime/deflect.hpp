@@ -54,11 +54,11 @@ enum class outcome : std::uint8_t {
 class adaptive_threshold {
  public:
   static constexpr std::uint32_t least = 4;
-  static constexpr std::uint32_t most = 1024;
+  static constexpr std::uint32_t most = 1024;            // of what is learnt, and to begin with
   static constexpr std::uint32_t enough_for_hungry = 1;  // whoever pushes is running itself
 
   explicit adaptive_threshold(std::uint32_t start) noexcept
-      : tasks_(std::min(start, most)), least_(std::min(start, least)) {}
+      : tasks_(start), least_(std::min(start, least)) {}
 
   /// From now on it is `tasks`, also towards the hungry.
   void pin(std::uint32_t tasks) noexcept {

@@ -60,6 +60,9 @@ unsigned last_cache(const std::string& of_processor) {
 
 int result_of(long answer) noexcept { return answer == 0 ? 0 : errno; }
 
+/// Masks are made of these: one has a bit for 1,024 processors.
+constexpr std::size_t mask_parts_most = processors_most / CPU_SETSIZE;
+
 }  // namespace
 
 distance between(const processor& a, const processor& b) noexcept {
@@ -89,14 +92,30 @@ distance machine::widest() const noexcept {
   return all_.empty() ? distance::any : most;
 }
 
-machine this_machine() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return {};
-  std::vector<unsigned> allowed;
-  for (unsigned i = 0; i < CPU_SETSIZE; ++i)
-    if (CPU_ISSET(i, &set)) allowed.push_back(i);
-  return machine::read("/sys/devices/system", allowed);
+bool machine::knows_nodes() const noexcept {
+  return std::ranges::none_of(
+      all_, [](const processor& each) { return each.node == processor::nothing; });
+}
+
+int mask_of_process(std::size_t bytes, cpu_set_t* into) noexcept {
+  return result_of(::sched_getaffinity(0, bytes, into));
+}
+
+result<std::vector<unsigned>> allowed_processors(mask_call ask) {
+  // The kernel answers EINVAL to a mask that is too small for every processor it thinks possible,
+  // however few there are.
+  const std::size_t most = COIR_MUTANT(mask_of_one_size) ? 1 : mask_parts_most;
+  for (std::size_t parts = 1;; parts *= 2) {
+    std::vector<cpu_set_t> mask(parts);
+    const std::size_t bytes = parts * sizeof(cpu_set_t);
+    const int why = ask(bytes, mask.data());
+    if (why == EINVAL && parts < most) continue;
+    if (why != 0) return fail(std::error_code(why, std::generic_category()));
+    std::vector<unsigned> allowed;
+    for (unsigned i = 0; i < parts * CPU_SETSIZE; ++i)
+      if (CPU_ISSET_S(i, bytes, mask.data())) allowed.push_back(i);
+    return allowed;
+  }
 }
 
 prefers_node::prefers_node(unsigned node) noexcept {
@@ -120,11 +139,10 @@ int prefer_own_node() noexcept {
 }
 
 int pin_to(const processor& one) noexcept {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (one.number >= CPU_SETSIZE) return EINVAL;
-  CPU_SET(one.number, &set);
-  return ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
+  std::array<cpu_set_t, mask_parts_most> mask{};
+  if (one.number >= processors_most) return EINVAL;
+  CPU_SET_S(one.number, sizeof mask, mask.data());
+  return ::pthread_setaffinity_np(::pthread_self(), sizeof mask, mask.data());
 }
 
 }  // namespace coir::detail

@@ -3,16 +3,21 @@
 // Always true:
 //   - Read once and never changed. What the kernel does not tell makes two processors farther from
 //     each other, never nearer.
+//   - A machine of any size is read: the mask grows until it has a place for every processor that
+//     the kernel thinks possible.
 //
 // Comes from: /sys/devices/system.   Goes to: runtime_setup (neighbours of a worker, its
 // processor).
 #pragma once
+
+#include <sched.h>
 
 #include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "coir/result.hpp"
 #include "runtime/neighbours.hpp"
 
 namespace coir::detail {
@@ -35,18 +40,29 @@ class machine {
   static machine read(const std::string& root, const std::vector<unsigned>& numbers);
 
   bool empty() const noexcept { return all_.empty(); }
+  unsigned size() const noexcept { return static_cast<unsigned>(all_.size()); }
   /// The one for worker `index`: in turn, so that two workers share one only when there are more of
   /// them than processors. There are some.
   const processor& of(unsigned index) const noexcept { return all_[index % all_.size()]; }
   /// How far any two are from each other at most.
   distance widest() const noexcept;
+  /// Whether it is told of each on which NUMA node it is.
+  bool knows_nodes() const noexcept;
 
  private:
   std::vector<processor> all_;
 };
 
-/// The processors this process may use; empty when the kernel does not tell.
-machine this_machine();
+/// Writes the mask of the processors this process may use into so many bytes; 0 or an errno, EINVAL
+/// when these are too few.
+using mask_call = int (*)(std::size_t bytes, cpu_set_t* into) noexcept;
+int mask_of_process(std::size_t bytes, cpu_set_t* into) noexcept;
+
+/// Processors with higher numbers are not for us. Linux has at most 8,192 today.
+inline constexpr unsigned processors_most = 1u << 16;
+
+/// The numbers of the processors this process may use, the least first. Errors: those of `ask`.
+result<std::vector<unsigned>> allowed_processors(mask_call ask = &mask_of_process);
 
 /// While it lives, memory that this thread touches first comes from `node`, if that has some; then
 /// from where it came before. Nothing is done for processor::nothing.
@@ -73,7 +89,7 @@ class prefers_node {
 /// or an errno.
 int prefer_own_node() noexcept;
 
-/// This thread runs on that processor and nowhere else. 0 or an errno.
+/// This thread runs on that processor and nowhere else. 0 or an errno. Allocates nothing.
 int pin_to(const processor& one) noexcept;
 
 }  // namespace coir::detail

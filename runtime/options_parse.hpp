@@ -22,6 +22,9 @@ enum class option_form : std::uint8_t { number, microseconds, milliseconds, flag
 /// A set of opcodes is told as bits; one above this is shown by the bit behind it.
 inline constexpr unsigned opcode_most = 62;
 
+/// How far the threshold of a worker learns to go up, and so the highest that it may begin with.
+inline constexpr std::uint32_t deflect_threshold_most = 1024;
+
 struct option_row {
   const char* name;        ///< of the field
   const char* short_name;  ///< null: there is none

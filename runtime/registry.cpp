@@ -38,6 +38,19 @@ book& the_book() {
   return *one;
 }
 
+/// One without a processor of its own spins for those it keeps from running. Those of the parent of
+/// a fork are not here.
+void share_processors(const std::vector<runtime_core*>& cores) noexcept {
+  unsigned all = 0;
+  for (const runtime_core* const core : cores) all += core->running_workers();
+  for (runtime_core* const core : cores) {
+    const unsigned busy = COIR_MUTANT(spins_beside_others) ? core->workers() : all;
+    const bool enough = busy <= core->processors() || COIR_MUTANT(spins_on_few_processors);
+    // relaxed: see resting.cpp.
+    core->spin_pays.store(enough, std::memory_order_relaxed);
+  }
+}
+
 void after_fork_in_child() {
   forks_seen.fetch_add(1, std::memory_order_relaxed);
   ::new (&the_book().mutex) std::mutex;
@@ -55,11 +68,19 @@ void register_core(runtime_core& core) {
   b.cores.push_back(&core);
 }
 
+void count_workers(runtime_core& core, bool run) noexcept {
+  book& b = the_book();
+  const std::lock_guard held(b.mutex);
+  core.workers_run_ = run;
+  share_processors(b.cores);
+}
+
 void unregister_core(runtime_core& core) noexcept {
   {
     book& b = the_book();
     const std::lock_guard held(b.mutex);
     b.cores.erase(std::remove(b.cores.begin(), b.cores.end(), &core), b.cores.end());
+    share_processors(b.cores);
   }
   // On a fiber of another runtime the one we wait for may be a fiber of the same worker.
   while (core.visitors.load(std::memory_order_seq_cst) != 0 ||

@@ -2,6 +2,8 @@
 //
 // Always true:
 //   - A runtime is listed from the end of its creation to the beginning of its destruction.
+//   - Its workers count among those of the process while they run. As long as all together are no
+//     more than the processors, and only so long, they may spin.
 //   - The fork generation grows in the child of every fork, so a runtime can tell that it was
 //     inherited.
 //
@@ -17,6 +19,9 @@ class runtime_core;
 
 void register_core(runtime_core& core);
 void unregister_core(runtime_core& core) noexcept;
+
+/// The workers of `core` begin to run, or have ended. Twice is once.
+void count_workers(runtime_core& core, bool run) noexcept;
 
 /// How often this process was forked off another one since the library was loaded.
 COIR_HIDDEN extern atomic<unsigned> forks_seen;

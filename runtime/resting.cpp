@@ -18,6 +18,12 @@ namespace {
 constexpr std::int64_t hungry_look_ns = 10'000'000;
 constexpr unsigned hungry_looks_most = 100;
 constexpr unsigned spin_doubts_most = 255;  // bells
+
+/// Nobody waits for the processor that we would keep busy, neither in this runtime nor in another.
+inline bool spin_pays(const commons& all) noexcept {
+  // relaxed: it tells how many there are, not what they did; who sees it late spins once more.
+  return all.spin_pays.load(std::memory_order_relaxed);
+}
 }  // namespace
 
 inline bool worker::anything_to_do() const noexcept {
@@ -75,7 +81,8 @@ void worker::leave_board() noexcept {
 /// There is nothing to do: spins, then sleeps until something comes. `quiet`: only others could
 /// bring something. `hungry`: for a stack.
 void worker::rest_a_while(bool quiet, bool hungry) noexcept {
-  if (spin_ns_ != 0 && (no_spin_at_ != picks_.get() || COIR_MUTANT(system_work_spins)) && spin())
+  if (spin_ns_ != 0 && (no_spin_at_ != picks_.get() || COIR_MUTANT(system_work_spins)) &&
+      spin_pays(shared_) && spin())
     return;
   announce_hunger();
   // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
@@ -89,7 +96,7 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
     ++counts_.sleeps;
     if (!lone_tries_.open()) lone_tries_.look(outside_->now_ns());
     // The clock is not free: who is woken by the kernel alone never looks.
-    const bool learns = rung_ && spin_ns_ < settings_.idle_spin_ns;
+    const bool learns = rung_ && spin_ns_ < settings_.idle_spin_ns && spin_pays(shared_);
     const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
     const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
     const std::int64_t due_ns =
@@ -195,8 +202,9 @@ bool worker::spin() noexcept {
     }
     // Not before: the board is a line that all workers write, and a quick answer comes sooner.
     announce_hunger();
-  } while (outside_->now_ns() < until);
+  } while (outside_->now_ns() < until && spin_pays(shared_));
   ++counts_.spins_lost;
+  if (COIR_MUTANT(lost_spin_spins_on) && counts_.spins_lost.get() < 60'000) return true;
   spin_doubts_ = std::min(2 * spin_doubts_ + 1, spin_doubts_most);
   spin_doubts_left_ = spin_doubts_;
   spin_ns_ = spin_ns_ < 1000 ? 0 : spin_ns_ / 2;

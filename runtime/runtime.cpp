@@ -86,15 +86,17 @@ void runtime_core::work(unsigned index) noexcept {
 
 /// On the processor, and with the memory, that the options ask for. 0 or an errno.
 int runtime_core::take_place(unsigned index) noexcept {
-  if (!chosen.pin_workers || place_.empty() || COIR_MUTANT(workers_unpinned)) return 0;
+  if (!chosen.pin_workers || COIR_MUTANT(workers_unpinned)) return 0;
   const processor& mine = place_.of(index);
   int why = pin_to(mine);
-  if (why == 0 && chosen.numa_placement && !COIR_MUTANT(memory_anywhere)) why = prefer_own_node();
+  const bool pinned = why == 0;
+  if (pinned && chosen.numa_placement && !COIR_MUTANT(memory_anywhere)) why = prefer_own_node();
   if (why == 0) return 0;
   char text[160];
-  std::snprintf(text, sizeof text,
-                "worker %u cannot be kept on processor %u: %s: set options::pin_workers to false",
-                index, mine.number, ::strerrordesc_np(why));  // allocates nothing
+  std::snprintf(text, sizeof text, "worker %u cannot %s processor %u: %s: set options::%s to false",
+                index, pinned ? "have its memory near" : "be kept on", mine.number,
+                ::strerrordesc_np(why),  // allocates nothing
+                pinned ? "numa_placement" : "pin_workers");
   chosen.log({log_record::level::error, text});
   return why;
 }
@@ -113,6 +115,7 @@ result<> runtime_core::start() {
     drive_from_now_on(*this);
     return {};
   }
+  count_workers(*this, true);
   try {
     if (chosen.stall_after.count() != 0)
       watch_ =
@@ -237,8 +240,10 @@ std::error_code runtime_core::run_here() noexcept {
   settling.store(true, std::memory_order_relaxed);
   state_.store(state::started);
   const auto there = [](int error) { return error >= 0; };
+  count_workers(*this, true);
   auto* const one = workers() == 1 ? nullptr : dynamic_cast<sim*>(&at(0).outside());
   const int attached = one == nullptr ? at(0).run(there) : lanes::run(workers_, one->world());
+  count_workers(*this, false);
   state_.store(state::ended);
   if (attached < 0) return system_error(attached);
   return deadlocked_ ? make_error_code(errc::deadlock) : std::error_code();
@@ -255,6 +260,7 @@ void runtime_core::end_threads() noexcept {
   for (std::thread& t : threads_)
     if (t.joinable()) t.join();
   threads_.clear();
+  count_workers(*this, false);
 }
 
 result<> runtime_core::shutdown(std::int64_t until_ns) {
@@ -272,6 +278,7 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
   }
   request_stop();
   // Without the lock: each who shuts down has a deadline of its own.
+  if (COIR_MUTANT(budget_stretched) && until_ns < never_ns / 2) until_ns += 1'000'000'000;
   const bool survivors = static_cast<bool>(wait_until_ended(until_ns, false));
   const std::lock_guard held(life_);
   if (state_.load() == state::ended) return {};

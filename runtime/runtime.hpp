@@ -47,15 +47,21 @@ struct quota_files {
 class runtime_core : public commons {
  public:
   /// Checks `o` and makes everything but the threads. `make` is the kernel's ring unless a test
-  /// brings its own; `where` is this machine unless it brings one, and `quota` what the kernel
-  /// says.
+  /// brings its own; `where` is this machine unless it brings one, `quota` what the kernel says,
+  /// and `ask` whom it asks which processors there are.
   static result<std::unique_ptr<runtime_core>> create(options o, backend_factory make = {},
-                                                      machine where = {}, quota_files quota = {});
+                                                      machine where = {}, quota_files quota = {},
+                                                      mask_call ask = &mask_of_process);
   ~runtime_core();
 
   result<> start();
   /// Where the workers are; empty where nobody asks.
   const machine& place() const noexcept { return place_; }
+  /// How many this process may use, as it was when this was made; a lone worker that is not pinned
+  /// never asks.
+  unsigned processors() const noexcept { return processors_; }
+  /// Under the lock of the registry.
+  unsigned running_workers() const noexcept { return workers_run_ && !inherited() ? workers() : 0; }
   void request_stop() noexcept;
   result<> shutdown(std::int64_t until_ns);
   /// Blocks the thread until every fiber has ended. errc::deadlock when nothing that is left can
@@ -109,6 +115,7 @@ class runtime_core : public commons {
 
  private:
   friend class audit;
+  friend void count_workers(runtime_core& core, bool run) noexcept;
   enum class state : std::uint32_t { created, started, stopping, ended, abandoned };
 
   runtime_core(options o);
@@ -133,7 +140,8 @@ class runtime_core : public commons {
 
   std::unique_ptr<sim_world> world_;  // of one that is driven
   machine place_;
-  bool spin_pays_ = false;  // each worker may have a processor of its own
+  unsigned processors_ = 1;   // that this process may use
+  bool workers_run_ = false;  // guarded by the lock of the registry
   fd_users descriptors_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::vector<std::thread> threads_;

@@ -8,7 +8,6 @@
 //
 // Comes from: runtime::create.   Goes to: runtime_core.
 #include <fcntl.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +27,8 @@
 
 namespace coir::detail {
 namespace {
+
+static_assert(adaptive_threshold::most == deflect_threshold_most);
 
 void log_to_stderr(const log_record& line) {
   char text[1024];
@@ -92,15 +93,27 @@ unsigned least_quota(std::string group, const std::string& root, QuotaOf quota_i
   }
 }
 
-unsigned usable_processors(const quota_files& in) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  unsigned count = 1;
-  if (::sched_getaffinity(0, sizeof set, &set) == 0)
-    count = static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
+/// Of so many, those that the quota of the process allows.
+unsigned usable_of(unsigned count, const quota_files& in) {
   const unsigned quota = COIR_MUTANT(quota_ignored) ? 0 : quota_processors(in);
   if (quota != 0) count = std::min(count, quota);
-  return std::min(count, 256u);
+  return std::clamp(count, 1u, 256u);
+}
+
+/// The processors of this process. Where the kernel does not tell, there is none: that is an error
+/// for who wants to be kept on one, and else a line of the log.
+result<machine> look_around(const options& o, mask_call ask) {
+  const auto allowed = allowed_processors(ask);
+  if (allowed) return machine::read("/sys/devices/system", *allowed);
+  const bool refused = o.pin_workers && !COIR_MUTANT(pinned_to_nothing);
+  const char* const what =
+      refused          ? ": options::pin_workers needs to know the processors; set it to false"
+      : o.workers == 0 ? ": one worker, since nobody tells the processors; set options::workers"
+                       : ": nobody tells the processors, so all workers are equally far";
+  o.log({refused ? log_record::level::error : log_record::level::warning,
+         "sched_getaffinity: " + allowed.error().message() + what});
+  if (refused) return fail(allowed.error());
+  return machine();
 }
 
 result<> check(const options& o) {
@@ -182,9 +195,9 @@ neighbours runtime_core::around(unsigned index) const noexcept {
 
 /// One worker and what it has for itself, on its node if that is asked for.
 result<> runtime_core::make_worker(unsigned index, const backend_factory& make) {
-  const bool here = !chosen.numa_placement || place_.empty();
-  const prefers_node near(here || COIR_MUTANT(made_anywhere) ? processor::nothing
-                                                             : place_.of(index).node);
+  const prefers_node near(!chosen.numa_placement || COIR_MUTANT(made_anywhere)
+                              ? processor::nothing
+                              : place_.of(index).node);
   if (near.refusal() != 0) {
     const std::error_code why(near.refusal(), std::generic_category());
     chosen.log({log_record::level::error,
@@ -194,7 +207,8 @@ result<> runtime_core::make_worker(unsigned index, const backend_factory& make) 
   }
   auto outside = make(index, chosen);
   if (!outside) return fail(outside.error());
-  const bool spins = spin_pays_ && !(*outside)->simulated();  // there the time would stand still
+  // Who spins alone waits for nobody; and where time is simulated it would stand still.
+  const bool spins = chosen.workers > 1 && !(*outside)->simulated();
   const worker_settings s{.index = index,
                           .workers = chosen.workers,
                           .run_budget = chosen.run_budget,
@@ -235,7 +249,8 @@ result<> runtime_core::make_workers(backend_kind wish) {
 }
 
 result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make,
-                                                           machine where, quota_files quota) try {
+                                                           machine where, quota_files quota,
+                                                           mask_call ask) try {
   if (!o.log) o.log = &log_to_stderr;
   if (auto checked = check(o); !checked) return fail(checked.error());
   const auto kind = make ? result<backend_kind>(o.backend) : wished_backend(o);
@@ -245,17 +260,22 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
     o.log({log_record::level::error, why});
     return fail(std::errc::operation_not_supported);
   }
-  const unsigned processors = o.workers == 1 ? 1 : usable_processors(quota);
+  const bool alone = o.workers == 1 && !o.pin_workers;  // then it is nothing to anybody
+  if (where.empty() && !alone) {
+    auto looked = look_around(o, ask);
+    if (!looked) return fail(looked.error());
+    where = std::move(*looked);
+  }
+  if (o.numa_placement && !where.knows_nodes())
+    o.log({log_record::level::warning,
+           "options::numa_placement: /sys/devices/system/node names no node of some processors: "
+           "rings and queues of their workers lie where the memory of this thread comes from"});
+  const unsigned processors = alone ? 1 : usable_of(where.size(), quota);
   if (o.workers == 0) o.workers = processors;
-  if (where.empty() && (o.pin_workers || (o.workers > 1 && o.topo == topology::mesh)))
-    where = this_machine();
   std::unique_ptr<runtime_core> core(new runtime_core(std::move(o)));
   const options& chosen = core->chosen;
   core->place_ = std::move(where);
-  // Who spins alone waits for nobody, and one without a processor of its own for those it keeps
-  // from running.
-  core->spin_pays_ =
-      chosen.workers > 1 && (chosen.workers <= processors || COIR_MUTANT(spins_on_few_processors));
+  core->processors_ = processors;
   auto records = arena::make(chosen.fibers_max, record_bytes, offsetof(task, storage));
   if (!records) {
     chosen.log({log_record::level::error,

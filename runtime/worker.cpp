@@ -25,6 +25,7 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       stacks_(*shared.pool),
       threshold_(s.deflect_threshold),
       mail_(s.mailbox_slots) {
+  COIR_ASSERT(s.deflect_threshold <= adaptive_threshold::most);  // a larger one is refused by name
   set_threshold(0);
   if (shared.chosen.hardened_ring) flight_.restrict_to(admitted(shared.chosen));
   joiners_errand_.run = [](errand&, void* self) noexcept {

@@ -46,15 +46,20 @@ struct log_record {
 
 struct options {
   unsigned workers = 0;  ///< threads, 1 to 256; 0: the processors this process may use (affinity,
-                         ///< quota of its control groups, version 1 and 2), at most 256
+                         ///< quota of its control groups, version 1 and 2), at most 256; where
+                         ///< sched_getaffinity(2) is refused: 1, and a line of the log says so
   std::uint32_t fibers_max = 1u << 20;  ///< live fibers, 1 to 2^24
   std::size_t stack_bytes = 256 << 10;  ///< of a stack slot with its guard, 16 KiB to 8 MiB
-  guard guards = guard::every;  ///< COIR_GUARD=madvise|mprotect|none forces the way it is made
-  topology topo = topology::mesh;
+  guard guards = guard::every;     ///< COIR_GUARD=madvise|mprotect|none forces the way it is made
+  topology topo = topology::mesh;  ///< processors of which the kernel tells nothing are far away
   bool pin_workers = false;  ///< worker i runs on the i-th processor of the process and no other;
-                             ///< where the kernel refuses that, start() answers with its errno
+                             ///< where the kernel refuses that, start() answers with its errno, and
+                             ///< where it does not tell which processors there are, create()
   bool numa_placement = false;  ///< rings, queues, records and stacks of a worker lie on its NUMA
-                                ///< node; needs pin_workers
+                                ///< node; needs pin_workers. A kernel without set_mempolicy(2), or
+                                ///< a container that refuses it: its errno, of create() or start().
+                                ///< Where /sys names no node: records and stacks only, since the
+                                ///< kernel keeps them near who touches them first; the log says so
   bool scrub_on_exit = false;   ///< a stack is cleared before another fiber gets it
   /// Operations are those of coir's own calls and of `ring_opcodes`, and no others: an operation of
   /// a user's own with another opcode answers errc::opcode_refused before any backend hears of it,
@@ -67,7 +72,8 @@ struct options {
                                     ///< or up to 64 that are given away together
   unsigned run_budget = 256;        ///< switches before a worker visits its loop, 1 to 65536
   unsigned deflect_threshold = 64;  ///< unstarted fibers from which on a worker gives some away,
-                                    ///< from 1; adapts from there (set_deflection_threshold)
+                                    ///< 1 to 1024; adapts from there, within this range
+                                    ///< (runtime::set_deflection_threshold pins any number)
   unsigned stream_buffers = 256;    ///< of each worker, for what streams receive, 1 to 32768,
                                     ///< rounded up to a power of two; made at first use
   std::size_t stream_buffer_bytes = 4096;  ///< of each, 64 to 1M
@@ -75,7 +81,9 @@ struct options {
                                   ///< io_uring, at most, 1 to 1024
   unsigned offload_queue = 4096;  ///< calls of blocking() that may wait for a thread, from 1
   std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps
-                                            ///< at most, 0 to a second
+                                            ///< at most, 0 to a second; not at all while the
+                                            ///< runtimes of the process have together more workers
+                                            ///< than it may use processors
   /// A worker that stays with one fiber for longer is named in the log, with the fiber and the
   /// place where it stands; 1 ms to an hour. 0: nobody watches. Costs a thread, and SIGURG, which
   /// the workers then take: a call that blocks may end with EINTR.

@@ -102,3 +102,33 @@ TEST_CASE("b_idle: B16 a worker that has nothing to do has no turn while its nei
       test::tested({.workers = 2, .idle_spin = std::chrono::microseconds(0)}));
   CHECK(done.has_value());
 }
+
+TEST_CASE("b_idle: a worker that has learnt to look around for work sleeps when there is none") {
+  COIR_NOT_IN_SIM(processors);
+  const auto done = coir::run(
+      [] {
+        const auto at = [](unsigned worker) { return coir::snapshot().workers[worker]; };
+        const auto spins = [&at] { return at(1).spins_won + at(1).spins_lost; };
+        // It learns from being woken soon after it slept. On a machine that is busy with others, or
+        // that has one processor, it may never do so; what follows is true all the same.
+        for (unsigned i = 0; i < 2'000 && spins() < 10; ++i)
+          CHECK(coir::spawn([] {}, {.worker = 1}).join().has_value());
+        if (spins() == 0) MESSAGE("worker 1 has not learnt to spin");
+        const std::uint64_t learnt = spins();
+        // Its last spin is lost, and then it rests; who goes to sleep for good is rung for at the
+        // next message, and not before.
+        for (unsigned i = 0; i < 20; ++i) CHECK(coir::this_fiber::sleep_for(10ms).has_value());
+        const coir::worker_stats before = at(1);
+        CHECK(before.spins_won + before.spins_lost - learnt <= 20);
+        for (unsigned i = 0; i < 20; ++i) CHECK(coir::this_fiber::sleep_for(10ms).has_value());
+        const coir::worker_stats after = at(1);
+        CHECK(after.turns - before.turns <= 1);
+        CHECK(after.sleeps - before.sleeps <= 1);
+        CHECK(after.spins_won + after.spins_lost - before.spins_won - before.spins_lost <= 1);
+        const std::uint64_t rung = at(0).bells_rung;
+        CHECK(coir::spawn([] {}, {.worker = 1}).join().has_value());
+        CHECK(at(0).bells_rung > rung);
+      },
+      test::tested({.workers = 2}));
+  CHECK(done.has_value());
+}

@@ -102,6 +102,71 @@ TEST_CASE("life: a shutdown with ten thousand parked fibers ends what it can and
   CHECK(sums.finished == fibers);
 }
 
+TEST_CASE("life: a shutdown ends when its time is over, whoever keeps its fibers from ending") {
+  // Time is virtual and moves for the holder alone, so what it has seen last is when it was over.
+  const auto simulated = [](coir::options o) {
+    o.backend = coir::backend_kind::sim;
+    return tested(std::move(o));
+  };
+  std::string said;
+  coir::options o = simulated({.workers = 2, .stack_bytes = 32 << 10});
+  o.log = [&](const coir::log_record& line) { said += std::string(line.text) + "\n"; };
+  const unsigned fibers = std::min(at_full_speed(10'000u, 1'000u), o.fibers_max - 2);
+  const unsigned stubborn = fibers - fibers / 2;
+  auto made = coir::runtime::create(std::move(o));
+  auto other = coir::runtime::create(simulated({.workers = 1}));
+  REQUIRE(made.has_value());
+  REQUIRE(other.has_value());
+  coir::runtime& rt = **made;
+  REQUIRE(rt.start().has_value());
+  REQUIRE((*other)->start().has_value());
+  coir::mutex held;  // waiting for a mutex heeds no cancel
+  coir::event taken;
+  coir::clock::time_point seen;
+  auto holder = (*other)->spawn([&] {
+    held.lock();
+    taken.set();
+    for (unsigned ms = 0; ms < 1'000; ++ms) {
+      CHECK(coir::this_fiber::sleep_for(1ms).has_value());
+      seen = coir::clock::now();
+    }
+    held.unlock();
+  });
+  REQUIRE(taken.wait().has_value());
+  unsigned arrived = 0, obedient = 0, locked = 0;
+  for (unsigned i = 0; i < fibers; ++i) {
+    const bool heeds = i % 2 == 1;
+    rt.spawn(
+          [&, heeds] {
+            ++arrived;
+            if (heeds) {
+              if (!coir::this_fiber::sleep_until(coir::never)) ++obedient;
+            } else {
+              held.lock();
+              ++locked;
+              held.unlock();
+            }
+          },
+          {.name = heeds ? "heeds" : "stubborn"})
+        .detach();
+  }
+  while (arrived < fibers) coir::this_fiber::yield();
+  for (unsigned again = 0; again < 3; ++again) {
+    said.clear();
+    const coir::deadline until = coir::in(50ms);
+    REQUIRE(rt.shutdown(until).error() == coir::errc::survivors);
+    CHECK(seen <= until);
+    CHECK(seen > until - 2ms);
+    CHECK(obedient == fibers / 2);
+    CHECK(count(said, "'stubborn' (") == std::min(stubborn, 10u));
+    CHECK(count(said, "'heeds' (") == 0);
+    CHECK(count(said, "'stubborn' (") + not_named(said) == stubborn);
+  }
+  CHECK(rt.shutdown().has_value());
+  CHECK(locked == stubborn);
+  CHECK(holder.join().has_value());
+}
+
 TEST_CASE("life: a stop that comes while a runtime starts, from several threads, is heard once") {
   constexpr unsigned cycles = at_full_speed(1'000u, 100u);
   unsigned started = 0, refused = 0, ran_or_told = 0;

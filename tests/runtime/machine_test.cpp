@@ -10,7 +10,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -120,6 +122,85 @@ TEST_CASE("machine: what is not told is far away") {
   CHECK(machine().widest() == distance::any);
 }
 
+namespace {
+
+/// A kernel that thinks 4,096 processors possible, and gives this process three of them.
+int ask_large_kernel(std::size_t bytes, cpu_set_t* into) noexcept {
+  if (bytes < 4096 / 8) return EINVAL;
+  CPU_ZERO_S(bytes, into);
+  for (const unsigned n : {5, 1500, 4095}) CPU_SET_S(n, bytes, into);
+  return 0;
+}
+int refuse(std::size_t, cpu_set_t*) noexcept { return EPERM; }
+int find_too_small(std::size_t, cpu_set_t*) noexcept { return EINVAL; }
+
+/// What became of `o` where nobody tells which processors there are, and what was said of it.
+struct told {
+  std::error_code error = {};
+  unsigned workers = 0;
+  std::string said = {};
+};
+told create_unseeing(coir::options o) {
+  told all;
+  o.log = [&all](const coir::log_record& line) { all.said += std::string(line.text) + "\n"; };
+  scripted::script s;
+  const auto make = [&s](unsigned, const coir::options&) {
+    return coir::result<std::unique_ptr<backend>>(std::make_unique<scripted::outside>(s));
+  };
+  const auto made = runtime_core::create(tested(std::move(o)), make, {}, {}, &refuse);
+  if (made) all.workers = (*made)->workers();
+  if (!made) all.error = made.error();
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("machine: however many processors are possible, those of this process are found") {
+  CHECK(allowed_processors(&ask_large_kernel).value() == std::vector<unsigned>{5, 1500, 4095});
+  CHECK(allowed_processors(&refuse).error() == std::errc::operation_not_permitted);
+  CHECK(allowed_processors(&find_too_small).error() == std::errc::invalid_argument);
+  const auto mine = allowed_processors();
+  REQUIRE(mine.has_value());
+  CHECK_FALSE(mine->empty());
+  CHECK(std::ranges::is_sorted(*mine));
+  const auto core = runtime_core::create(tested({}), {}, {}, {}, &ask_large_kernel);
+  REQUIRE(core.has_value());
+  CHECK((*core)->processors() <= 3);  // a quota may say less
+  CHECK((*core)->workers() == (*core)->processors());
+  CHECK(pin_to({processors_most}) == EINVAL);
+}
+
+TEST_CASE("machine: where nobody tells the processors, who is to be pinned is refused") {
+  const told pinned = create_unseeing({.workers = 1, .pin_workers = true});
+  REQUIRE(pinned.error == std::errc::operation_not_permitted);
+  CHECK(pinned.said.find("sched_getaffinity: ") == 0);
+  CHECK(pinned.said.find("options::pin_workers") != pinned.said.npos);
+  const told near = create_unseeing({.workers = 2, .pin_workers = true, .numa_placement = true});
+  CHECK(near.error == std::errc::operation_not_permitted);
+  // Everybody else is told what was taken instead.
+  const told any = create_unseeing({});
+  CHECK_FALSE(any.error);
+  CHECK(any.workers == 1);
+  CHECK(any.said.find("set options::workers") != any.said.npos);
+  const told two = create_unseeing({.workers = 2});
+  CHECK(two.workers == 2);
+  CHECK(two.said.find("equally far") != two.said.npos);
+  CHECK(create_unseeing({.workers = 1}).said.empty());
+}
+
+TEST_CASE("machine: memory near workers of whose nodes nothing is known is told of") {
+  if (prefer_own_node() != 0) return;  // a container refuses it
+  for (const unsigned node : {0u, processor::nothing}) {
+    std::string said;
+    coir::options o{.workers = 2, .pin_workers = true, .numa_placement = true};
+    o.log = [&said](const coir::log_record& line) { said += line.text; };
+    const machine where({{0, 0, 0, node}, {1, 1, 1, node}});
+    CHECK(runtime_core::create(tested(o), {}, where).has_value());
+    CHECK((said.find("numa_placement") != said.npos) == (node == processor::nothing));
+  }
+  CHECK(::syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0) == 0);
+}
+
 TEST_CASE("machine: pinned workers are as far from each other as their processors") {
   const auto core = core_on(two_nodes(), {.pin_workers = true});
   CHECK(as_near(*core, distance::sibling) == 1);
@@ -150,7 +231,8 @@ TEST_CASE("machine: a pinned worker runs on its processor and no other, its memo
     // to see.
     if (!made && near && made.error() == std::errc::operation_not_permitted) continue;
     REQUIRE(made.has_value());
-    const machine here = this_machine();
+    const auto here = allowed_processors();
+    REQUIRE(here.has_value());
     const auto ended = (*made)->run([&] {
       for (unsigned i = 0; i < 2; ++i) {
         const auto looked =
@@ -160,7 +242,7 @@ TEST_CASE("machine: a pinned worker runs on its processor and no other, its memo
                   CPU_ZERO(&set);
                   CHECK(::sched_getaffinity(0, sizeof set, &set) == 0);
                   CHECK(CPU_COUNT(&set) == 1);
-                  CHECK(CPU_ISSET(here.of(i).number, &set));
+                  CHECK(CPU_ISSET((*here)[i % here->size()], &set));
                   int mode = -1;
                   if (near) {
                     CHECK(::syscall(SYS_get_mempolicy, &mode, nullptr, 0, nullptr, 0) == 0);

@@ -77,6 +77,66 @@ TEST_CASE("registry: a runtime that somebody looks into is destroyed only when h
   CHECK(destroyed);
 }
 
+TEST_CASE("registry: workers spin as long as all of the process may have a processor each") {
+  // A machine of four processors, whatever this one is.
+  const machine four({{0}, {1}, {2}, {3}});
+  const quota_files no_quota{"/dev/null", "/dev/null"};
+  scripted::script s;
+  const auto make = [&](unsigned workers) {
+    const auto outside = [&s](unsigned, const coir::options&) {
+      return coir::result<std::unique_ptr<backend>>(std::make_unique<scripted::outside>(s));
+    };
+    auto made = runtime_core::create(test::tested({.workers = workers}), outside, four, no_quota);
+    REQUIRE(made.has_value());
+    return std::move(*made);
+  };
+  const auto spins = [](const std::unique_ptr<runtime_core>& core) {
+    return core->spin_pays.load();
+  };
+  const auto first = make(2), second = make(2), third = make(1), large = make(5);
+  count_workers(*first, true);
+  CHECK(spins(first));
+  count_workers(*large, true);
+  CHECK_FALSE(spins(large));  // for which alone there would be too few
+  count_workers(*large, false);
+  count_workers(*second, true);
+  count_workers(*second, true);
+  CHECK(spins(first));
+  CHECK(spins(second));
+  count_workers(*third, true);
+  CHECK_FALSE(spins(first));
+  CHECK_FALSE(spins(second));
+  count_workers(*second, false);
+  CHECK(spins(first));
+  {
+    const auto passing = make(2);
+    count_workers(*passing, true);
+    CHECK_FALSE(spins(first));
+  }
+  CHECK(spins(first));
+  count_workers(*first, false);
+  count_workers(*third, false);
+}
+
+TEST_CASE("registry: a runtime counts from its start to the end of its threads") {
+  COIR_NOT_IN_SIM(threads);
+  scripted::script s;
+  auto watching = scripted::make_core(s, {}, 2);
+  REQUIRE(watching != nullptr);
+  count_workers(*watching, true);
+  const bool alone = watching->spin_pays.load();
+  CHECK(alone == (watching->processors() >= 2));
+  // As many as there are processors, beside those two.
+  auto other = coir::runtime::create(test::tested({.workers = watching->processors()}));
+  REQUIRE(other.has_value());
+  CHECK(watching->spin_pays.load() == alone);
+  REQUIRE((*other)->start().has_value());
+  CHECK_FALSE(watching->spin_pays.load());
+  CHECK((*other)->shutdown().has_value());
+  CHECK(watching->spin_pays.load() == alone);
+  count_workers(*watching, false);
+}
+
 TEST_CASE("registry: the child of a fork knows that its runtimes are inherited") {
   auto made = coir::runtime::create(test::tested({.workers = 1}));
   REQUIRE(made.has_value());

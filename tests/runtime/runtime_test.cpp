@@ -260,6 +260,8 @@ TEST_CASE("runtime: every option out of its range is refused by name, and nothin
       {"mailbox_slots", [](coir::options& o) { o.mailbox_slots = 65537; }},
       {"run_budget", [](coir::options& o) { o.run_budget = 0; }},
       {"deflect_threshold", [](coir::options& o) { o.deflect_threshold = 0; }},
+      {"deflect_threshold", [](coir::options& o) { o.deflect_threshold = 1025; }},
+      {"deflect_threshold", [](coir::options& o) { o.deflect_threshold = UINT32_MAX; }},
       {"stream_buffers", [](coir::options& o) { o.stream_buffers = 0; }},
       {"stream_buffer_bytes", [](coir::options& o) { o.stream_buffer_bytes = 63; }},
       {"offload_threads", [](coir::options& o) { o.offload_threads = 0; }},

@@ -252,6 +252,17 @@ TEST_CASE("worker: one whose last fiber was in the system does not look around b
   CHECK(in_restless_nights(coir::workload::system).lost == 0);
 }
 
+TEST_CASE("worker: where another runtime wants the processors nobody looks around") {
+  COIR_NOT_IN_SIM(processors);
+  auto other = coir::runtime::create(test::tested({}));  // as many workers as processors
+  REQUIRE(other.has_value());
+  REQUIRE((*other)->start().has_value());
+  const spins beside = in_restless_nights(coir::workload::io);
+  CHECK(beside.won + beside.lost == 0);
+  REQUIRE((*other)->shutdown().has_value());
+  CHECK(in_restless_nights(coir::workload::io).lost >= 2);
+}
+
 TEST_CASE("worker: where there are more workers than processors nobody looks around") {
   cpu_set_t all;
   CPU_ZERO(&all);
