@@ -1,7 +1,7 @@
 // placing.cpp: where a new fiber goes, as the worker that has it sees it: it stays, or it goes with
 // others to a neighbour.
 //
-//   a spawn, a fiber that came with the mail:  settle() -> deflect() -> post(), or enqueue()
+//   a spawn, a fiber that came with the mail:  settle() -> offer() -> post(), or enqueue()
 //   a pick of an unstarted one:                feed() -> feed_hungry() -> post()
 //
 // Always true:
@@ -9,14 +9,16 @@
 //     record.
 //   - A fiber that has a home already may be known there to somebody far who waits for it. So its
 //     end looks into the join stripe in any case; a link that is under way follows it (hear()).
-//   - What a full mailbox is answered with, in this order: who may run anywhere goes to the one
-//     that deflect() names next, once; else it stays where it was, in its order, and is asked about
-//     again where somebody is hungry at a pick. Who comes from outside the runtime goes to any
-//     worker with a place, and waits for one of any (spawn.cpp); who was sent to a worker by name
-//     waits for a place there. try_ forms are refused instead of waiting. Nobody is dropped.
+//   - What a full mailbox is answered with, in this order: who may run anywhere
+//     goes to the one that deflect() names next, once (offer()); else it stays where it was, in its
+//     order, and is asked about again where somebody is hungry at a pick. Who comes from outside
+//     the runtime goes to any worker with a place, and waits for one of any (spawn.cpp); who was
+//     sent to a worker by name waits for a place there. try_ forms are refused instead of waiting.
+//     Nobody is dropped.
 //   - Whoever mails to a hungry worker has taken its name from the board.
 //
-// Comes from: spawn, take_mail, choosing.cpp.   Goes to: deflect.hpp, a neighbour's mailbox.
+// Comes from: spawn, take_mail, choosing.cpp.
+// Goes to: deflect.hpp, a neighbour's mailbox.
 #include "runtime/hop.hpp"
 
 namespace coir::detail {
@@ -63,25 +65,18 @@ void worker::learn(outcome o) noexcept {
   from.batch_max = batch_max;
   from.hungry = somebody_hungry ? &hungry : nullptr;
   from.hungry_for_one = lone_tries_.open() ? nullptr : &for_one;
-  outcome became = outcome::refused;
-  bool gone = false;
-  for (unsigned targets = 0; targets < 2 && !gone; ++targets) {
-    const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
-    if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
-    if (d.count == 0) {
-      if (targets == 0) became = d.why;
-      break;
-    }
-    gone = post(d, fresh);
-    if (gone) became = d.why;
-    if (gone && d.why == outcome::fed && d.count == 1 && !for_one.contains(d.target))
-      lone_tries_.spend();
-    from.refused_by = d.target;
-    if (COIR_MUTANT(one_target_only)) break;
-  }
+  const auto mail = [&](const decision& d) {
+    if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return outcome::late;
+    if (!post(d, fresh)) return outcome::refused;
+    if (d.why == outcome::fed && d.count == 1 && !for_one.contains(d.target)) lone_tries_.spend();
+    return d.why;
+  };
+  const outcome became = offer(
+      from, what, [this](unsigned i) { return load_of(i); }, mail);
+  if (became == outcome::late) return false;
   learn(became);
-  gate_.learn(gone);
-  return gone;
+  gate_.learn(is_gone(became));
+  return is_gone(became);
 }
 
 /// Whether anybody is hungry; for one fiber alone, or for more.
