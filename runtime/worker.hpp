@@ -134,8 +134,9 @@ class worker {
     fiber.home.store(settings_.index, std::memory_order_release);
     enqueue(fiber);
   }
-  /// The same, or it goes on to a neighbour. See placing.cpp.
+  /// The same, or it goes on to a neighbour; place(): a connection, one of many. See placing.cpp.
   void settle(record& fiber) noexcept;
+  void place(record& fiber) noexcept;
   /// Whether there may be more here than settle() keeps: a hint.
   bool may_be_too_many() const noexcept {
     return own_unstarted() >= asks_from_ || live_.get() >= asks_live_from_;
@@ -244,6 +245,7 @@ class worker {
   void learn(outcome o) noexcept;
   bool is_hungry(bool lone) const noexcept;
   bool send_elsewhere(record& fresh) noexcept;
+  bool send_to_emptiest(record& fresh) noexcept;
   void feed_if_hungry() noexcept;
   void feed() noexcept;
   bool may_travel(const record& waiting) const noexcept;
