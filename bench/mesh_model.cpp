@@ -224,7 +224,7 @@ std::uint64_t mesh_model::take_mail(std::uint64_t now, core& w) {
 /// A fiber that is new on this worker stays or goes. Returns how long that took.
 std::uint64_t mesh_model::push(std::uint64_t now, core& w, std::uint32_t id) {
   const mesh::cargo what{mesh::affinity::any, all_[id].kind, all_[id].hops};
-  const bool placed = what.kind == mesh::workload::io;  // as net::serve does it: each one, once
+  const bool placed = what.kind == mesh::workload::io;  // worker::place(): each one, once
   mesh::pusher p = view(w, now);
   if (placed) {
     p.threshold = 0;
@@ -241,16 +241,18 @@ std::uint64_t mesh_model::push(std::uint64_t now, core& w, std::uint32_t id) {
     asks = way != mesh::push_gate::way::stays;
     if (way == mesh::push_gate::way::around) p.hungry = nullptr;
   }
-  mesh::decision d{index(w), 0, mesh::outcome::kept};
-  if (asks) d = mesh::deflect(p, what, [&](unsigned i) { return look(w, i, now, cost); });
-  const std::uint64_t took = d.count != 0 ? mail(now + cost, w, d, id) : 0;
+  std::uint64_t took = 0;
+  const auto send = [&](const mesh::decision& d) {
+    took = mail(now + cost, w, d, id);
+    if (took != 0) return d.why;
+    ++refused_;
+    return mesh::outcome::refused;
+  };
   if (asks) {
-    if (d.count != 0 && took == 0) {
-      d.why = mesh::outcome::refused;
-      ++refused_;
-    }
+    const mesh::outcome became = mesh::offer(
+        p, what, [&](unsigned i) { return look(w, i, now, cost); }, send);
     if (!placed) {
-      w.threshold.learn(d.why);
+      w.threshold.learn(became);
       w.gate.learn(took != 0);
     }
   }

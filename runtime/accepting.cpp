@@ -3,8 +3,9 @@
 // Always true:
 //   - One acceptor stands on every worker, so a busy one keeps nobody waiting.
 //   - A connection is placed by live fibers, so those that come one by one spread over all workers.
+//     Nobody named that worker: where its mailbox is full the connection runs here (placing.cpp).
 //
-// Comes from: accepting.hpp.   Goes to: io, spawn, scope, deflect.
+// Comes from: accepting.hpp.   Goes to: io, spawn, scope.
 #include "runtime/accepting.hpp"
 
 #include <algorithm>
@@ -59,12 +60,15 @@ result<int> accept_one(const io::unique_fd& listener, deadline until) {
 
 namespace {
 
-/// Where a connection should live: with fewer live fibers than here, if there is such a worker.
-unsigned emptier(detail::runtime_core& core) noexcept {
-  detail::pusher from = detail::worker::current()->as_pusher();
-  from.threshold = 0;  // it stays for long: each one is placed
-  const auto load_of = [&core](unsigned i) { return core.at(i).published_load(); };
-  return detail::deflect(from, {.kind = detail::workload::io}, load_of).target;
+/// As scope::spawn, of one that is placed; why there is none.
+template <class F>
+std::error_code spawn_placed(scope& all, F&& callable, const spawn_options& each) {
+  detail::refusal why;
+  detail::task* const t = detail::spawn_task<&detail::launch_placed>(
+      nullptr, std::forward<F>(callable), each, site::here(), true, why, detail::state_of(all));
+  if (t == nullptr) return why.code();
+  detail::handle_of<F>(*t).detach();
+  return {};
 }
 
 }  // namespace
@@ -83,14 +87,13 @@ result<> serve_each(const io::unique_fd& listener,
         const auto fd = accept_one(listener, never);
         if (!fd) return fail(fd.error());
         io::unique_fd connection(*fd);
-        spawn_options where = each;
-        if (!where.worker) where.worker = emptier(*core);
-        const auto made = connections.spawn(
-            [&handler, c = std::move(connection)]() mutable { handler(std::move(c)); }, where);
+        const auto why = spawn_placed(
+            connections, [&handler, c = std::move(connection)]() mutable { handler(std::move(c)); },
+            each);
         // No connection will ever get such a fiber.
-        if (made.refusal() != std::errc::invalid_argument) continue;
+        if (why != std::errc::invalid_argument) continue;
         acceptors.cancel();
-        return fail(made.refusal());
+        return fail(why);
       }
     };
     for (unsigned w = 0; w < core->workers(); ++w)

@@ -7,6 +7,8 @@
 // Always true:
 //   - Between the store of each side and its load stands a sequentially consistent fence, so at
 //     least one of them sees the other: no message is left behind in front of a worker that sleeps.
+//   - Published is what the worker's last look asks for: of mail the store that makes it complete,
+//     not the one that takes its place. So who rings between the two has not rung.
 //   - Of all senders that meet one announcement exactly one rings.
 //
 // Comes from: whoever published work for a worker.   Goes to: backend::wake.

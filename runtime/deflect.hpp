@@ -11,7 +11,7 @@
 //     machine 2, and one more for io; however many workers there are. The seed that grows with
 //     every push brings everybody's turn.
 //
-// Comes from: spawn, net::serve, bench/mesh_sim.   Goes to: a mailbox, or nowhere.
+// Comes from: placing.cpp, bench/mesh_sim.   Goes to: a mailbox, or nowhere.
 #pragma once
 
 #include <algorithm>
@@ -47,7 +47,11 @@ enum class outcome : std::uint8_t {
   moved,    // to somebody with less
   fed,      // to somebody with nothing
   refused,  // decided to go, and the mailbox was full: only the caller can know
+  late,     // to be fed, and somebody else was quicker: nothing is to be learnt from that
 };
+inline constexpr bool is_gone(outcome o) noexcept {
+  return o == outcome::moved || o == outcome::fed;
+}
 
 /// From how many unstarted fibers on a worker gives some away. Owner only; told of every push that
 /// asked deflect().
@@ -286,6 +290,22 @@ decision deflect(const pusher& from, const cargo& what, LoadOf load_of) noexcept
     if (best.count != 0) break;
   }
   return best;
+}
+
+/// To the one that deflect() names; where that one's mailbox is full to whom it names then, and to
+/// no third one: with more tries a push would cost more than what it moves. `mail(d)` says what
+/// became of one: d.why, refused or late.
+template <class LoadOf, class Mail>
+outcome offer(pusher& from, const cargo& what, LoadOf load_of, Mail mail) noexcept {
+  for (unsigned targets = 0; targets < 2; ++targets) {
+    const decision d = deflect(from, what, load_of);
+    if (d.count == 0) return targets == 0 ? d.why : outcome::refused;
+    const outcome became = mail(d);
+    if (became != outcome::refused) return became;
+    from.refused_by = d.target;
+    if (COIR_MUTANT(one_target_only)) break;
+  }
+  return outcome::refused;
 }
 
 // -- who asks -------------------------------------------------------------------------------------

@@ -5,6 +5,9 @@
 //   - Slot i may be written when its turn == position, and read when its turn == position + 1.
 //   - A full mailbox refuses; it never grows, never drops and never waits. The sender decides what
 //     to do next.
+//   - A sender that stops between taking its slot and publishing it holds back what lies behind it
+//     here and nobody else: others send on, and the reader does not wait for it, but sleeps if it
+//     has nothing to do. So whoever sends rings, and only after send() has returned (bell.hpp).
 //   - A mailed record belongs to nobody between send and take. It may bring others in its mail.
 //
 // The scheme of turns per slot is Dmitry Vyukov's bounded queue.
@@ -71,7 +74,16 @@ class mailbox {
     }
   }
 
-  /// The oldest record, null when there is none that is complete. The reader only.
+  /// Whether take() has something to give: the oldest mail is complete. The reader only; its last
+  /// look before it sleeps. Not whether some was begun: that is empty().
+  bool waits() const noexcept {
+    const std::uint64_t head = head_.load(std::memory_order_relaxed);
+    // relaxed: take() acquires what is taken; before a sleep the fences of the bell order this load
+    // and the store of `turn` against the announcement. One that is not seen here sees us asleep.
+    return slots_[head & mask_].turn.load(std::memory_order_relaxed) == head + 1;
+  }
+
+  /// The oldest record, null when it is not complete or there is none. The reader only.
   record* take() noexcept {
     const std::uint64_t head = head_.load(std::memory_order_relaxed);
     slot& s = slots_[head & mask_];
@@ -96,7 +108,8 @@ class mailbox {
         more_sent_.load(std::memory_order_relaxed) - more_taken_.load(std::memory_order_relaxed);
     return depth() + (static_cast<std::int32_t>(more) > 0 ? more : 0);
   }
-  /// How many mails are on their way; exact only for the reader when nobody sends.
+  /// How many mails are on their way, those included that were only begun; exact only for the
+  /// reader when nobody sends.
   std::uint32_t depth() const noexcept {
     const std::uint64_t head = head_.load(std::memory_order_relaxed);
     const std::uint64_t tail = tail_.load(std::memory_order_relaxed);

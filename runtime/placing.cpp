@@ -1,7 +1,8 @@
 // placing.cpp: where a new fiber goes, as the worker that has it sees it: it stays, or it goes with
 // others to a neighbour.
 //
-//   a spawn, a fiber that came with the mail:  settle() -> deflect() -> post(), or enqueue()
+//   a spawn, a fiber that came with the mail:  settle() -> offer() -> post(), or enqueue()
+//   a connection, which will live for long:    place()  -> offer() -> post(), or enqueue()
 //   a pick of an unstarted one:                feed() -> feed_hungry() -> post()
 //
 // Always true:
@@ -9,14 +10,16 @@
 //     record.
 //   - A fiber that has a home already may be known there to somebody far who waits for it. So its
 //     end looks into the join stripe in any case; a link that is under way follows it (hear()).
-//   - What a full mailbox is answered with, in this order: who may run anywhere goes to the one
-//     that deflect() names next, once; else it stays where it was, in its order, and is asked about
-//     again where somebody is hungry at a pick. Who comes from outside the runtime goes to any
-//     worker with a place, and waits for one of any (spawn.cpp); who was sent to a worker by name
-//     waits for a place there. try_ forms are refused instead of waiting. Nobody is dropped.
+//   - What a full mailbox is answered with, in this order: who may run anywhere, a connection too,
+//     goes to the one that deflect() names next, once (offer()); else it stays where it was, in its
+//     order, and is asked about again where somebody is hungry at a pick. Who comes from outside
+//     the runtime goes to any worker with a place, and waits for one of any (spawn.cpp); who was
+//     sent to a worker by name waits for a place there. try_ forms are refused instead of waiting.
+//     Nobody is dropped.
 //   - Whoever mails to a hungry worker has taken its name from the board.
 //
-// Comes from: spawn, take_mail, choosing.cpp.   Goes to: deflect.hpp, a neighbour's mailbox.
+// Comes from: spawn, net::serve, take_mail, choosing.cpp.
+// Goes to: deflect.hpp, a neighbour's mailbox.
 #include "runtime/hop.hpp"
 
 namespace coir::detail {
@@ -63,25 +66,30 @@ void worker::learn(outcome o) noexcept {
   from.batch_max = batch_max;
   from.hungry = somebody_hungry ? &hungry : nullptr;
   from.hungry_for_one = lone_tries_.open() ? nullptr : &for_one;
-  outcome became = outcome::refused;
-  bool gone = false;
-  for (unsigned targets = 0; targets < 2 && !gone; ++targets) {
-    const decision d = deflect(from, what, [this](unsigned i) { return load_of(i); });
-    if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return false;
-    if (d.count == 0) {
-      if (targets == 0) became = d.why;
-      break;
-    }
-    gone = post(d, fresh);
-    if (gone) became = d.why;
-    if (gone && d.why == outcome::fed && d.count == 1 && !for_one.contains(d.target))
-      lone_tries_.spend();
-    from.refused_by = d.target;
-    if (COIR_MUTANT(one_target_only)) break;
-  }
+  const auto mail = [&](const decision& d) {
+    if (d.why == outcome::fed && !shared_.hungry.take_away(d.target)) return outcome::late;
+    if (!post(d, fresh)) return outcome::refused;
+    if (d.why == outcome::fed && d.count == 1 && !for_one.contains(d.target)) lone_tries_.spend();
+    return d.why;
+  };
+  const outcome became = offer(
+      from, what, [this](unsigned i) { return load_of(i); }, mail);
+  if (became == outcome::late) return false;
   learn(became);
-  gate_.learn(gone);
-  return gone;
+  gate_.learn(is_gone(became));
+  return is_gone(became);
+}
+
+/// True: it was mailed to whom deflect() names, however few there are here.
+bool worker::send_to_emptiest(record& fresh) noexcept {
+  if (shared_.stopping.load(std::memory_order_relaxed)) return false;
+  const affinity where = COIR_MUTANT(connections_go_anywhere) ? affinity::any : fresh.treat.where();
+  pusher from = as_pusher();
+  from.threshold = 0;
+  const auto mail = [&](const decision& d) { return post(d, fresh) ? d.why : outcome::refused; };
+  return is_gone(offer(
+      from, {where, workload::io, fresh.treat.hops()}, [this](unsigned i) { return load_of(i); },
+      mail));
 }
 
 /// Whether anybody is hungry; for one fiber alone, or for more.
@@ -167,6 +175,15 @@ bool worker::post(const decision& d, record& last) noexcept {
 void worker::settle(record& fiber) noexcept {
   const bool any_level = !COIR_MUTANT(levels_stay_at_home) || fiber.treat.usual_level();
   if (may_be_too_many() && any_level && may_travel(fiber) && send_elsewhere(fiber)) return;
+  keep(fiber);
+}
+
+/// One of many that come one by one, each by itself, and stay: of these each is placed when it is
+/// new, and what it is placed by are those who live. It learns nothing: it asks in any case.
+void worker::place(record& fiber) noexcept {
+  if (fiber.treat.kind() != workload::io && !COIR_MUTANT(connections_are_io)) return settle(fiber);
+  if (settings_.workers != 1 && may_travel(fiber) && send_to_emptiest(fiber)) return;
+  if (COIR_MUTANT(connections_stay)) fiber.treat.stay();
   keep(fiber);
 }
 

@@ -4,6 +4,7 @@
 //
 // Always true:
 //   - Before a worker sleeps it announces it, and then looks once more into every inbox (bell.hpp).
+//     Mail that somebody has only begun to send keeps nobody awake: its sender rings.
 //   - Who spins watches all that could end its rest: what it looks for before it sleeps, and the
 //     ring's flags.
 //
@@ -28,7 +29,8 @@ inline bool spin_pays(const commons& all) noexcept {
 
 inline bool worker::anything_to_do() const noexcept {
   return !ready_.empty() || levels_.any_ready() || (own_unstarted() != 0 && !no_stack_) ||
-         (!mail_.empty() && !COIR_MUTANT(mail_not_rechecked)) ||
+         (mail_.waits() && !COIR_MUTANT(mail_not_rechecked)) ||
+         (COIR_MUTANT(begun_mail_awaited) && !mail_.empty()) ||
          (!wakes_.empty() && !COIR_MUTANT(wakes_not_rechecked)) ||
          (quit_.load(std::memory_order_relaxed) && !COIR_MUTANT(stop_not_rechecked)) ||
          flight_.waiting_for_room();
@@ -105,7 +107,7 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
     none_due_ = outside_->woke_early();
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.
-    rung_ = !wakes_.empty() || !mail_.empty();
+    rung_ = !wakes_.empty() || mail_.waits();
     if (slept_at != 0 && rung_ && outside_->now_ns() - slept_at < 2 * settings_.idle_spin_ns)
       spin_longer();
   }
@@ -191,7 +193,7 @@ bool worker::spin() noexcept {
   do {
     for (unsigned i = 0; i < 32; ++i) {
       if ((somebody_calls() && !COIR_MUTANT(spin_ignores_calls)) ||
-          (anything_to_do() && !(COIR_MUTANT(spin_ignores_mail) && !mail_.empty()) &&
+          (anything_to_do() && !(COIR_MUTANT(spin_ignores_mail) && mail_.waits()) &&
            !(COIR_MUTANT(spin_ignores_wakes) && !wakes_.empty())) ||
           (outside_->ready() && !COIR_MUTANT(spin_ignores_ring))) {
         ++counts_.spins_won;

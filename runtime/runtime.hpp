@@ -218,4 +218,8 @@ inline record* current_fiber() noexcept {
 
 constexpr std::int64_t ns_of(deadline until) noexcept { return until.time_since_epoch().count(); }
 
+/// As launch(), by a fiber, of one that may live for long and is one of many: worker::place() says
+/// where it goes. It never waits, unless options.worker names somebody.
+refusal launch_placed(task& t, const spawn_options& options, bool wait) noexcept;
+
 }  // namespace coir::detail

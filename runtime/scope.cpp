@@ -95,6 +95,8 @@ void confirm(scope_state& scope, task& t) noexcept {
   if (late) cancel(t);
 }
 
+scope_state* state_of(scope& s) noexcept { return s.state_; }
+
 }  // namespace detail
 
 using namespace detail;

@@ -306,6 +306,19 @@ refusal launch(task& t, const spawn_options& options, bool wait) noexcept {
   return {};
 }
 
+refusal launch_placed(task& t, const spawn_options& options, bool wait) noexcept {
+  if (options.worker) return launch(t, options, wait);
+  auto& r = static_cast<record&>(t);
+  auto& core = *static_cast<runtime_core*>(r.shared);
+  worker& here = *worker::current();
+  COIR_ASSERT(&here.shared() == &core);  // new_task gave no record to anybody else
+  count_spawned(here, 1);
+  if (COIR_MUTANT(connections_wait_for_place))
+    return launch_at(core, r, (here.index() + 1) % core.workers(), options.until, wait);
+  here.place(r);
+  return {};
+}
+
 void abandon(task& t) noexcept {
   auto& r = static_cast<record&>(t);
   if (r.scope != nullptr) r.scope->ended(*r.scope, r);

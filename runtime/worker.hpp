@@ -120,8 +120,7 @@ class worker {
     return ready_.empty() && !levels_.any() &&
            (std::exchange(spoke_at_, parks) != parks || COIR_MUTANT(speaks_without_end));
   }
-  /// A cancelled fiber asked for something again and is refused. After 1,000 times one log line
-  /// says so; nothing else is done about it.
+  /// A cancelled fiber asked again and is refused; after 1,000 times one log line says so.
   void count_ignored(record& fiber) noexcept;
 
   // -- for whoever runs on this thread
@@ -135,8 +134,9 @@ class worker {
     fiber.home.store(settings_.index, std::memory_order_release);
     enqueue(fiber);
   }
-  /// The same, or it goes on to a neighbour. See placing.cpp.
+  /// The same, or it goes on to a neighbour; place(): a connection, one of many. See placing.cpp.
   void settle(record& fiber) noexcept;
+  void place(record& fiber) noexcept;
   /// Whether there may be more here than settle() keeps: a hint.
   bool may_be_too_many() const noexcept {
     return own_unstarted() >= asks_from_ || live_.get() >= asks_live_from_;
@@ -152,7 +152,7 @@ class worker {
   /// Cancels every fiber whose home is here.
   void cancel_all() noexcept;
   void take_mail() noexcept {
-    if (!mail_.empty() || records_are_wanted()) take_what_came();
+    if (mail_.waits() || records_are_wanted()) take_what_came();
   }
   /// A record of this runtime is free again.
   void give_back(std::uint32_t slot) noexcept;
@@ -183,10 +183,10 @@ class worker {
   std::uint32_t own_unstarted() const noexcept {
     return static_cast<std::uint32_t>(unstarted_count_.get());
   }
+  mailbox& mail() noexcept { return mail_; }
   flight& operations() noexcept { return flight_; }
   backend& outside() noexcept { return *outside_; }
-  /// For operations that take a buffer when their data is there; made at first use. Null: there is
-  /// no memory for them.
+  /// For operations that take a buffer when data is there; made at first use. Null: no memory.
   buffer_pool* buffers() noexcept { return buffers_ != nullptr ? buffers_.get() : make_buffers(); }
   /// Another thread gave one back.
   void tell_of_buffers() noexcept { send_errand(buffers_errand_); }
@@ -203,8 +203,7 @@ class worker {
     return got < 0 ? 0 : static_cast<std::uint64_t>(got);
   }
 
-  // Who was spawned by this worker and who ended on it; their sums over all workers meet when
-  // nobody is alive.
+  // Spawned by this worker, ended on it; over all workers their sums meet when nobody lives.
   atomic<std::uint64_t> spawned{0};
   atomic<std::uint64_t> finished{0};
 
@@ -246,6 +245,7 @@ class worker {
   void learn(outcome o) noexcept;
   bool is_hungry(bool lone) const noexcept;
   bool send_elsewhere(record& fresh) noexcept;
+  bool send_to_emptiest(record& fresh) noexcept;
   void feed_if_hungry() noexcept;
   void feed() noexcept;
   bool may_travel(const record& waiting) const noexcept;

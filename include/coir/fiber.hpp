@@ -143,8 +143,8 @@ using handle_of = handle<typename body<std::decay_t<F>>::value>;
 template <class F>
 using flat_result = result<typename body<std::decay_t<F>>::value>;
 
-/// A launched task, or null and `why` there is none.
-template <class F>
+/// A launched task, or null and `why` there is none. `Launch`: who decides where it goes.
+template <auto Launch = &launch, class F>
 task* spawn_task(runtime_core* core, F&& callable, const spawn_options& options, const site& where,
                  bool wait, refusal& why, scope_state* scope = nullptr) {
   using kind = body<std::decay_t<F>>;
@@ -157,7 +157,7 @@ task* spawn_task(runtime_core* core, F&& callable, const spawn_options& options,
     throw;
   }
   if (scope != nullptr) why = adopt(*scope, *t);
-  if (!why) why = launch(*t, options, wait);
+  if (!why) why = Launch(*t, options, wait);
   if (why) {
     kind::drop(*t);
     abandon(*t);

@@ -66,8 +66,12 @@ class COIR_API tcp_listener {
     return detail::stream_of(incoming_connections{{fd_.get()}, no_delay_}, o, &fd_);
   }
   /// Accepts until the listener is closed or the calling fiber is cancelled, and runs `handler` for
-  /// each connection on a fiber made with `each`: of the worker with the fewest live fibers, unless
-  /// each.worker names one. A connection that finds no room until each.until is closed. Returns
+  /// each connection on a fiber made with `each`. One of workload io, the usual, begins on the
+  /// worker with the fewest live fibers within each.where of the one that accepted it; where that
+  /// one's mailbox is full, on the next best or on the one that accepted it. Of another workload it
+  /// goes where any spawn of it would. Until it has begun a worker with nothing to do may get it.
+  /// With each.worker it is there, and waits for a place in its mailbox. A connection that finds no
+  /// room (a record of fibers_max, that place) until each.until is closed. Returns
   /// when every handler has ended; operation_canceled after a cancel (which the handlers get too),
   /// success after close. Fibers only. Errors: those of accept, and invalid_argument (stack_bytes,
   /// worker) once a connection came. The exception of a handler is rethrown.

@@ -13,6 +13,11 @@
 
 namespace coir {
 
+class scope;
+namespace detail {
+scope_state* state_of(scope& s) noexcept;
+}
+
 class COIR_API scope {
  public:
   scope();  ///< std::bad_alloc when there is no memory
@@ -41,6 +46,7 @@ class COIR_API scope {
   std::size_t live() const noexcept;
 
  private:
+  friend detail::scope_state* detail::state_of(scope& s) noexcept;
   detail::scope_state* state_;
 };
 

@@ -19,6 +19,7 @@
 
 #include "on_fiber.hpp"
 #include "tests/catalogue/child.hpp"
+#include "tests/runtime/held_worker.hpp"
 
 using coir::net::tcp_listener;
 using coir::net::tcp_stream;
@@ -242,6 +243,75 @@ TEST_CASE("net: a worker that serve was given by name gets every connection") {
         CHECK(serving.join().has_value());
       },
       2);
+}
+
+TEST_CASE("net: serve places a connection as its kind and its affinity say") {
+  COIR_NOT_IN_SIM(threads);
+  for (const coir::spawn_options& each :
+       {coir::spawn_options{}, coir::spawn_options{.kind = coir::workload::compute},
+        coir::spawn_options{.where = coir::affinity::same_core}}) {
+    // On a machine without distances every other worker is farther than one's own core.
+    test::on_two_workers({.topo = coir::topology::global}, [&each](coir::runtime&) {
+      test::held_worker other;  // so worker 0 accepts all
+      auto listener = tcp_listener::listen();
+      REQUIRE(listener.has_value());
+      test::count begun{0};
+      const auto stay = [&](tcp_stream s) {
+        ++begun;
+        std::byte end{};
+        (void)s.read_some({&end, 1});
+      };
+      auto serving = coir::spawn([&] { return listener->serve(stay, each); }, {.worker = 0});
+      std::vector<tcp_stream> all;
+      for (unsigned i = 1; i <= 8; ++i) {
+        auto s = tcp_stream::connect("127.0.0.1", listener->port());
+        REQUIRE(s.has_value());
+        all.push_back(std::move(*s));
+        while (begun + test::given_away() != i) coir::this_fiber::yield();
+      }
+      const coir::worker_stats here = coir::snapshot().workers[0];
+      const bool usual = each.kind == coir::workload::io && each.where == coir::affinity::any;
+      // By few live fibers; where that mailbox has one place, the other acceptor is in it.
+      CHECK((here.deflected_out + here.mailbox_refused != 0) == usual);
+      all.clear();
+      other.release();
+      CHECK(listener->close().has_value());
+      CHECK(serving.join().has_value());
+    });
+  }
+}
+
+TEST_CASE("net: a connection for whom the emptiest worker has no place is served where it came") {
+  COIR_NOT_IN_SIM(threads);
+  test::on_two_workers({.mailbox_slots = 1}, [](coir::runtime&) {
+    test::held_worker other;  // the acceptor that is sent to it fills its mailbox
+    auto listener = tcp_listener::listen();
+    REQUIRE(listener.has_value());
+    const auto greet = [](tcp_stream s) {
+      const auto here = static_cast<char>('0' + coir::this_fiber::worker());
+      (void)s.write_all(std::string_view(&here, 1));
+      std::byte end{};
+      (void)s.read_some({&end, 1});
+    };
+    auto serving = coir::spawn([&] { return listener->serve(greet); }, {.worker = 0});
+    std::vector<tcp_stream> all;
+    for (int i = 0; i < 8; ++i) {
+      auto s = tcp_stream::connect("127.0.0.1", listener->port());
+      REQUIRE(s.has_value());
+      std::byte where{};
+      const bool served =
+          s->read_exact({&where, 1}, coir::in(std::chrono::seconds(10))).has_value();
+      CHECK(served);
+      if (!served) break;
+      CHECK(where == std::byte{'0'});
+      all.push_back(std::move(*s));
+    }
+    CHECK(coir::snapshot().workers[0].mailbox_refused >= all.size());
+    all.clear();
+    other.release();
+    CHECK(listener->close().has_value());
+    CHECK(serving.join().has_value());
+  });
 }
 
 TEST_CASE("net: a table full of descriptors is waited out with one line, and accept goes on") {

@@ -1,5 +1,7 @@
 // bell_test.cpp: the sleep handshake under the checker, with the real bell, the real mailbox and
 // the real inbox of wake links: who sleeps on work for ever is a thread that nobody lets go on.
+// Senders of mail stand between their two stores for as long as the search likes: meanwhile the
+// worker sleeps, also when mail behind them is complete.
 //
 // Comes from: runtime/bell.hpp.   Goes to: ctest.
 #include "runtime/bell.hpp"
@@ -15,20 +17,32 @@ namespace {
 
 enum class way : std::uint8_t { mail, wake, quit };
 
-/// What a sender does about its bell: `rings_first` and `never_rings` are broken twins.
-enum class order : std::uint8_t { rings_last, rings_first, never_rings };
+/// What a sender does about its bell: all but the first are broken twins. `rings_between`: when its
+/// mail has a place, and before it is complete.
+enum class order : std::uint8_t { rings_last, rings_between, rings_first, never_rings };
+
+/// What must happen in some execution, and is told by a failure: a search that never came there
+/// would say nothing about it.
+enum class sight : std::uint8_t { none, sleeps_beside_begun, sleeps_before_complete };
 
 /// Thread 0 is a worker until all that the others send has come; each of them sends once.
 struct asleep_world : world {
-  asleep_world(std::vector<way> sent_by, bool looks, order rings_it)
-      : ways(std::move(sent_by)), looks_again(looks), rings_bell(rings_it) {}
+  asleep_world(std::vector<way> sent_by, bool looks, order rings_it, sight seen)
+      : ways(std::move(sent_by)), looks_again(looks), rings_bell(rings_it), wanted(seen) {}
 
   void run(unsigned thread) override {
     if (thread == 0) return serve();
     if (rings_bell == order::rings_first) look_and_ring();
+    std::size_t place = 0;
     switch (ways[thread - 1]) {
       case way::mail:
-        require(mail.send(letters[thread]), "there is room");
+        require(mail.send(letters[thread],
+                          [&] {
+                            place = begun++;
+                            if (rings_bell == order::rings_between) look_and_ring();
+                          }),
+                "there is room");
+        whole[place] = true;
         break;
       case way::wake:
         wakes.push(letters[thread]);
@@ -49,9 +63,8 @@ struct asleep_world : world {
       sleep.announce();
       ++announcements;
       if (!looks_again || nothing_to_do()) {
+        look_who_stands();
         ring.pass();
-      } else {
-        coir::detail::pause();  // a sender is between its two stores
       }
       sleep.withdraw();
     }
@@ -66,13 +79,25 @@ struct asleep_world : world {
     return here == ways.size();
   }
   bool nothing_to_do() const {
-    return mail.empty() && wakes.empty() && (stopped || !quit.load(std::memory_order_relaxed));
+    return !mail.waits() && wakes.empty() && (stopped || !quit.load(std::memory_order_relaxed));
+  }
+  /// What the search knows and the worker does not. Where only mail is sent `here` is the next
+  /// place.
+  void look_who_stands() const {
+    if (wanted == sight::none) return;
+    const bool stands = here < begun && !whole[here];
+    const bool holds_back = stands && (whole[here + 1] || whole[here + 2]);
+    require(wanted != sight::sleeps_beside_begun || !stands,
+            "it sleeps beside mail that was begun");
+    require(wanted != sight::sleeps_before_complete || !holds_back,
+            "it sleeps before complete mail that is held back");
   }
   void judge() override { require(rings <= announcements, "one ring for one announcement"); }
 
   std::vector<way> ways;
   bool looks_again;
   order rings_bell;
+  sight wanted;
   std::array<record, 4> letters;
   mailbox mail{4};
   wake_inbox wakes;
@@ -81,11 +106,14 @@ struct asleep_world : world {
   gate ring;
   bool stopped = false;
   std::size_t here = 0;
+  std::size_t begun = 0;           // mails that have a place
+  std::array<bool, 8> whole = {};  // by place
   unsigned rings = 0, announcements = 0;
 };
 
-maker of(std::vector<way> ways, bool looks = true, order rings = order::rings_last) {
-  return make_of<asleep_world>(ways, looks, rings);
+maker of(std::vector<way> ways, bool looks = true, order rings = order::rings_last,
+         sight wanted = sight::none) {
+  return make_of<asleep_world>(ways, looks, rings, wanted);
 }
 
 }  // namespace
@@ -95,8 +123,23 @@ TEST_CASE("bell: nothing is left behind in front of a worker that sleeps") {
   must_hold("a wake link", 2, of({way::wake}));
   must_hold("a stop", 2, of({way::quit}));
   must_hold("mail x wake", 3, of({way::mail, way::wake}));
+  must_hold("mail x mail", 3, of({way::mail, way::mail}));
   must_hold("wake x stop", 3, of({way::wake, way::quit}));
   must_hold("wake x wake", 3, of({way::wake, way::wake}));
+}
+
+TEST_CASE("bell: whoever stands between its two stores keeps nobody awake, and rings afterwards") {
+  // The two above are exhausted over executions of this kind.
+  must_fail("mail that was begun", 2,
+            of({way::mail}, true, order::rings_last, sight::sleeps_beside_begun),
+            "it sleeps beside mail that was begun");
+  must_fail("complete mail behind it", 3,
+            of({way::mail, way::mail}, true, order::rings_last, sight::sleeps_before_complete),
+            "it sleeps before complete mail that is held back");
+  must_fail("a sender that rings before its mail is complete", 2,
+            of({way::mail}, true, order::rings_between), "nobody can go on");
+  must_fail("two that do, one behind the other", 3,
+            of({way::mail, way::mail}, true, order::rings_between), "nobody can go on");
 }
 
 TEST_CASE("bell: its broken twins sleep on work for ever") {

@@ -78,18 +78,14 @@ struct place_world : world {
     if (const unsigned places = mail.places(); places != 0) places_are_free(places);
   }
   bool nothing_to_do() const {
-    return mail.empty() && starved.load(std::memory_order_relaxed) == served;
+    return !mail.waits() && starved.load(std::memory_order_relaxed) == served;
   }
   void serve() {
     for (;;) {
       if (!nothing_to_do()) take_what_came();
       if (here == expected) return;
       sleep.announce();
-      if (nothing_to_do()) {
-        ring_gate.pass();
-      } else {
-        coir::detail::pause();  // a sender is between its two stores
-      }
+      if (nothing_to_do()) ring_gate.pass();
       sleep.withdraw();
     }
   }

@@ -71,6 +71,8 @@ fails park_bad.pml "" 'assertion violated (on_stack==1)'
 holds sleep.pml -DFENCE=1
 fails sleep.pml -DFENCE=0 "$stuck"
 fails sleep.pml -DLOOK=0 "$stuck"
+fails sleep.pml -DEARLY=1 "$stuck"
+fails sleep.pml -DBESIDE=1 'assertion violated ( !(1)|| !(begun))'
 holds wake.pml ""
 fails wake.pml -DBROKEN=1 'assertion violated (links==0)'
 fails wake.pml -DBROKEN=2 'assertion violated (ended==1)'

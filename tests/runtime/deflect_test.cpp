@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <set>
+#include <utility>
 #include <vector>
 
 using namespace coir::detail;
@@ -341,4 +342,38 @@ TEST_CASE("deflect: over every small case the answer is a worker that has no mor
           CHECK(d.count <= batch);
           CHECK(s.loads[d.target].unstarted + d.count <= s.loads[self].unstarted + 1 - d.count + 1);
         }
+}
+
+TEST_CASE("deflect: who is refused by one is offered to one more, and to nobody else") {
+  const std::vector<load> loads = loads_of({40, 0, 1, 2});
+  const neighbours around(0, 4);
+  const auto load_of = [&](unsigned i) { return loads[i]; };
+  const auto ask = [&](unsigned refusals, outcome then) {
+    std::vector<unsigned> asked;
+    pusher from{.around = &around, .mine = loads[0], .threshold = 8, .seed = 3};
+    const outcome became = offer(from, {}, load_of, [&](const decision& d) {
+      asked.push_back(d.target);
+      return asked.size() <= refusals ? outcome::refused : then;
+    });
+    return std::pair(asked, became);
+  };
+  const auto [one, at_once] = ask(0, outcome::moved);
+  CHECK(one.size() == 1);
+  CHECK(at_once == outcome::moved);
+  const auto [two, later] = ask(1, outcome::moved);
+  REQUIRE(two.size() == 2);
+  CHECK(two[0] == one[0]);
+  CHECK(two[1] != two[0]);
+  CHECK(later == outcome::moved);
+  const auto [all, never] = ask(9, outcome::moved);
+  CHECK(all == two);
+  CHECK(never == outcome::refused);
+  // Who came too late to feed somebody looks for nobody else.
+  const auto [quick, lost] = ask(0, outcome::late);
+  CHECK(quick.size() == 1);
+  CHECK(lost == outcome::late);
+  for (const outcome o : {outcome::kept, outcome::no_gain, outcome::refused, outcome::late})
+    CHECK_FALSE(is_gone(o));
+  CHECK(is_gone(outcome::moved));
+  CHECK(is_gone(outcome::fed));
 }

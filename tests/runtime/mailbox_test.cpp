@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <thread>
 #include <vector>
 
@@ -32,6 +33,34 @@ TEST_CASE("mailbox: a full mailbox refuses, and takes again as soon as one was t
       for (std::uint32_t i = 1; i < capacity; ++i) REQUIRE(box.take() == &fibers[i]);
       REQUIRE(box.take() == &fibers[0]);
       CHECK(box.take() == nullptr);
+      CHECK(box.empty());
+    }
+  }
+}
+
+TEST_CASE("mailbox: mail that was only begun is no mail yet, and holds back what lies behind it") {
+  for (const std::uint32_t capacity : {2u, 3u, 4u}) {
+    CAPTURE(capacity);
+    mailbox box(capacity);
+    std::vector<record> fibers(3);
+    CHECK_FALSE(box.waits());
+    for (int wrap = 0; wrap < 10; ++wrap) {
+      const bool sent = box.send(fibers[0], [&] {
+        CHECK_FALSE(box.empty());
+        CHECK_FALSE(box.waits());
+        CHECK(box.take() == nullptr);
+        CHECK(box.send(fibers[1]));  // nobody waits for the one that stands here
+        CHECK(box.depth() == 2);
+        CHECK_FALSE(box.waits());
+        CHECK(box.take() == nullptr);
+        CHECK(box.send(fibers[2]) == (capacity > 2));  // its slot is in use
+      });
+      CHECK(sent);
+      for (std::size_t i = 0; i < std::min<std::size_t>(capacity, 3); ++i) {
+        CHECK(box.waits());
+        CHECK(box.take() == &fibers[i]);
+      }
+      CHECK_FALSE(box.waits());
       CHECK(box.empty());
     }
   }

@@ -17,20 +17,13 @@
 #include <thread>
 #include <vector>
 
-#include "coir/coir.hpp"
-#include "runtime/worker.hpp"
-#include "tests/test_options.hpp"
+#include "held_worker.hpp"
+#include "runtime/runtime.hpp"
 
 using coir::detail::worker;
-using test::tested;
+using namespace test;
 
 namespace {
-
-using count = std::atomic<unsigned>;
-
-void wait_for(const auto& what) {
-  while (!what()) std::this_thread::yield();  // the thread's: the fiber stays where it is
-}
 
 /// Fibers that note on which worker they ran.
 struct crowd {
@@ -47,75 +40,15 @@ struct crowd {
   }
 };
 
-/// Has worker 1 for itself from its beginning to `release`.
-class held_worker {
- public:
-  /// `keeps`: so many fibers wait for their first run there, and go nowhere else.
-  explicit held_worker(unsigned worker = 1, unsigned keeps = 0)
-      : holder_(coir::spawn(
-            [this, worker, keeps] {
-              for (unsigned i = 0; i < keeps; ++i) coir::spawn([] {}, {.worker = worker}).detach();
-              held_ = true;
-              wait_for([this] { return free_.load(); });
-            },
-            {.worker = worker})) {
-    wait_for([this] { return held_.load(); });
-  }
-  ~held_worker() { release(); }
-  held_worker(const held_worker&) = delete;
-  held_worker& operator=(const held_worker&) = delete;
-  void let_go() { free_ = true; }
-  void release() {
-    let_go();
-    CHECK((!holder_ || holder_.join().has_value()));
-  }
-
- private:
-  std::atomic<bool> held_{false}, free_{false};
-  coir::handle<void> holder_;
-};
-
-/// `root` on worker 0 of some.
-template <class Root>
-void on_workers(unsigned workers, coir::options o, Root root) {
-  o.workers = workers;
-  auto made = coir::runtime::create(tested(std::move(o)));
-  REQUIRE(made.has_value());
-  const auto ended = (*made)->run([&] {
-    coir::runtime& all = **made;
-    return coir::spawn([&] { root(all); }, {.worker = 0}).join();
-  });
-  CHECK(ended.has_value());
-}
-
-template <class Root>
-void on_two_workers(const coir::options& o, Root root) {
-  on_workers(2, o, root);
-}
-
 void a_turn_passes() {
   CHECK(coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)).has_value());
 }
-
-std::uint64_t given_away() { return coir::snapshot().workers[0].deflected_out; }
 
 /// Until some of `c` have run on worker 1, which looks for work.
 void feed_hungry_neighbour(crowd& c) {
   wait_for([] { return worker::current()->shared().hungry.any(2); });
   c.spawn(4);
   wait_for([&] { return c.on[1] != 0; });
-}
-
-/// Fibers that end when one of them runs on worker 1; the first waits until that one is hungry.
-auto until_one_is_elsewhere(unsigned fibers, count& elsewhere) {
-  std::vector<coir::handle<void>> all;
-  for (unsigned i = 0; i < fibers; ++i)
-    all.push_back(coir::spawn([&elsewhere] {
-      if (coir::this_fiber::worker() == 1) ++elsewhere;
-      wait_for([&] { return elsewhere != 0 || worker::current()->shared().hungry.any(2); });
-      while (elsewhere == 0) coir::this_fiber::yield();
-    }));
-  return all;
 }
 
 /// Somebody from elsewhere stands in the stripe of that fiber.
@@ -163,6 +96,15 @@ class pair_of_long {
 void wait_for_hunger() {
   wait_for([] { return worker::current()->shared().hungry.any_for_one(2); });
 }
+
+/// As serve() spawns the fiber of a connection.
+constexpr auto spawn_connection = [](auto body) {
+  using made = coir::detail::handle_of<decltype(body)>;
+  coir::detail::refusal why;
+  coir::detail::task* const t = coir::detail::spawn_task<&coir::detail::launch_placed>(
+      nullptr, std::move(body), {}, coir::site::here(), true, why);
+  return t != nullptr ? made(*t) : made(why);
+};
 
 /// How many of so many go to a neighbour that takes no mail just now; the others run.
 std::uint64_t gone_of(unsigned fibers) {
@@ -260,11 +202,29 @@ TEST_CASE("placing: what is left when a root has ended its pushes is fed at the 
   on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
     held_worker other;
     count elsewhere{0};
-    auto all = until_one_is_elsewhere(40, elsewhere);
+    auto all = until_one_is_elsewhere(40, elsewhere, spawn_usual);
     CHECK(given_away() == 0);  // nobody was hungry, and they are too few
     other.release();
     for (auto& each : all) CHECK(each.join().has_value());
     CHECK(given_away() != 0);
+  });
+}
+
+TEST_CASE(
+    "placing: a connection that found no place elsewhere is fed to a hungry worker as others") {
+  on_two_workers({.mailbox_slots = 1}, [](coir::runtime&) {
+    held_worker other;
+    auto mail = coir::try_spawn([] {}, {.worker = 1});
+    REQUIRE(mail.has_value());  // in its only place
+    count elsewhere{0};
+    auto all = until_one_is_elsewhere(8, elsewhere, spawn_connection);
+    CHECK(given_away() == 0);
+    CHECK(coir::snapshot().workers[0].mailbox_refused != 0);
+    CHECK(worker::current()->own_unstarted() == all.size());
+    other.release();
+    for (auto& each : all) CHECK(each.join().has_value());
+    CHECK(given_away() != 0);
+    CHECK(mail->join().has_value());
   });
 }
 
@@ -426,7 +386,7 @@ TEST_CASE("placing: threads that wait for a fiber hear of its end wherever it we
     for (int round = 0; round < 20; ++round) {
       held_worker other;
       count elsewhere{0};
-      auto all = until_one_is_elsewhere(8, elsewhere);
+      auto all = until_one_is_elsewhere(8, elsewhere, spawn_usual);
       std::array<std::atomic<int>, 8> names{};
       std::vector<std::thread> threads;
       for (std::size_t i = 0; i < all.size(); ++i)

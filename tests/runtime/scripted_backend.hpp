@@ -52,6 +52,7 @@ struct script {
   std::function<void()> on_ready;                   // between the first look and the announcement
   std::function<void(std::int64_t until)> on_wait;  // where the thread would sleep
   std::function<void()> on_wake;                    // who rings, before the bell has rung
+  std::function<void()> on_reap;                    // each turn, before completions come in
 
   void complete(token t, std::int32_t res, std::uint32_t flags = 0) {
     due.push_back({t, res, flags});
@@ -106,6 +107,7 @@ class outside : public backend {
     }
   }
   unsigned reap(completion_sink sink) noexcept override {
+    if (s_.on_reap) s_.on_reap();
     unsigned n = 0;
     for (; !s_.due.empty(); ++n) {
       const completion c = s_.due.front();

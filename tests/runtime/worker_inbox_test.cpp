@@ -12,6 +12,7 @@
 #include <sched.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <thread>
 #include <utility>
@@ -154,6 +155,79 @@ TEST_CASE("worker: what is sent lies in its inbox before a worker that sleeps is
   CHECK_FALSE(core->run_here());
   CHECK(rung == 2);
   CHECK(rung_for_nothing == 0);
+  CHECK(s.slept_for_ever == 0);
+}
+
+namespace {
+
+/// A thread that sends `body` to worker 0 and stands between its two stores until it may go on: it
+/// has its place in the mailbox, and nobody can take it out.
+class slow_sender {
+ public:
+  template <class F>
+  void begin(runtime_core& core, F body) {
+    thread_ = std::thread([this, &core, body] {
+      refusal why;
+      task* const t = new_task(&core, {.worker = 0}, coir::site::here(), false, why);
+      coir::detail::body<F>::put(*t, body);
+      auto& fiber = static_cast<record&>(*t);
+      CHECK(core.count_foreign_spawn());
+      CHECK(core.at(0).mail().send(fiber, [&] {
+        fiber.home.store(0, std::memory_order_release);
+        stands_.store(true);
+        stands_.notify_one();
+        may_go_on_.wait(false);
+      }));
+      core.at(0).ring();
+      made_ = coir::handle<void>(*t);
+    });
+    stands_.wait(false);
+  }
+  void go_on() {
+    may_go_on_.store(true);
+    may_go_on_.notify_one();
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stands_{false}, may_go_on_{false};
+  std::thread thread_;
+  coir::handle<void> made_;  // kept: letting go of it would be a wake-up of its own
+};
+
+}  // namespace
+
+TEST_CASE(
+    "worker: mail that was only begun keeps nobody awake; its sender rings when it is whole") {
+  script s;
+  const auto core = scripted::make_core(s);
+  REQUIRE(core != nullptr);
+  coir::event first, second;
+  slow_sender slow;
+  unsigned nights = 0, turns = 0;
+  bool in_mailbox = false;
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns != never_ns) return;
+    if (++nights == 1) {
+      slow.begin(*core, [&] { second.set(); });
+      from_elsewhere([&] { first.set(); });
+    } else if (nights == 2) {
+      in_mailbox = !core->at(0).mail().empty();
+      slow.go_on();
+    }
+  };
+  s.on_reap = [&] {
+    // One that does not sleep would turn for ever.
+    if (nights == 1 && ++turns == 1000) slow.go_on();
+  };
+  auto root = spawn_first(*core, [&] {
+    CHECK(first.wait().has_value());
+    CHECK(second.wait().has_value());
+  });
+  CHECK_FALSE(core->run_here());
+  CHECK(nights == 2);
+  CHECK(in_mailbox);  // it slept beside it
+  CHECK(turns < 10);
   CHECK(s.slept_for_ever == 0);
 }
 
