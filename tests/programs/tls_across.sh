@@ -6,8 +6,8 @@
 # Always true:
 #   - What lies in memory is not followed. There a worker has the places of errno and exceptions of
 #     the thread that runs it, and every function reads them anew after a switch
-#     (errno_of_who_left is the mutant that does not); a computation has them too, and is bound to
-#     its thread (thread_errno and thread_exceptions in stepping.cpp; docs/design.md, section 7).
+#     (errno_of_who_left is the mutant that does not); a computation has them too, asked for before
+#     each switch (thread_errno and thread_exceptions in stepping.cpp; docs/design.md, section 7).
 #   - What is read is the disassembly of the linked library, so it is what runs.
 #   - The check is shown functions that do it, in every way there is, and must name each of them;
 #     and some that do not, which it must not name.
