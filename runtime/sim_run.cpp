@@ -197,8 +197,7 @@ bool sim_run::live(std::function<void()> body, const site& where) {
   // After a cut, too, which stopped everybody wherever they were.
   std::string found;
   if (!failed()) found = auditor_->look_at_the_end();
-  if (found.empty() && outside->memory.violations() != 0)
-    found = outside->memory.first_violation();
+  if (found.empty() && outside->memory.violations() != 0) found = outside->memory.first_violation();
   if (found.empty() && outside->memory.lent() != 0) found = "at the end nothing is lent";
   // Fibers that would not end stand on its stacks, and its inboxes name them.
   if (!core->all_ended()) given_up().push_back(std::move(*made));

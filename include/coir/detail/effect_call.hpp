@@ -78,8 +78,8 @@ struct effect_call {
   void* answer;  // std::optional<result<value_type of the operation>>*
   deadline until;
   const retry_policy* policy = nullptr;
-  bool must_happen = false;      // asked although the body is to end: what it holds is given back
-  wait_hint hint = {};           // of the last answer "not now"
+  bool must_happen = false;  // asked although the body is to end: what it holds is given back
+  wait_hint hint = {};       // of the last answer "not now"
   /// When nobody could answer. Not an error_code by itself: one without an error is made by a call
   /// into the C++ library, and most questions are answered.
   std::optional<std::error_code> refused = {};
