@@ -96,7 +96,7 @@ void loop_core::hand_over() {
 
 /// The body waits for its next effect: hands it over, or answers it here, until one takes time.
 void loop_core::start(loop_job& job) {
-  while (!job.body->ended) {
+  while (!job.body->ended && !job.body->given_up) {
     effect_call& call = *job.body->asks;
     const operation_type& kind = *call.type;
     job.late = job.cancel_wanted = job.looks_for_ready = job.connecting = job.plainly = false;

@@ -152,8 +152,7 @@ struct stepped : handler_frame {
   reply said = reply::answered;
   computation* typed = nullptr;
   unsigned ignored_answers = 0;  // that said that it is to end
-  bool given_up = false;
-  std::uint64_t thread = 0;  // the number of the one that began it, to which these belong:
+  std::uint64_t thread = 0;      // the number of the one that began it, to which these belong:
   arch::exception_state* thread_exceptions = nullptr;
   int* thread_errno = nullptr;
   stack on;
@@ -210,19 +209,19 @@ COIR_UNINSTRUMENTED void first_of(void* argument) noexcept {
   COIR_ASSERT(!"a computation ran on after its end");
 }
 
-/// A discarded body asks on. One that does not stop would keep whoever discards it for ever; its
+/// A body that is to end asks on. One that does not stop would keep whoever ended it for ever; its
 /// stack cannot be freed, as its frames may be known anywhere (docs/design.md, 3.15).
 void count_ignored_answer(handler_frame& self) noexcept {
   constexpr unsigned most = 1000;
   auto& c = static_cast<stepped&>(self);
-  if (c.still_asked || ++c.ignored_answers <= most || COIR_MUTANT(discard_never_gives_up)) return;
+  if (++c.ignored_answers <= most || COIR_MUTANT(discard_never_gives_up)) return;
   std::fprintf(
       stderr,
-      "coir: computation '%s' was discarded and ignored %u answers of "
+      "coir: computation '%s' is to end and ignored %u answers of "
       "operation_canceled: its stack is kept and it never runs again; return from the body "
       "when an effect answers that\n",
       c.name, most);
-  c.given_up = true;
+  c.typed->given_up = true;
   step_out(c, true);
   COIR_ASSERT(!"a computation ran on after it was given up");
 }
@@ -339,7 +338,7 @@ void end_computation(computation& c, bool still_asked) noexcept {
 bool discard_computation(computation& c) noexcept {
   COIR_ASSERT(computation_is_here(c) && "a suspension is destroyed by the thread that began it");
   end_computation(c, false);
-  while (!c.ended && !c.inner->given_up) {
+  while (!c.ended && !c.given_up) {
     c.asks->refused = std::make_error_code(std::errc::operation_canceled);
     resume_computation(c, reply::refused);
   }

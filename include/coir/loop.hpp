@@ -59,7 +59,8 @@ class submitted {
     }
   }
   /// Asks for the end of what the body waits for: that effect and all later ones answer
-  /// operation_canceled. A body that has ended: nothing.
+  /// operation_canceled. A body that has ended: nothing. One that asks on after 1,000 such answers
+  /// is given up as by suspension::discard, and get() answers operation_canceled.
   void cancel() {
     if (!done() && !waits_->done) in_->cancel(*waits_);
   }

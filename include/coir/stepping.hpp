@@ -229,6 +229,7 @@ class [[nodiscard]] step_result {
 namespace detail {
 template <class R>
 step_result<R> result_of_step(computation_of<R>& c) {
+  if (c.given_up) return step_result<R>(std::make_error_code(std::errc::operation_canceled));
   if (!c.ended) return step_result<R>(suspension<R>(c));
   if (c.thrown != nullptr) {
     step_result<R> thrown(std::move(c.thrown));

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -16,6 +17,7 @@
 
 #include "on_fiber.hpp"
 #include "tests/api/asked.hpp"
+#include "tests/api/scripted_outside.hpp"
 #include "tests/catalogue/child.hpp"
 
 using coir::errc;
@@ -151,8 +153,27 @@ TEST_CASE("discard: a body that asks on for ever is named and left, and its stac
     std::exit(asked == 1001 && !destroyed ? 5 : 6);
   });
   CHECK(end.code == 5);
-  CHECK_MESSAGE(end.says("computation 'stubborn' was discarded and ignored 1000 answers"),
-                end.text);
+  CHECK_MESSAGE(end.says("computation 'stubborn' is to end and ignored 1000 answers"), end.text);
+}
+
+TEST_CASE(
+    "loop: a body that asks on for ever after a cancel is named and left, and so is the loop") {
+  const auto end = in_fresh_child([] {
+    test::scripted_outside outside;
+    auto made = coir::loop::make(outside);
+    int asked = 0;
+    auto stubborn = made->submit(
+        [&] {
+          for (; asked < 5000; ++asked) (void)coir::this_fiber::sleep_for(std::chrono::hours(1));
+          return 1;
+        },
+        "stubborn");
+    const bool waited = made->drain() == 1 && made->pending() == 0;
+    const bool told = stubborn.get().error() == std::errc::operation_canceled;
+    std::exit(waited && told && asked == 1001 ? 5 : 6);
+  });
+  CHECK(end.code == 5);
+  CHECK_MESSAGE(end.says("computation 'stubborn' is to end and ignored 1000 answers"), end.text);
 }
 
 TEST_CASE("step: a computation that overflows its stack is named") {

@@ -24,6 +24,7 @@ struct computation {
   void (*run)(computation& self) noexcept = nullptr;  // the body; keeps its answer
   effect_call* asks = nullptr;                        // what it waits for; null: it runs, or ended
   bool ended = false;
+  bool given_up = false;  // it was to end and asked on: it never runs again, and keeps its stack
   std::exception_ptr* throws = nullptr;  // what `asks` throws when it goes on; null: it does not
 };
 
