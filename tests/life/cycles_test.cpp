@@ -89,7 +89,9 @@ unsigned refused_lives(unsigned cycles, unsigned ring_entries) {
 /// The C library gives each thread that allocates an arena, and keeps those of threads that ended
 /// for the next ones: it shall have as many as ever lived at once, before anything is counted.
 void have_arenas() {
-  std::array<std::thread, 4> all;  // two workers, the pool, and one that is just ending
+  // Two workers, one that is just ending, and the pool: where a ring was refused for want of locked
+  // memory, as many threads as poll has for files.
+  std::array<std::thread, 24> all;
   std::atomic<unsigned> ready{0};
   for (std::thread& t : all)
     t = std::thread([&] {
@@ -134,6 +136,7 @@ TEST_CASE("life: thousands of lives as nobody, whose memory lock is small, give 
         // one has to wait for that.
         const rlimit few = {2 << 20, 2 << 20};
         if (::setrlimit(RLIMIT_MEMLOCK, &few) != 0) ::_exit(2);
+        have_arenas();
         if (refused_lives(at_full_speed(50u, 20u), 1'024) != 0) ::_exit(3);
         const holdings before = holdings::now();
         if (const unsigned refused = refused_lives(cycles, 1'024); refused != 0) ::_exit(4);
