@@ -7,12 +7,15 @@
 //     know asks two flags, and calls exchange_float() only when one of them is set.
 //   - Sticky flags outside the controls (the x87 status word, FPSR) belong to nobody. Those of
 //     MXCSR are part of it, and so a float fiber's own.
+//   - All of it is uninstrumented, like those that switch, into which it is inlined
+//     (sanitizers.hpp).
 //
 // Comes from: fiber.hpp, beside every switch of context.hpp.   Goes to: the processor.
 #pragma once
 
 #include <cstdint>
 
+#include "arch/sanitizers.hpp"
 #include "runtime/base.hpp"
 
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -34,14 +37,14 @@ struct float_state {
   std::uint16_t x87_control = x87_control_at_start;
 };
 
-inline void save_float(float_state& into) noexcept {
+COIR_UNINSTRUMENTED inline void save_float(float_state& into) noexcept {
   asm volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(into.mxcsr), "=m"(into.x87_control));
 }
 
 /// Loading a control word is several times dearer than reading it, so it is loaded only when it
 /// differs from what the thread has `now`.
-[[gnu::always_inline]] inline void change_float(const float_state& now,
-                                                const float_state& to) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void change_float(
+    const float_state& now, const float_state& to) noexcept {
   if (now.mxcsr != to.mxcsr) [[unlikely]] {
     asm volatile("ldmxcsr %0" : : "m"(to.mxcsr));
   }
@@ -59,14 +62,14 @@ struct float_state {
   std::uint64_t fpcr = 0;
 };
 
-inline void save_float(float_state& into) noexcept {
+COIR_UNINSTRUMENTED inline void save_float(float_state& into) noexcept {
   asm volatile("mrs %0, fpcr" : "=r"(into.fpcr));
 }
 
 /// Writing the register empties the pipeline on many cores, so it is written only when it differs
 /// from what the thread has `now`.
-[[gnu::always_inline]] inline void change_float(const float_state& now,
-                                                const float_state& to) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void change_float(
+    const float_state& now, const float_state& to) noexcept {
   if (now.fpcr != to.fpcr) [[unlikely]] {
     asm volatile("msr fpcr, %0" : : "r"(to.fpcr));
   }
@@ -80,7 +83,7 @@ struct float_state {
   bool saved = false;
 };
 
-inline void save_float(float_state& into) noexcept {
+COIR_UNINSTRUMENTED inline void save_float(float_state& into) noexcept {
   into.saved = std::fegetenv(&into.environment) == 0;
 }
 
@@ -90,7 +93,8 @@ inline void change_float(const float_state&, const float_state& to) noexcept {
 
 #endif
 
-[[gnu::always_inline]] inline void restore_float(const float_state& from) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void restore_float(
+    const float_state& from) noexcept {
   float_state now;
   save_float(now);
   change_float(now, from);
@@ -106,8 +110,8 @@ inline void reset_float_control() noexcept {
 
 /// Right before a switch: null stands for a fiber (or a loop) that is not `float`. Keeps the
 /// controls of the one that leaves and brings those of the one that comes, or the defaults.
-[[gnu::always_inline]] inline void exchange_float(float_state* leaves,
-                                                  const float_state* comes) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void exchange_float(
+    float_state* leaves, const float_state* comes) noexcept {
   if (leaves == nullptr) {
     if (comes != nullptr && !COIR_MUTANT(float_not_restored)) restore_float(*comes);
     return;
