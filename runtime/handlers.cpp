@@ -132,10 +132,6 @@ std::error_code wait_for(const effect_call& call, backoff& pauses) {
   return {me != nullptr ? &me->head().handlers : &of_thread, me};
 }
 
-handler_frame* exchange_handlers(handler_frame* innermost) noexcept {
-  return handlers_here().exchange(innermost);
-}
-
 handler_frame* innermost_handler() noexcept {
   record* const me = current_fiber();
   return me != nullptr ? me->head().handlers : of_thread;
@@ -147,13 +143,13 @@ bool handlers_are_there() noexcept {
 }
 
 void enter_handler(handler_frame& frame) noexcept {
-  frame.outer = exchange_handlers(&frame);
+  frame.outer = handlers_here().exchange(&frame);
   frame.comes_back_elsewhere = frame.outer != nullptr && frame.outer->comes_back_elsewhere &&
                                !COIR_MUTANT(handler_returns_here);
 }
 
 void leave_handler(handler_frame& frame) noexcept {
-  handler_frame* const innermost = exchange_handlers(frame.outer);
+  handler_frame* const innermost = handlers_here().exchange(frame.outer);
   COIR_ASSERT(innermost == &frame);
 }
 

@@ -27,8 +27,6 @@ struct handler_chain {
 };
 handler_chain handlers_here() noexcept;
 
-/// The chain begins with `innermost` from now on; what it began with.
-handler_frame* exchange_handlers(handler_frame* innermost) noexcept;
 /// What it begins with. In the handler of a signal, too.
 handler_frame* innermost_handler() noexcept;
 

@@ -17,24 +17,17 @@
 #include <thread>
 
 #include "coir/coir.hpp"
+#include "tests/runtime/errno_here.hpp"
 #include "tests/test_options.hpp"
 
 using namespace std::chrono_literals;
+using test::errno_here;
+using test::set_errno_here;
 
 namespace {
 
 coir::options simulated(unsigned workers = 1) {
   return test::tested({.workers = workers, .backend = coir::backend_kind::sim});
-}
-
-// Asked anew by each of them: a fiber goes on on whichever thread drives.
-[[gnu::noinline]] int errno_here() {
-  asm volatile("" ::: "memory");
-  return errno;
-}
-[[gnu::noinline]] void set_errno_here(int to) {
-  asm volatile("" ::: "memory");
-  errno = to;
 }
 
 std::size_t threads_of_process() {

@@ -24,6 +24,7 @@
 #include "coir/stepping.hpp"
 #include "runtime/runtime.hpp"
 #include "tests/arch/float_controls.hpp"
+#include "tests/runtime/errno_here.hpp"
 #include "tests/test_options.hpp"
 
 namespace {
@@ -31,20 +32,14 @@ namespace {
 using coir::switcher;
 using coir::test::float_controls;
 using coir::this_fiber::move_to;
+using test::errno_here;
+using test::set_errno_here;
 
 constexpr unsigned workers = 3;
 constexpr int rounds = test::at_full_speed(2'000, 200);
 
 thread_local int mark = -1;
 
-[[gnu::noinline]] int errno_here() {
-  asm volatile("" ::: "memory");
-  return errno;
-}
-[[gnu::noinline]] void set_errno_here(int to) {
-  asm volatile("" ::: "memory");
-  errno = to;
-}
 [[gnu::noinline]] int mark_here() {
   asm volatile("" ::: "memory");
   return mark;
