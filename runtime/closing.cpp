@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <climits>
 
-#include "coir/fiber.hpp"
 #include "runtime/fds.hpp"
 #include "runtime/perform.hpp"
 
@@ -128,7 +127,7 @@ bool quiesce(runtime_core& core, int fd) noexcept {
   // The kernel is closing it for its last owner, or has closed it: then it is the caller's own new
   // one, which must not be taken for the old.
   while ((before & fd_users::closing) != 0 && (before & fd_users::released) != 0) {
-    this_fiber::yield();
+    users.wait_for_end(fd);
     before = users.close_begin(fd);
   }
   if ((before & fd_users::closing) != 0) return false;

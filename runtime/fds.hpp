@@ -7,6 +7,8 @@
 //     worker sees `closing`, or the closer sees the worker.
 //   - The number is given back to the system only after every worker in the word has reported its
 //     last completion.
+//   - Who has to wait until the kernel has closed a number says so in the same word, so either it
+//     finds the number closed, or the closer finds that somebody waits.
 //   - A worker remembers that its bit is set (fd_counts::marked), so the shared word is touched
 //     once per worker and number.
 //
@@ -17,6 +19,8 @@
 #include <cstdint>
 
 #include "coir/detail/atomic.hpp"
+#include "coir/detail/wait_queue.hpp"
+#include "runtime/base.hpp"
 
 namespace coir::detail {
 
@@ -29,8 +33,9 @@ class fd_users {
  public:
   static constexpr std::uint64_t closing = std::uint64_t{1} << 63;
   static constexpr std::uint64_t released = std::uint64_t{1} << 62;
+  static constexpr std::uint64_t awaited = std::uint64_t{1} << 61;
   static constexpr unsigned bits =
-      62;  // workers beyond share bits; a bit then means all who share it
+      61;  // workers beyond share bits; a bit then means all who share it
 
   explicit fd_users(std::uint32_t fds_max);
   ~fd_users();
@@ -57,8 +62,12 @@ class fd_users {
   void release(int fd) noexcept { words_[fd].store(closing | released, std::memory_order_release); }
   /// The kernel has closed it. Keeps the bits of those who entered with the number's next owner.
   void close_end(int fd) noexcept {
-    words_[fd].fetch_and(~(closing | released), std::memory_order_acq_rel);
+    const std::uint64_t ended = closing | released | awaited;
+    const std::uint64_t before = words_[fd].fetch_and(~ended, std::memory_order_acq_rel);
+    if ((before & awaited) != 0 && !COIR_MUTANT(closed_untold)) wake_waiting();
   }
+  /// Waits while the kernel is closing the number, or until another one is closed: ask again.
+  void wait_for_end(int fd) noexcept;
   static constexpr std::uint64_t bit(unsigned worker) noexcept {
     return std::uint64_t{1} << (worker % bits);
   }
@@ -69,6 +78,10 @@ class fd_users {
   whole_close* under_way = nullptr;
 
  private:
+  bool awaits_end(int fd) noexcept;
+  void wake_waiting() noexcept;
+
+  wait_queue waiting_;            // for the end of any close. Few at a time
   atomic<std::uint64_t>* words_;  // zero pages, touched where used
   std::uint32_t size_;
 };

@@ -65,7 +65,7 @@ bool enter_for_the_first_time(worker& here, int fd) noexcept {
       case entrance::closing:
         return false;
       case entrance::later:
-        here.yield();
+        users.wait_for_end(fd);
     }
   }
 }

@@ -60,6 +60,39 @@ TEST_CASE("closing: the number goes back to the system after the last completion
   CHECK(s.count(IORING_OP_CLOSE) == 1);
 }
 
+TEST_CASE("closing: while the kernel closes a number, who comes for it waits without a turn") {
+  scripted::script s;
+  token closing;
+  s.on_submit = [&](const scripted::sent& x) {
+    if (x.opcode == IORING_OP_CLOSE && s.count(IORING_OP_CLOSE) == 1) return void(closing = x.name);
+    s.complete(x.name, x.opcode == IORING_OP_CLOSE ? -EBADF : 5);
+  };
+  unsigned sleeps = 0;
+  // The worker sleeps once everybody waits, and never if somebody asks again and again.
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns != no_wait_ns && ++sleeps == 1) s.complete(closing, 0);
+  };
+  std::int32_t closed = -1, read = -1, other = -1;
+  CHECK_FALSE(scripted::run(s, [&] {
+    auto first = coir::spawn([&] { closed = close_everywhere(*current_core(), 30); });
+    while (s.count(IORING_OP_CLOSE) == 0) coir::this_fiber::yield();
+    auto reader = coir::spawn([&] {
+      io_uring_sqe e{};
+      e.opcode = IORING_OP_READ;
+      e.fd = 30;
+      read = perform_entry(e, never_ns);
+    });
+    auto second = coir::spawn([&] { other = close_everywhere(*current_core(), 30); });
+    for (auto* each : {&first, &reader, &second}) CHECK(each->join().has_value());
+  }));
+  CHECK(closed == 0);
+  CHECK(sleeps >= 1);
+  // The number has its next owner then: the reader's operation is one on that, or the second closer
+  // was first.
+  CHECK((read == 5 || read == -ECANCELED || read == -EBADF));
+  CHECK(other == -EBADF);
+}
+
 TEST_CASE("closing: a close on one worker ends the read that is parked on another") {
   const auto done = coir::run(
       [] {
