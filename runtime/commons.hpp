@@ -48,8 +48,8 @@ struct commons {
   options chosen;
   std::uint32_t serial = 0;  // of the runtime, in fiber ids
   arena records;
-  std::unique_ptr<stacks> pool;
-  std::uint8_t stack_class = 0;      // of options::stack_bytes
+  std::shared_ptr<stacks> pool;  // nobody else's, but whoever made this may keep it for the next
+  std::uint8_t stack_class = 0;  // of options::stack_bytes
   std::unique_ptr<worker*[]> peers;  // every worker, from the beginning to the end
   hungry_board hungry;
   // Every worker of the process may have a processor of its own. Changed only when a runtime comes

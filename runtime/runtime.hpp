@@ -48,10 +48,12 @@ class runtime_core : public commons {
  public:
   /// Checks `o` and makes everything but the threads. `make` is the kernel's ring unless a test
   /// brings its own; `where` is this machine unless it brings one, `quota` what the kernel says,
-  /// and `ask` whom it asks which processors there are.
+  /// and `ask` whom it asks which processors there are. `earlier`: the stacks of one that has
+  /// ended, which are used again where they fit.
   static result<std::unique_ptr<runtime_core>> create(options o, backend_factory make = {},
                                                       machine where = {}, quota_files quota = {},
-                                                      mask_call ask = &mask_of_process);
+                                                      mask_call ask = &mask_of_process,
+                                                      std::shared_ptr<stacks> earlier = {});
   ~runtime_core();
 
   result<> start();

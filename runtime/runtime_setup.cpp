@@ -250,7 +250,8 @@ result<> runtime_core::make_workers(backend_kind wish) {
 
 result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_factory make,
                                                            machine where, quota_files quota,
-                                                           mask_call ask) try {
+                                                           mask_call ask,
+                                                           std::shared_ptr<stacks> earlier) try {
   if (!o.log) o.log = &log_to_stderr;
   if (auto checked = check(o); !checked) return fail(checked.error());
   const auto kind = make ? result<backend_kind>(o.backend) : wished_backend(o);
@@ -292,9 +293,13 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   wish.stir = [all = core.get()] {
     for (unsigned i = 0; i < all->workers(); ++i) all->at(i).ring();
   };
-  auto pool = stacks::make(std::move(wish));
-  if (!pool) return fail(pool.error());
-  core->pool = std::move(*pool);
+  if (earlier != nullptr && earlier->serve_next(wish)) {
+    core->pool = std::move(earlier);
+  } else {
+    auto pool = stacks::make(std::move(wish));
+    if (!pool) return fail(pool.error());
+    core->pool = std::move(*pool);
+  }
   const auto usual = core->pool->class_of(chosen.stack_bytes);
   if (!usual) return fail(usual.error());
   core->stack_class = static_cast<std::uint8_t>(*usual);

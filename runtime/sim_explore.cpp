@@ -105,7 +105,7 @@ class explorer {
       board_->seed = seed + i;
       board_->runs = i + 1;
       const std::span<std::uint64_t> record(board_->decisions);
-      sim_run one(settings_, seed + i, list, record);
+      sim_run one(settings_, seed + i, list, record, stacks_kept_);
       last = one.judge(program_);
       used_ = std::min<std::uint64_t>(last.decided, blackboard::decisions_max);
       last.seeds = i + 1;
@@ -177,6 +177,7 @@ class explorer {
   const public_sim::program& program_;
   blackboard* board_;
   std::size_t used_ = 0;  // of board_->decisions, by the last run
+  std::shared_ptr<stacks> stacks_kept_;
 };
 
 void name_decisions(report& r, const decision_list& list) {

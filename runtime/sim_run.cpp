@@ -19,6 +19,8 @@ constexpr std::size_t lines_kept = 12;  // of the log
 constexpr std::uint64_t steps_to_end =
     20'000;  // a failed run may take, until its loops are stopped
 
+const quota_files no_quota{"/dev/null", "/dev/null"};
+
 // A fiber that yields until something has happened waits for time to pass.
 constexpr std::int64_t visit_takes_ns = 200;
 
@@ -40,8 +42,8 @@ machine made_up(unsigned workers) {
 sim_run* sim_run::current() noexcept { return running; }
 
 sim_run::sim_run(const ::coir::sim::settings& s, std::uint64_t seed, const decision_list* list,
-                 std::span<std::uint64_t> record)
-    : chosen(s) {
+                 std::span<std::uint64_t> record, std::shared_ptr<stacks>& stacks_kept)
+    : chosen(s), stacks_kept_(stacks_kept) {
   told.seed = seed;
   options_of_life = s.runtime;
   options_of_life.workers = s.workers;
@@ -166,12 +168,13 @@ bool sim_run::live(std::function<void()> body, const site& where) {
       [this](unsigned, const options&) -> result<std::unique_ptr<backend>> {
         return std::make_unique<detail::sim>(*outside);
       },
-      made_up(o.workers));
+      made_up(o.workers), no_quota, &mask_of_process, std::move(stacks_kept_));
   if (!made) {
     fail(run_verdict::exception, "create: " + made.error().message());
     return false;
   }
   core = made->get();
+  stacks_kept_ = core->pool;
   auditor_ = std::make_unique<audit>(*core);
   auto root = spawn_waiting(
       core,

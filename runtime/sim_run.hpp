@@ -3,11 +3,9 @@
 //
 // Always true:
 //   - The first failure is the verdict; what follows from it, or comes after a power cut, counts
-//   for
-//     nothing.
+//     for nothing.
 //   - A failed run ends as soon as its fibers can be ended: they are cancelled, and when that is
-//   not
-//     enough their loops stop and their stacks are given up.
+//     not enough their loops stop and their stacks are given up.
 //   - Decisions go on from one life to the next.
 //
 // Comes from: coir::sim.   Goes to: sim_world, sim_faults, audit, runtime_core::run_here.
@@ -31,9 +29,10 @@ using run_verdict = ::coir::sim::verdict;
 struct run_has_failed {};
 
 struct sim_run {
-  /// `list`: the decisions; null: they are drawn. `record`: where they are put.
+  /// `list`: the decisions; null: they are drawn. `record`: where they are put. `stacks_kept`: what
+  /// each life leaves to the next, so that the kernel is not asked for them each time.
   sim_run(const ::coir::sim::settings& chosen, std::uint64_t seed, const decision_list* list,
-          std::span<std::uint64_t> record);
+          std::span<std::uint64_t> record, std::shared_ptr<stacks>& stacks_kept);
   ~sim_run();
   sim_run(const sim_run&) = delete;
   sim_run& operator=(const sim_run&) = delete;
@@ -74,6 +73,7 @@ struct sim_run {
   options checked_options();
   void keep_line(std::string_view line);
 
+  std::shared_ptr<stacks>& stacks_kept_;
   fault_chances chances_;
   unsigned entries_ = 32;
   bool goes_on_ = true;

@@ -131,6 +131,31 @@ guard_way stacks::way() const noexcept {
   return way_;
 }
 
+bool stacks::serve_next(stack_settings& next) noexcept {
+  const std::lock_guard hold(mutex_);
+  const bool alike = next.guards == settings_.guards && next.scrub == settings_.scrub;
+  const auto used =
+      std::ranges::count_if(shelves_, [](const shelf& s) { return s.begin != s.end; });
+  const bool whole = static_cast<std::size_t>(used) == regions_.size();  // one of each class
+  if (!alike || !whole || caches_ != nullptr || out_ != 0 || abandoned_) return false;
+  settings_.stacks_max = next.stacks_max;
+  settings_.warm_max = next.stacks_max < next.warm_max ? 0 : next.warm_max;
+  settings_.log = std::move(next.log);
+  settings_.stir = std::move(next.stir);
+  for (shelf& each : shelves_) {
+    each.kept = std::max(each.kept, each.next);
+    each.next = each.begin;
+    each.made = 0;
+    each.free.clear();
+  }
+  guards_ = limit_hits_ = 0;
+  reported_ = 0;
+  // relaxed: nobody else is there.
+  given_.store(0, std::memory_order_relaxed);
+  starved_.store(0, std::memory_order_relaxed);
+  return true;
+}
+
 stack_stats stacks::stats() const {
   const std::lock_guard hold(mutex_);
   stack_stats all{out_, 0, guards_, limit_hits_};
@@ -250,7 +275,7 @@ stacks::refusal stacks::reserve(unsigned klass) noexcept {
   (void)madvise(base, bytes, COIR_MUTANT(huge_stacks) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   (void)madvise(base, bytes, MADV_DONTDUMP);
   regions_.push_back({base, bytes});
-  into.begin = into.next = into.dumped = base;
+  into.begin = into.next = into.kept = into.dumped = base;
   into.end = base + bytes;
   return refusal::none;
 }
@@ -260,6 +285,7 @@ stacks::refusal stacks::guard_slot(const shelf& from, const stack_shape& shape) 
   if (way_ == guard_way::none || COIR_MUTANT(no_guard)) return refusal::none;
   const auto number = static_cast<std::size_t>(from.next - from.begin) / shape.slot_bytes;
   if (settings_.guards == guard::grouped && number % grouped != 0) return refusal::none;
+  if (from.next < from.kept) return ++guards_, refusal::none;
   if (way_ == guard_way::mprotect && guards_ >= settings_.guards_max &&
       !COIR_MUTANT(guards_unbounded))
     return refusal::guards;

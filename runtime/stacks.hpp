@@ -189,6 +189,10 @@ class stacks {
   void scrub(const stack& s) const noexcept;
   /// Leaves all slots mapped for ever: fibers that would not end still stand on some.
   void abandon() noexcept { abandoned_ = true; }
+  /// From now on for another owner, to whom it is as one just made, but that slots come with the
+  /// guards, and the bytes, they have. False, and nothing has changed: its settings are others, or
+  /// somebody still uses this.
+  bool serve_next(stack_settings& next) noexcept;
 
  private:
   friend class stack_cache;
@@ -203,6 +207,7 @@ class stacks {
     std::vector<std::byte*> free;  ///< capacity is never below `made`: giving cannot fail
     std::byte* begin = nullptr;
     std::byte* next = nullptr;    ///< first byte not yet cut
+    std::byte* kept = nullptr;    ///< slots below have their guards, from an earlier owner
     std::byte* dumped = nullptr;  ///< up to here the region may appear in a core dump
     std::byte* end = nullptr;
     std::size_t made = 0;

@@ -1,5 +1,5 @@
 // stacks_limits_test.cpp: what happens where there is no further stack: a bound, the mappings, the
-// address space, locked memory; and what many stacks cost.
+// address space, locked memory; what many stacks cost; and the next owner of a pool.
 //
 // Always true:
 //   - What changes a limit of the process runs in a child of its own.
@@ -391,3 +391,56 @@ TEST_CASE("stacks: E3 an address space limit is an empty answer that names it, a
   CHECK(ok);
 }
 #endif
+
+TEST_CASE("stacks: the next owner of a pool gets the same slots, guarded, as if they were new") {
+  for (const guard guards : {guard::every, guard::grouped}) {
+    stack_settings settings;
+    settings.guards = guards;
+    auto pool = pool_of(settings);
+    const unsigned klass = class_for(64 * kib);
+    const auto some = [&](std::size_t count) {
+      stack_cache cache(*pool);
+      std::vector<stack> all(count);
+      for (stack& each : all) each = cache.take(klass);
+      CHECK(pool->stats().slots == count);
+      CHECK(pool->stats().guards == (guards == guard::every ? count : (count + 15) / 16));
+      for (const stack& each : all) CHECK(usable(each));
+      if (guards == guard::every)
+        for (const stack& each : all) CHECK(guarded(each));
+      std::vector<std::byte*> slots;
+      for (const stack& each : all) slots.push_back(each.slot);
+      for (const stack& each : all) cache.give(each);
+      return slots;
+    };
+    const auto first = some(3);
+    REQUIRE(pool->serve_next(settings));
+    // More than the last owner had, in the order in which they are cut.
+    const auto second = some(20);
+    CHECK(std::equal(first.begin(), first.end(), second.begin()));
+  }
+}
+
+TEST_CASE("stacks: a pool that is in use, or is another one's, serves nobody else") {
+  auto pool = pool_of({});
+  stack_settings alike;
+  stack_settings others;
+  others.scrub = true;
+  CHECK_FALSE(pool->serve_next(others));
+  others = {};
+  others.guards = guard::none;
+  CHECK_FALSE(pool->serve_next(others));
+  {
+    const stack_cache used(*pool);
+    CHECK_FALSE(pool->serve_next(alike));
+  }
+  CHECK(pool->serve_next(alike));
+  // A bound is the next owner's.
+  stack_settings small;
+  small.stacks_max = 1;
+  CHECK(pool->serve_next(small));
+  stack_cache cache(*pool);
+  const stack only = cache.take(class_for(64 * kib));
+  CHECK(only);
+  CHECK_FALSE(cache.take(class_for(64 * kib)));
+  cache.give(only);
+}
