@@ -4,8 +4,7 @@
 //   - The handler calls only what a signal handler may: backtrace(3) was called once before, so it
 //     loads nothing any more.
 //   - One thread of the process is asked at a time, and whoever asked waits until it has answered
-//   or
-//     the question was taken back.
+//     or the question was taken back.
 //
 // Comes from: watch.hpp.   Goes to: the worker's thread, by a signal, and the log.
 #include "runtime/watch.hpp"
@@ -143,7 +142,7 @@ void watch::enter(worker& who) {
   ::sigaddset(&ours, question);
   ::pthread_sigmask(SIG_UNBLOCK, &ours, nullptr);
   const std::lock_guard held(entering_);
-  all_.push_back({&who, ::pthread_self(), static_cast<pid_t>(::syscall(SYS_gettid))});
+  all_.push_back({&who, ::pthread_self(), static_cast<pid_t>(::syscall(SYS_gettid)), {}});
 }
 
 bool watch::begin() noexcept try {
@@ -163,28 +162,35 @@ bool watch::begin() noexcept try {
 
 void watch::run() noexcept {
   ::pthread_setname_np(::pthread_self(), "coir/watch");
-  // Half the time between two looks: a standstill is reported before it is twice as long.
   while (over_.load(std::memory_order_acquire) == 0) {
     const std::int64_t now = monotonic_ns();
     for (watched& w : all_) look_at(w, now);
-    (void)futex_wait(over_, 0, now + after_ns_ / 2);
+    (void)futex_wait(over_, 0, now + look_every_ns(after_ns_));
   }
 }
 
-void watch::look_at(watched& w, std::int64_t now_ns) noexcept {
-  const std::uint64_t beat = beat_of(*w.who);
-  if (w.since_ns == 0 || beat != w.beat || w.who->resting() != rest::awake) {
-    w.beat = beat;
-    w.since_ns = now_ns;
-    w.reported = COIR_MUTANT(stalls_unreported);
-    return;
+std::int64_t standstill::look(std::uint64_t beat_now, bool awake, std::int64_t now_ns,
+                              std::int64_t after_ns) noexcept {
+  if (since_ns == 0 || beat_now != beat || !awake) {
+    beat = beat_now;
+    since_ns = now_ns;
+    reported = COIR_MUTANT(stalls_unreported);
+    return 0;
   }
-  if (w.reported || now_ns - w.since_ns < after_ns_) return;
-  w.reported = !COIR_MUTANT(stalls_told_again);
+  const std::int64_t stood_ns = now_ns - since_ns;
+  if (reported || stood_ns < (COIR_MUTANT(stalls_told_late) ? 2 * after_ns : after_ns)) return 0;
+  reported = !COIR_MUTANT(stalls_told_again);
+  return stood_ns;
+}
+
+void watch::look_at(watched& w, std::int64_t now_ns) noexcept {
+  const std::int64_t stood_ns =
+      w.seen.look(beat_of(*w.who), w.who->resting() == rest::awake, now_ns, after_ns_);
+  if (stood_ns == 0) return;
   try {
-    report(w, now_ns - w.since_ns);
+    report(w, stood_ns);
   } catch (const std::bad_alloc&) {
-    w.reported = false;
+    w.seen.reported = false;
   }
 }
 

@@ -43,6 +43,19 @@ struct standing {
   atomic<std::uint32_t> told{0};
 };
 
+/// One worker, as somebody sees it who looks from time to time.
+struct standstill {
+  std::uint64_t beat = 0;
+  std::int64_t since_ns = 0;
+  bool reported = false;
+
+  /// How long it has stood still, once for each time that it does so for `after_ns`; else 0. Who
+  /// looks every look_every_ns() hears of it before it has lasted twice as long.
+  std::int64_t look(std::uint64_t beat_now, bool awake, std::int64_t now_ns,
+                    std::int64_t after_ns) noexcept;
+};
+constexpr std::int64_t look_every_ns(std::int64_t after_ns) noexcept { return after_ns / 2; }
+
 class watch {
  public:
   /// Watches the workers that entered, until it is destroyed. `log` outlives it.
@@ -61,9 +74,7 @@ class watch {
     worker* who;
     pthread_t thread;
     pid_t tid;
-    std::uint64_t beat = 0;
-    std::int64_t since_ns = 0;
-    bool reported = false;
+    standstill seen;
   };
 
   void run() noexcept;

@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - A fiber stands still until the test has seen the line, or has seen that there will be none,
-//   so
-//     nothing depends on how fast the machine is.
+//     so nothing depends on how fast the machine is.
 //
 // Comes from: runtime/watch.hpp; entries A18 and B12 of the failure catalogue.   Goes to: ctest.
 #include "runtime/watch.hpp"
@@ -62,6 +61,34 @@ __attribute__((noinline)) void block_until(F enough) {
 }
 
 }  // namespace
+
+TEST_CASE("watch: B12 a standstill is told before it has lasted twice as long as is allowed") {
+  using coir::detail::look_every_ns;
+  constexpr std::int64_t after_ns = 1'000'000;
+  // Whenever it begins between two looks.
+  for (std::int64_t begins_ns = 1; begins_ns <= after_ns; begins_ns += 1'000) {
+    coir::detail::standstill seen;
+    std::int64_t told_ns = 0;
+    unsigned told = 0;
+    for (std::int64_t now_ns = 1; now_ns < 10 * after_ns; now_ns += look_every_ns(after_ns)) {
+      const std::int64_t beat = now_ns < begins_ns ? now_ns : begins_ns;  // goes on until then
+      if (seen.look(static_cast<std::uint64_t>(beat), true, now_ns, after_ns) == 0) continue;
+      ++told;
+      told_ns = now_ns;
+    }
+    CHECK(told == 1);
+    CHECK(told_ns - begins_ns >= after_ns);
+    CHECK(told_ns - begins_ns <= 2 * after_ns);
+  }
+}
+
+TEST_CASE("watch: B12 whoever sleeps, or goes on, does not stand still") {
+  coir::detail::standstill sleeps, goes_on;
+  for (std::int64_t now_ns = 1; now_ns < 100; ++now_ns) {
+    CHECK(sleeps.look(7, false, now_ns, 2) == 0);
+    CHECK(goes_on.look(static_cast<std::uint64_t>(now_ns), true, now_ns, 2) == 0);
+  }
+}
 
 TEST_CASE(
     "watch: B12 a fiber that blocks its worker is named, with the place, once for each time") {
