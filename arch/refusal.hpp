@@ -5,7 +5,8 @@
 //     fault, at the first return on a stack that the processor does not know.
 //   - A kernel that does not know the question has nothing switched on.
 //
-// Comes from: the start of a runtime.   Goes to: arch_prctl(2), prctl(2).
+// Comes from: the start of a runtime, the first step of a thread.   Goes to: arch_prctl(2),
+// prctl(2).
 #pragma once
 
 namespace coir::arch {

@@ -22,6 +22,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "arch/refusal.hpp"
 #include "coir/detail/atomic.hpp"
 #include "coir/detail/computation.hpp"
 #include "runtime/handlers.hpp"
@@ -262,7 +263,14 @@ bool describe_computation(overflow_view& out) noexcept {
 
 void* computation_place(std::size_t bytes, std::size_t alignment, std::size_t stack_bytes,
                         std::string_view name, stepped*& inner, refusal& why) noexcept {
-  stepping_thread* const here = this_thread();
+  stepping_thread* here = place_of_thread();
+  if (here == nullptr) {
+    if (arch::refusal() != nullptr && !COIR_MUTANT(shadow_stack_stepped)) {
+      why = std::errc::operation_not_supported;
+      return nullptr;
+    }
+    here = make_thread();
+  }
   if (here == nullptr) {
     why = errc::stack_limit;
     return nullptr;

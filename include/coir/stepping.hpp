@@ -214,7 +214,8 @@ class [[nodiscard]] step_result {
   suspension<R>& waiting() noexcept { return waiting_; }
   /// What left the body; null: nothing.
   std::exception_ptr exception() const noexcept { return thrown_; }
-  /// Why the body was not begun: errc::stack_limit, invalid_argument (stack_bytes); or why it did
+  /// Why the body was not begun: errc::stack_limit, invalid_argument (stack_bytes),
+  /// operation_not_supported (this thread has a shadow stack, see docs/design.md); or why it did
   /// not go on.
   std::error_code error() const noexcept { return error_.value_or(std::error_code()); }
 

@@ -18,6 +18,7 @@
 #include "on_fiber.hpp"
 #include "tests/api/asked.hpp"
 #include "tests/api/scripted_outside.hpp"
+#include "tests/arch/pretended_status.hpp"
 #include "tests/catalogue/child.hpp"
 
 using coir::errc;
@@ -194,3 +195,26 @@ TEST_CASE("step: a computation that overflows its stack is named") {
     CHECK_FALSE(end.says("coir: fiber"));
   }
 }
+
+#ifdef COIR_CAN_PRETEND
+TEST_CASE("step: A13 a thread with a shadow stack steps nothing, and is told so") {
+  enum { ran, other_error, refused };
+  const auto step = [] {
+    auto s = coir::step([] { return 1; });
+    if (s.has_value()) return ran;
+    return s.error() == std::errc::operation_not_supported ? refused : other_error;
+  };
+  // Threads of their own: one that has stepped is not asked again.
+  const auto on_thread = [&](unsigned long features) {
+    return coir::test::asked_with(features, [&] {
+      int how = -1;
+      std::thread([&] { how = step(); }).join();
+      return how;
+    });
+  };
+  const int without = on_thread(0);
+  if (without == coir::test::cannot_pretend) return;
+  CHECK(without == ran);
+  CHECK(on_thread(1) == refused);
+}
+#endif
