@@ -2,9 +2,11 @@
 //
 // Always true:
 //   - A fiber of a `float` switcher finds its controls (MXCSR and the x87 control word, FPCR) as it
-//     left them, whoever ran in between. Every other fiber finds those of a fresh program.
-//   - Between two fibers that are not `float` nothing is read and nothing written: who wants to
-//     know asks two flags, and calls exchange_float() only when one of them is set.
+//     left them, whoever ran in between. Every other fiber starts with those of a fresh program,
+//     and never finds those of a float fiber.
+//   - Between two fibers that are not `float` nothing is read and nothing written, so one that
+//     changes its controls changes them for the others: who wants to know asks two flags, and calls
+//     exchange_float() only when one of them is set.
 //   - Sticky flags outside the controls (the x87 status word, FPSR) belong to nobody. Those of
 //     MXCSR are part of it, and so a float fiber's own.
 //   - All of it is uninstrumented, like those that switch, into which it is inlined

@@ -151,6 +151,20 @@ bool runtime_core::may_be_sent_to() const noexcept {
 
 void runtime_core::ring_driver() noexcept { world_->real.ring(); }
 
+lent_thread::lent_thread() noexcept : errno_(errno_now()) {
+  arch::save_float(controls_);
+  arch::reset_float_control();
+  if (!COIR_MUTANT(lends_exceptions))
+    arch::swap_exception_state(*arch::thread_exception_state(), exceptions_, none_);
+}
+
+lent_thread::~lent_thread() {
+  if (!COIR_MUTANT(lends_exceptions))
+    arch::swap_exception_state(*arch::thread_exception_state(), none_, exceptions_);
+  if (!COIR_MUTANT(lends_controls)) arch::restore_float(controls_);
+  set_errno_now(errno_);
+}
+
 // -- all of them
 
 void drive_from_now_on(runtime_core& core) {
@@ -181,9 +195,9 @@ driven drive(std::int64_t until_ns, const std::function<bool()>& over) noexcept 
   std::vector<visit> all = guests_of(b);
   b.driver = true;
   held.unlock();
-  const int kept = errno_now();
   driven end = driven::nothing_moves;
   {
+    const lent_thread lent;
     const auto signals_here = signal_stack::make();
     // A worker's thread blocks signals; this one is somebody's.
     const held_sigpipe no_signal;
@@ -192,7 +206,6 @@ driven drive(std::int64_t until_ns, const std::function<bool()>& over) noexcept 
     no_signal.take();
   }
   all.clear();
-  set_errno_now(kept);
   held.lock();
   b.driver = false;
   b.news.notify_all();

@@ -9,6 +9,8 @@
 //     driver leaves or somebody ends its wait, and may be the next.
 //   - A driver never waits for a real event while a fiber can run, and never moves the time beyond
 //     its own deadline.
+//   - What is the thread's own (errno, exceptions in flight, floating-point controls) no fiber
+//     sees, and it finds all of it as it was.
 //   - Where no runtime is driven a wait of a thread costs one load more than it would without this.
 //
 // Comes from: waiting.hpp, runtime, this_fiber.   Goes to: worker::run, on the waiting thread.
@@ -16,6 +18,8 @@
 
 #include <functional>
 
+#include "arch/exceptions.hpp"
+#include "arch/float_control.hpp"
 #include "coir/detail/atomic.hpp"
 #include "runtime/waits.hpp"
 
@@ -29,6 +33,20 @@ enum class driven : std::uint8_t {
   by_deadline,    // the time that was given is over
   nothing_moves,  // whoever waits waits for ever: nothing is under way, and there is no other
                   // thread
+};
+
+/// Keeps what is this thread's own while workers run on it.
+class lent_thread {
+ public:
+  lent_thread() noexcept;
+  ~lent_thread();
+  lent_thread(const lent_thread&) = delete;
+  lent_thread& operator=(const lent_thread&) = delete;
+
+ private:
+  int errno_;
+  arch::exception_state exceptions_, none_;
+  arch::float_state controls_;
 };
 
 /// From here on waiting threads drive it; until drive_no_more().

@@ -236,6 +236,7 @@ std::error_code runtime_core::wait_until_ended(std::int64_t until_ns,
 std::error_code runtime_core::wait_for_all() noexcept { return wait_until_ended(never_ns, true); }
 
 std::error_code runtime_core::run_here() noexcept {
+  const lent_thread lent;
   here_ = true;
   settling.store(true, std::memory_order_relaxed);
   state_.store(state::started);

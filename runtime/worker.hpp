@@ -339,7 +339,6 @@ class worker {
   record* leaving_ = nullptr;  // to be sent off by the loop, to leaving_for_
   worker* leaving_for_ = nullptr;
   [[no_unique_address]] arch::switch_notes loop_notes_;
-  arch::exception_state loop_exceptions_;
   std::int64_t turn_ends_ns_ = 0;
   unsigned hungry_looks_ = 0;  // in vain, and nobody ran in between
   std::uint64_t hungry_switches_ = 0;

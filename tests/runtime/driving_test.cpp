@@ -13,7 +13,11 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cfenv>
+#include <exception>
 #include <span>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "coir/coir.hpp"
@@ -258,4 +262,47 @@ TEST_CASE("driving: errno's value is the fiber's own, whichever thread drives") 
   open.set();
   for (auto& fiber : fibers) CHECK(fiber.join() == true);
   CHECK(seen == std::array{ELOOP, EXDEV});
+}
+
+TEST_CASE(
+    "driving: a thread in a handler, with controls of its own, finds both after it has run "
+    "others") {
+  for (const unsigned workers : {1u, 2u}) {
+    auto made = coir::runtime::create(simulated(workers));
+    REQUIRE(made.has_value());
+    REQUIRE((*made)->start().has_value());
+    const int before = std::fegetround();
+    std::string again;
+    int rounds = -1, of_fiber = -1;
+    bool clean = false;
+    try {
+      throw std::runtime_error("of the thread");
+    } catch (const std::exception&) {
+      std::fesetround(FE_UPWARD);
+      auto other = (*made)->spawn([&] {
+        of_fiber = std::fegetround();
+        clean = std::current_exception() == nullptr;
+        std::fesetround(FE_DOWNWARD);
+        try {
+          throw 1;
+        } catch (int) {
+          coir::this_fiber::yield();
+        }
+      });
+      CHECK(other.join().has_value());
+      rounds = std::fegetround();
+      try {
+        if (std::current_exception() != nullptr) throw;
+      } catch (const std::exception& e) {
+        again = e.what();
+      }
+    }
+    std::fesetround(before);
+    CHECK(clean);
+    CHECK(of_fiber == FE_TONEAREST);
+    CHECK(rounds == FE_UPWARD);
+    CHECK(again == "of the thread");
+    CHECK(std::uncaught_exceptions() == 0);
+    CHECK((*made)->shutdown().has_value());
+  }
 }
