@@ -4,14 +4,12 @@
 //
 // Always true:
 //   - In a build with COIR_FORCE_MIGRATION every call that parked moves its fiber, and no move_to
-//   is
-//     called; elsewhere each of them is followed by one.
+//     is called; elsewhere each of them is followed by one.
 //   - There is a way to park for each place where such a build moves a fiber: without that place no
 //     fiber would move by that way, and each way is counted for itself.
 //   - Ends with 0 only when as many migrations as asked for happened, counted by the number that
-//   the
-//     kernel gives to the thread, some of them by each way to park, and every look saw the right
-//     value.
+//     the kernel gives to the thread, some of them by each way to park, and every look saw the
+//     right value.
 //
 // Comes from: migrations.sh.   Goes to: this_fiber::move_to.
 #include <fcntl.h>
@@ -175,7 +173,8 @@ struct traveller {
         return see_off(std::move(writer));
       }
       case way::close: {
-        const int number = ::dup(null);
+        // One that no worker has ever used: a close that waits for users' reports has a move there.
+        const int number = ::fcntl(null, F_DUPFD_CLOEXEC, 900);
         return park(by, [&] { return coir::io::close(number).has_value(); });
       }
       case way::started: {
