@@ -40,7 +40,8 @@ done
 
 status=0
 "$bench" --tsv build/bench.tsv "${arguments[@]}" | tee build/bench.md || status=$?
-if [[ $write == yes ]]; then
+# A plot shows every row of its kind, or is left as it is.
+if [[ $write == yes && " ${arguments[*]} " != *" --rows"* ]]; then
   gnuplot -e "data='build/bench.tsv'; pages='$pages'" bench/plots.gp
   "${bench%/*}/mesh_sim" --policy all --tsv build/mesh.tsv >build/mesh.md
   gnuplot -e "data='build/mesh.tsv'; pages='$pages'" bench/mesh.gp
