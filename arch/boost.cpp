@@ -8,8 +8,7 @@
 //   - The floating-point controls travel with the thread, as they do with our own switches. On
 //     x86-64 Boost.Context switches them, so there the one who arrives puts back what it found.
 //   - What the ABI tells a callee to keep is kept. Boost.Context 1.81 forgets f14-f31 and v20-v31
-//   on
-//     ppc64le, so there they are saved in the frame of switch_to().
+//     on ppc64le, so there they are saved in the frame of switch_to().
 //
 // Comes from: context.hpp, built with COIR_BOOST_CONTEXT=1.   Goes to: libboost_context.
 #include <boost/context/detail/fcontext.hpp>

@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - x0 = from, x1 = to, and all else is clobbered, d8-d15 too, but sp, x29 and x19, which it
-//   saves
-//     itself: g++ refuses x29 as a clobber, and x19 is the base pointer of clang.
+//     saves itself: g++ refuses x29 as a clobber, and x19 is the base pointer of clang.
 //   - x18 is clobbered but never read or written: whoever gives it a meaning of its own
 //     (-ffixed-x18) keeps it.
 //   - The jump goes through x16, which is what lets `bti c` stand at its target.

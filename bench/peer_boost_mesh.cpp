@@ -3,11 +3,10 @@
 //
 // Always true:
 //   - Two who wake each other have a CPU each; who is to stay awake has a fiber beside it that
-//   yields
-//     all the time, which is how round robin hears of the other thread without going to sleep.
+//     yields all the time, which is how round robin hears of the other thread without going to
+//     sleep.
 //   - A fiber may end on another thread than it began on, so stacks lie in one list per thread;
-//   what
-//     ends on a thread serves what begins there.
+//     what ends on a thread serves what begins there.
 //   - Fibers start by launch::post, as coir's do.
 //   - The schedulers of work stealing can be made once in a process.
 //

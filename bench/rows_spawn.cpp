@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - But for spawn_bounded, all of a batch are spawned before the first is joined; the body counts
-//   itself, so that none
-//     can be left out.
+//     itself, so that none can be left out.
 //   - The cheapest of several batches counts: the first one pays for pages, the later ones find
 //     records and stacks warm.
 //

@@ -3,9 +3,8 @@
 //
 // Always true:
 //   - The chain of a fiber begins in the head of its stack, that of a plain thread in a
-//   thread-local
-//     word; `asks` in the record says whether a fiber has one, so that an effect without handlers
-//     looks nowhere else.
+//     thread-local word; `asks` in the record says whether a fiber has one, so that an effect
+//     without handlers looks nowhere else.
 //   - While one is asked, the chain begins behind it; when ask_handlers is left, by an exception
 //     too, it is what it was.
 //   - A body that is to end is told so before anybody is asked.

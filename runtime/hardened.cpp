@@ -3,8 +3,7 @@
 // Always true:
 //   - An operation that the library fills in has its opcode here; the test fills each of them.
 //   - ASYNC_CANCEL and CLOSE are the runtime's alone: the one names operations of anybody, the
-//   other
-//     frees a number that others may be using.
+//     other frees a number that others may be using.
 //
 // Comes from: hardened.hpp.   Goes to: flight, uring_setup.
 #include "runtime/hardened.hpp"

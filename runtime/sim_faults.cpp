@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - Who repeats a close that was only interrupted would close somebody else's number, so it is
-//   done
-//     all the same.
+//     done all the same.
 //   - What comes twice brings no descriptor and no buffer: a kernel that gave one twice would have
 //     two owners.
 //

@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - Who rings says so first and looks for the bell afterwards; who sleeps shows the bell first
-//   and
-//     then asks whether somebody has rung. One of the two sees the other.
+//     and then asks whether somebody has rung. One of the two sees the other.
 //
 // Comes from: sim_real.hpp.   Goes to: the kernel.
 #include "runtime/sim_real.hpp"

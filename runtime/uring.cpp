@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - EINTR, EAGAIN, EBUSY and ENOMEM of an enter are not errors: what was not taken stays queued
-//   and
-//     goes with the next one. A worker with nothing else to do tries again after a moment.
+//     and goes with the next one. A worker with nothing else to do tries again after a moment.
 //   - EBADR means that the kernel lost a completion; a fiber would wait for ever, so the process
 //     stops.
 //

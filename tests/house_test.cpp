@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - A rule is a function from one file to complaints. It is run over the whole tree, where it
-//   must
-//     find nothing, and over a small wrong file, where it must find what is wrong.
+//     must find nothing, and over a small wrong file, where it must find what is wrong.
 //   - A folder without files fails: a test that looked at nothing says nothing.
 //
 // Comes from: docs/style.md, docs/design.md.   Goes to: house_tables.hpp, house_text.hpp.

@@ -4,8 +4,7 @@
 //   - What was moved is told whatever else happened: an error, "not now" and "there is more" come
 //     beside the count, never in place of it.
 //   - No byte is lost: what was read and not written goes back into a source that can seek, and
-//   else
-//     to the caller, as copy_result::leftover.
+//     else to the caller, as copy_result::leftover.
 //   - A read of 0 bytes that is ok is the end. A write may be short; the rest follows.
 //
 // Comes from: the user.   Goes to: coir/copy_policy.hpp, coir/tee.hpp stands beside it.

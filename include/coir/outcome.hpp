@@ -3,8 +3,7 @@
 // Always true:
 //   - Zero is failure, so that nothing forgotten looks like success.
 //   - `more` is a kind of answer and never an error: there was progress, and what was asked for
-//   goes
-//     on. The end of a file is progress too: a read of 0 bytes that is ok.
+//     goes on. The end of a file is progress too: a read of 0 bytes that is ok.
 //   - `would_block` says that nothing happened yet; who waits and asks again loses nothing.
 //
 // Comes from: the user, handlers, copy.   Goes to: whoever decides what to do next.

@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - A record is length u24, kind u8, crc32c u32, sequence u64, payload, in little-endian order.
-//   The
-//     sum covers everything but itself, so a wrong length, kind or sequence is found too.
+//     The sum covers everything but itself, so a wrong length, kind or sequence is found too.
 //   - What kind 0 is never changes: journals from before there were kinds are read as they are.
 //   - A length of 0 is not a record: a hole of zeros ends the journal.
 //   - read_record looks at no byte outside what it is given, whatever the bytes say.

@@ -2,9 +2,8 @@
 //
 // Always true:
 //   - What a driver answers is what random_program::dispatcher says; they differ in where a
-//   question
-//     waits, and in how a program is given up: ended by its handler, discarded, cancelled in a
-//     loop, or cancelled as a fiber.
+//     question waits, and in how a program is given up: ended by its handler, discarded, cancelled
+//     in a loop, or cancelled as a fiber.
 //
 // Comes from: drivers_test.cpp.   Goes to: random_program.hpp.
 #pragma once

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - Whether parks are checked is asked of the build; where they are not, the same lines go
-//   through.
+//     through.
 //
 // Comes from: coir/no_park.hpp, entry A18 of the failure catalogue.   Goes to: ctest.
 #include "coir/no_park.hpp"

@@ -3,8 +3,7 @@
 //
 // Always true:
 //   - One worker, so settle() says how far the others are; nothing waits for time but deadlines
-//   that
-//     are over.
+//     that are over.
 //
 // Comes from: coir/sync.hpp.   Goes to: runtime/sync.cpp.
 #include <doctest/doctest.h>

@@ -3,11 +3,10 @@
 // Always true:
 //   - It shares no switch with arch/, also not in a build whose switch is Boost.Context.
 //   - What Boost.Context 1.81 forgets on ppc64le (f14-f31, v20-v31) is kept by the compiler around
-//   it.
+//     it.
 //   - The floating-point controls belong to each side: on x86-64 Boost.Context keeps them,
-//   elsewhere
-//     libc does (on x86-64 it would leave out the precision of the x87). A first arrival has those
-//     of its preparer, a thread that changes nothing. So every fiber is `float`.
+//     elsewhere libc does (on x86-64 it would leave out the precision of the x87). A first arrival
+//     has those of its preparer, a thread that changes nothing. So every fiber is `float`.
 #pragma once
 
 #include <boost/context/detail/fcontext.hpp>

@@ -3,8 +3,7 @@
 //
 // Always true:
 //   - What a fiber sees depends on the number of turns alone: not on the switch, not on the
-//   threads.
-//     So a run on any switch can be compared with a run on any other.
+//     threads. So a run on any switch can be compared with a run on any other.
 //   - The thread that resumes fills the registers too, and is never `float`.
 #pragma once
 

@@ -3,9 +3,8 @@
 //
 // Always true:
 //   - Everything a switch needs (notes, exception state, floating-point controls, the switch
-//   itself)
-//     is done in hop(), as the runtime does it, so the tests pass or fail under the sanitizers like
-//     the runtime.
+//     itself) is done in hop(), as the runtime does it, so the tests pass or fail under the
+//     sanitizers like the runtime.
 //   - The one who resumes is the thread itself, never another loose fiber. It may be another thread
 //     than before if adopt() says so first.
 //   - A loose fiber that was started has ended before it is destroyed.

@@ -3,8 +3,7 @@
 //
 // Always true:
 //   - A control commits a fault on purpose. It is skipped unless named, and run by this same
-//   program
-//     in a process of its own, whose report is what is checked.
+//     program in a process of its own, whose report is what is checked.
 #include "arch/sanitizers.hpp"
 
 #include <doctest/doctest.h>

@@ -3,8 +3,7 @@
 //
 // Always true:
 //   - The loop runs on a stack of the test's own, which was painted before; how deep it went is
-//   read
-//     off the paint.
+//     read off the paint.
 //   - A short chain says what the loop needs; a long one may need less than 256 bytes more.
 //
 // Comes from: entry A19 of the failure catalogue.   Goes to: runtime/switching.cpp.

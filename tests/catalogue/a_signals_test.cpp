@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - The storm is a number of signals, not a time; the next one is sent when the last one was
-//   seen,
-//     so all of them arrive.
+//     seen, so all of them arrive.
 //   - Handlers only count.
 //
 // Comes from: entry A12 of the failure catalogue.   Goes to: runtime/runtime.cpp,

@@ -3,7 +3,7 @@
 // Always true:
 //   - The walkers are the ones that programs have: backtrace(3), the unwinder, frame pointers.
 //   - The innermost frame here is called at a known depth, so the frames that are found are
-//   counted.
+//     counted.
 //
 // Comes from: entry A6 of the failure catalogue.   Goes to: arch/x86_64.S, runtime/switching.cpp.
 #include <doctest/doctest.h>

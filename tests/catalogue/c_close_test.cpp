@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A byte of one connection never reaches the reader of another one, although numbers are given
-//   out again at once.
+//     out again at once.
 //   - The reader that was met by a close has its answer, and its peer sees the end of the stream.
 //   - As many descriptors are open afterwards as before.
 //

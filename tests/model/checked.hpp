@@ -3,8 +3,8 @@
 //
 // Always true:
 //   - An atomic holds its newest value and nothing else, so it is as large as std::atomic and
-//   zeroed
-//     memory is a valid one. What older values a thread may still read is memory.hpp's to know.
+//     zeroed memory is a valid one. What older values a thread may still read is memory.hpp's to
+//     know.
 //   - Outside an exploration (setting up, judging) these are plain variables.
 //
 // Comes from: coir/detail/atomic.hpp, where COIR_CHECK is this file.   Goes to: checker.cpp.

@@ -6,8 +6,7 @@
 //
 // Always true:
 //   - A world is deterministic but for those decisions and choose(), so a failure is repeated by
-//   its
-//     schedule: the few decisions that were not the first choice.
+//     its schedule: the few decisions that were not the first choice.
 //   - A world allocates nothing on its threads: a failed execution is left where it stands.
 //   - `exhausted` is said only when every execution within the bounds was looked at.
 //

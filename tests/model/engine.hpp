@@ -3,13 +3,12 @@
 //
 // Always true:
 //   - One thread runs at a time; another one goes on only at turn(), block() or the end of a
-//   thread.
+//     thread.
 //   - Each decision has a moment, counted from the beginning of the execution; the first
-//   alternative
-//     costs nothing. Depth-first: the last decision that has an alternative left takes it.
+//     alternative costs nothing. Depth-first: the last decision that has an alternative left takes
+//     it.
 //   - A thread gives way only before accesses that some other thread's access may conflict with.
-//   The
-//     places in the sources where such accesses stand are learnt; when one is met that was not
+//     The places in the sources where such accesses stand are learnt; when one is met that was not
 //     known, the exploration begins anew, knowing it. To give way elsewhere changes nothing.
 //
 // Comes from: checker.cpp.   Goes to: memory.hpp, arch.

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A protocol holds only if every execution within the bounds was looked at; how many is
-//   printed.
+//     printed.
 //   - A broken twin fails for the reason that the test names, and not for another one.
 #pragma once
 

@@ -3,8 +3,7 @@
 //
 // Always true:
 //   - The record is recycled once, by the last of: its end, its handle, its link. What its next
-//   life
-//     writes first is plain data that this life used, so whoever comes late is a race.
+//     life writes first is plain data that this life used, so whoever comes late is a race.
 //
 // Comes from: runtime/waits.hpp.   Goes to: ctest.
 #include "runtime/mailbox.hpp"

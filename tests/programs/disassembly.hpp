@@ -4,7 +4,7 @@
 //   - Input: objdump -d --no-show-raw-insn of a linked file. What is no instruction is left out.
 //   - A register has one name, that of its widest form; a cold part bears its function's name.
 //   - A call that never comes back ends the path it is on, as a return does: a list has them by
-//   name.
+//     name.
 //
 // Comes from: tls_across.cpp.   Goes to: nothing.
 #pragma once

@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Options are the defaults: 256 KiB slots with a guard under each; every fiber has run and is
-//   parked with an operation in flight when the figures are taken.
+//     parked with an operation in flight when the figures are taken.
 //   - RSS and page tables of the whole process are counted, nothing is subtracted.
 //   - Ends with 0 only when both bounds held and every fiber had the answer that its end calls for.
 //

@@ -4,7 +4,7 @@
 // Always true:
 //   - One cause per process: limits and filters cannot be taken back.
 //   - Ends with 0 when the code and the text fit the cause and no descriptor and no thread is left,
-//   with 77 when the cause cannot be made here.
+//     with 77 when the cause cannot be made here.
 //
 // Comes from: tests/programs/refused.sh.   Goes to: coir::runtime::create.
 #include <dirent.h>

@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Every check of single ownership goes through a bitmap that is set on take and cleared on
-//   give.
+//     give.
 //
 // Comes from: runtime/arena.hpp.   Goes to: ctest.
 #include "runtime/arena.hpp"

@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - The two litmus cases are bounded in rounds; a worker that would sleep for ever is counted,
-//   not waited for.
+//     not waited for.
 //
 // Comes from: runtime/bell.hpp.   Goes to: ctest.
 #include "runtime/bell.hpp"

@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Worker 0 is held by the root, which does not park; so what runs meanwhile runs on another
-//   one.
+//     one.
 //   - Who waits for something that a broken build never does waits for ever: that is noticed too.
 //
 // Comes from: tests of placing, and of what is placed.   Goes to: coir::runtime.

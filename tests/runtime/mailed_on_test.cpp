@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Who rings worker 1 comes back only when the fiber runs there, so the order is always the
-//   same.
+//     same.
 //   - The fiber ends only when the joiner has parked.
 //
 // Comes from: ctest.   Goes to: runtime/join.cpp, runtime/placing.cpp.

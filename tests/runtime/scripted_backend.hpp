@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Nothing happens by itself: an operation completes only when the test put its completion into
-//   `due`.
+//     `due`.
 //   - Time is a number; it grows by `tick_ns` at each look, and wait() sets it to the deadline.
 //   - A wait without end, with nothing due and nobody who rang, is counted in `slept_for_ever`.
 //

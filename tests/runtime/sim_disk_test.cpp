@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A statement about chance is checked over many seeds: what must be possible was seen, what
-//   must not be possible was never seen.
+//     must not be possible was never seen.
 #include "runtime/sim_disk.hpp"
 
 #include <doctest/doctest.h>

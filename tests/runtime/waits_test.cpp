@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Each function of the protocol is one atomic change, so orders of whole calls are all there
-//   are.
+//     are.
 //
 // Comes from: runtime/waits.hpp.   Goes to: ctest.
 #include "runtime/waits.hpp"

@@ -4,8 +4,7 @@
 // Always true:
 //   - The backend is the test's own, so each message comes exactly where the test says.
 //   - The worker has a neighbour, because one that is alone never looks around before it sleeps;
-//   the
-//     neighbour has no thread, and nothing is sent to it.
+//     the neighbour has no thread, and nothing is sent to it.
 //
 // Comes from: runtime/worker.hpp.   Goes to: ctest.
 #include <doctest/doctest.h>

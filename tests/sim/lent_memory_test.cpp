@@ -3,7 +3,7 @@
 //
 // Always true:
 //   - Every buffer here lies on the stack of a fiber, where an early return would hand it to
-//   others.
+//     others.
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>

@@ -4,7 +4,7 @@
 //   - Of a chain one coroutine runs, and only drive() resumes it: who awaits, ends or asks leaves
 //     word of who is next, and returns to drive().
 //   - While an effect is performed every coroutine of the chain is suspended, and none is
-//   destroyed.
+//     destroyed.
 //   - A frame is destroyed once, by the `task_frame` that owns it, after its coroutine has ended or
 //     before it has begun.
 //
