@@ -103,6 +103,7 @@ bool wake_waiter(waiter& w) noexcept {
       (fiber.home.load(std::memory_order_relaxed) == here->index() ||
        COIR_MUTANT(readied_by_a_stranger))) {
     if (!claim_at_home(fiber, w.epoch)) return false;
+    w.ended_at_home = true;
     here->make_ready(fiber);
     return true;
   }

@@ -3,8 +3,9 @@
 // Always true:
 //   - `blocked` is asked under the queue's lock, so nothing is missed between the look and the
 //     wait.
-//   - The lock is taken once more after the wait: when wait_in returns, whoever woke us has let go
-//     of the queue, and the object that holds it may be destroyed.
+//   - When wait_in returns, whoever woke us has let go of the queue, and the object that holds it
+//   may
+//     be destroyed: the lock is taken once more after a wait that was not ended by our own worker.
 //
 // Comes from: sync, spawn, join, offload, fds.   Goes to: worker::park, futex.
 #pragma once
@@ -40,6 +41,7 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
     shared_park site(*me);
     w.fiber = me;
     w.epoch = site.epoch;
+    w.ended_at_home = false;
     {
       const word_lock held(q.lock);
       if (!blocked()) return woken::by_item;
@@ -58,7 +60,11 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
     if (!standing() && leave(q, w)) return woken::by_item;
     why = wait_as_thread(w, until_ns);
   }
-  leave(q, w);
+  if (why == woken::by_item) {
+    see_waker_off(q, w);
+  } else {
+    leave(q, w);
+  }
   forced_move();
   return why;
 }

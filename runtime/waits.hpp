@@ -37,7 +37,8 @@ struct waiter {
   plain<record*> fiber = nullptr;  // null: a plain thread
   plain<std::uint64_t> epoch = 0;  // of the fiber's park
   plain<bool> linked = false;
-  atomic<std::uint32_t> word{0};  // thread: 0 waiting, 1 ended
+  plain<bool> ended_at_home = false;  // by somebody of the fiber's own worker
+  atomic<std::uint32_t> word{0};      // thread: 0 waiting, 1 ended
 };
 
 // -- the wake word
@@ -269,6 +270,13 @@ inline bool leave(wait_queue& q, waiter& w) noexcept {
   if (!w.linked) return false;
   unlink(q, w);
   return true;
+}
+
+/// After a wait that an item ended: until whoever ended it has let go of the queue. Nobody parks
+/// with its lock, so one of the same worker has let go before the waiter ran.
+inline void see_waker_off(wait_queue& q, waiter& w) noexcept {
+  if (w.ended_at_home || COIR_MUTANT(waker_not_seen_off)) return;
+  (void)leave(q, w);
 }
 
 }  // namespace coir::detail

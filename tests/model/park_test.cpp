@@ -98,8 +98,11 @@ struct park_world : world {
     }
     fiber.at = stage::runnable;
     fiber.parked_at = nullptr;
-    (void)leave(queue, me);
-    if (first.why != woken::by_item) return;
+    if (first.why != woken::by_item) return void(leave(queue, me));
+    see_waker_off(queue, me);
+    // Nobody else has come, so it is whoever gave the item that would still hold the lock.
+    require(wanted.items != 1 || queue.lock.load(std::memory_order_relaxed) == 0,
+            "whoever gave the item has let go of the queue");
     require(item == 7, "who is woken by an item has it");
     ++got;
   }
@@ -188,6 +191,11 @@ TEST_CASE("park: its broken twins are noticed") {
     const mutant broken("home_claims_claimed");
     must_fail("a timer that ends a park which is another's", 3, of({1, true, true}),
               "only a parked fiber is made ready");
+  }
+  {
+    const mutant broken("waker_not_seen_off");
+    must_fail("a waiter that does not wait for its waker", 3, of({1, true, false}),
+              "whoever gave the item has let go of the queue");
   }
   {
     const mutant broken("link_pushed_twice");
