@@ -5,7 +5,7 @@
 //   - Only unstarted work is moved, at most hops_max times, never further than its affinity allows,
 //     and only when the gain is plain: afterwards the target still has no more than we.
 //   - A hungry worker, which announced that it has nothing to do, comes before all that have some.
-//     Whoever mails to it takes the announcement away first, so each is answered once.
+//     Whoever feeds it takes the announcement away first, so each is answered once.
 //   - Else nearest first: a farther worker is looked at only when no nearer one is a plain gain.
 //   - A push reads at most looks_max loads for each of the four distances, 8 in all, on a flat
 //     machine 2, and one more for io; however many workers there are. The seed that grows with

@@ -2,7 +2,9 @@
 //
 // Always true:
 //   - A name stands there from when its worker found nothing to do until somebody feeds it or it
-//     found something: whoever takes the name away mails to that worker, and nobody else does.
+//     found something. Whoever takes the name away mails to that worker, if it has a place, and
+//     nobody else feeds it. Mail that it gets for another reason, by name for example, leaves the
+//     name there: the worker takes it away when it finds that mail.
 //   - Beside each name stands whether it pays to feed that worker with one fiber alone.
 //   - It is advice. Nothing is lost with a name that is read late: what wakes a worker is the bell.
 //

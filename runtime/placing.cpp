@@ -16,7 +16,8 @@
 //     the runtime goes to any worker with a place, and waits for one of any (spawn.cpp); who was
 //     sent to a worker by name waits for a place there. try_ forms are refused instead of waiting.
 //     Nobody is dropped.
-//   - Whoever mails to a hungry worker has taken its name from the board.
+//   - Whoever feeds a hungry worker has taken its name from the board. Other mail does not look
+//     there: that by name, that to who has less, and a thread's to the one whose turn it is.
 //
 // Comes from: spawn, net::serve, take_mail, choosing.cpp.
 // Goes to: deflect.hpp, a neighbour's mailbox.
