@@ -1,11 +1,13 @@
 // registry.cpp: a list under a mutex, and the handler that counts forks.
 //
 // Always true:
-//   - In the child of a fork the list's mutex is made anew: a thread that held it in the parent
-//     does not exist here.
+//   - The child of a fork begins with an empty list of its own: the parent's may have been in the
+//     middle of a change, by a thread that does not exist here. Nothing of it is read again but
+//     the next serial, so that no identity of the parent's names a fiber of the child.
 //   - The child's one thread is a plain one, also where it was forked off by a fiber: its worker is
 //     the parent's, and so is the ring.
-//   - The list is in the order of the serials. Nothing is allocated but by register_core.
+//   - The list is in the order of the serials. Nothing is allocated but by register_core, and by
+//     the child of a fork.
 //
 // Comes from: registry.hpp.   Goes to: runtime.
 #include "runtime/registry.hpp"
@@ -30,13 +32,15 @@ struct book {
   std::mutex mutex;
   std::vector<runtime_core*> cores;
   std::uint32_t next_serial = 1;
+  const book* of_parent = nullptr;  // kept, so that what it lists is not taken for lost
 };
 
-book& the_book() {
-  static book* const one =
-      new book;  // never destroyed: runtimes may end after static destructors began
-  return *one;
+book*& current_book() {
+  static book* one = new book;  // never destroyed: runtimes may end after static destructors began
+  return one;
 }
+
+book& the_book() { return *current_book(); }
 
 /// One without a processor of its own spins for those it keeps from running. Those of the parent of
 /// a fork are not here.
@@ -53,16 +57,21 @@ void share_processors(const std::vector<runtime_core*>& cores) noexcept {
 
 void after_fork_in_child() {
   forks_seen.fetch_add(1, std::memory_order_relaxed);
-  ::new (&the_book().mutex) std::mutex;
+  if (COIR_MUTANT(torn_list_inherited)) {
+    ::new (&the_book().mutex) std::mutex;
+  } else {
+    const book& parents = the_book();
+    current_book() = new book{{}, {}, parents.next_serial, &parents};
+  }
   if (!COIR_MUTANT(forked_fiber_stays)) arch::set_thread_word(nullptr);
 }
 
 }  // namespace
 
 void register_core(runtime_core& core) {
+  book& b = the_book();
   static const int once = ::pthread_atfork(nullptr, nullptr, &after_fork_in_child);
   (void)once;
-  book& b = the_book();
   const std::lock_guard held(b.mutex);
   core.serial = b.next_serial++;
   b.cores.push_back(&core);

@@ -17,6 +17,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -217,6 +218,32 @@ TEST_CASE("life: a child may have its own runtime, forked off by a thread, a fib
   });
   CHECK(of_fiber.join().value() == 0);
   CHECK((*made)->shutdown().has_value());
+}
+
+TEST_CASE("life: a process may be forked while another thread creates and destroys runtimes" *
+          doctest::skip(COIR_TSAN)) {
+  std::atomic<bool> enough{false};
+  std::atomic<unsigned> lives{0};
+  std::thread living([&] {
+    std::vector<std::unique_ptr<coir::runtime>> others;
+    while (!enough) {
+      // A list that grows is moved now and then; and one that ends is taken out of it.
+      if (others.size() == 5) others.clear();
+      auto made = coir::runtime::create(tested({.workers = 1, .fibers_max = 64}));
+      if (made) others.push_back(std::move(*made));
+      ++lives;
+    }
+  });
+  while (lives == 0) std::this_thread::yield();
+  for (unsigned i = 0; i < at_full_speed(40u, 10u); ++i) {
+    const pid_t child = forked();
+    REQUIRE(child >= 0);
+    if (child == 0)
+      ::_exit(coir::run([] { return 7; }, tested({.workers = 1})).value_or(0) == 7 ? 0 : 1);
+    CHECK(exit_code_of(child) == 0);
+  }
+  enough = true;
+  living.join();
 }
 
 TEST_CASE("life: a parent that forks again and again under load loses no byte and no message") {

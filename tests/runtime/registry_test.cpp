@@ -1,5 +1,5 @@
 // registry_test.cpp: runtimes are found by their serial while they are there, and a fork is
-// noticed.
+// noticed: its child begins with none.
 //
 // Comes from: runtime/registry.hpp.   Goes to: ctest.
 #include "runtime/registry.hpp"
@@ -32,6 +32,12 @@ std::vector<runtime_core*> listed() {
 }
 
 runtime_core* found(std::uint32_t serial) { return &*find_core(serial); }
+
+int exit_code_of(pid_t child) {
+  int status = 0;
+  if (::waitpid(child, &status, 0) != child) return -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
 
 }  // namespace
 
@@ -155,11 +161,28 @@ TEST_CASE("registry: the child of a fork knows that its runtimes are inherited")
     if (!refused((*made)->start())) wrong |= 8;
     ::_exit(wrong);
   }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(exit_code_of(child) == 0);
   CHECK(fork_generation() == before);
   CHECK((*made)->spawn([] { return 3; }).join().value() == 3);
   CHECK((*made)->shutdown().has_value());
+}
+
+TEST_CASE("registry: the child of a fork begins with no runtime, and serials go on") {
+  scripted::script s;
+  const auto core = scripted::make_core(s);
+  REQUIRE(core != nullptr);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    int wrong = 0;
+    if (!listed().empty()) wrong |= 1;
+    if (find_core(core->serial)) wrong |= 2;
+    const auto own = scripted::make_core(s);
+    if (own == nullptr || own->serial <= core->serial) ::_exit(4);
+    if (listed() != std::vector{own.get()}) wrong |= 8;
+    if (found(own->serial) != own.get()) wrong |= 16;
+    ::_exit(wrong);
+  }
+  CHECK(exit_code_of(child) == 0);
+  CHECK(found(core->serial) == core.get());
 }
