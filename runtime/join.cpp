@@ -124,6 +124,9 @@ void release(task& t) noexcept {
   auto& r = static_cast<record&>(t);
   if (is_done(r)) {  // there is one holder, so the record is ours
     if (r.held != holds::nothing) r.ops->drop(r);
+    // Whoever waits for a record waits in the parent, and the lock of their room may be held there.
+    const bool parents = static_cast<runtime_core&>(*r.shared).inherited();
+    if (parents && !COIR_MUTANT(inherited_record_recycled)) return;
     return recycle(r);
   }
   if (static_cast<runtime_core&>(*r.shared).inherited()) return;  // the fiber is the parent's

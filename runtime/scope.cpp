@@ -5,6 +5,7 @@
 //     under the lock.
 //   - While the lock is held a listed child's record is in use, so cancelling it is safe.
 //   - The first error is kept until somebody takes it; an exception is kept as it is.
+//   - In the child of a fork nobody takes the lock: who held it in the parent does not exist there.
 //
 // Comes from: coir/scope.hpp.   Goes to: spawn, join (cancel), waiting.
 #include "coir/scope.hpp"
@@ -77,6 +78,7 @@ void tell_untaken(const scope_room& room) noexcept {
 refusal adopt(scope_state& scope, task& t) noexcept {
   scope_room& room = scope_room::of(scope);
   auto& child = static_cast<record&>(t);
+  if (room.inherited()) return errc::foreign_runtime;
   const word_lock held(room.empty.lock);
   if (room.cancelled) return std::errc::operation_canceled;
   child.scope = &room;
@@ -151,6 +153,7 @@ result<> scope::join(deadline until) {
 
 std::size_t scope::live() const noexcept {
   auto& room = scope_room::of(*state_);
+  if (room.inherited() && !COIR_MUTANT(inherited_children_counted)) return 0;
   const word_lock held(room.empty.lock);
   return room.live;
 }

@@ -42,7 +42,7 @@ class COIR_API scope {
   /// of a child, or its exception, is yours. The scope can be used again afterwards. Errors:
   /// timed_out and operation_canceled leave the children running.
   [[nodiscard]] result<> join(deadline until = never);
-  /// Children that have not ended.
+  /// Children that have not ended; 0 in the child of a fork, whose they are not.
   std::size_t live() const noexcept;
 
  private:

@@ -57,6 +57,7 @@ struct inheritance {
     if (!refused(coir::wait(parked.id()))) wrong |= 8;
     if (parked.done()) wrong |= 8;
     if (!refused(children.join())) wrong |= 16;
+    if (children.live() != 0) wrong |= 16;
     children.cancel();
     parked.cancel();
     rt.request_stop();

@@ -1,5 +1,5 @@
 // registry_test.cpp: runtimes are found by their serial while they are there, and a fork is
-// noticed: its child begins with none.
+// noticed: its child begins with none, and waits for nobody of the parent's.
 //
 // Comes from: runtime/registry.hpp.   Goes to: ctest.
 #include "runtime/registry.hpp"
@@ -10,10 +10,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <thread>
 #include <vector>
 
 #include "coir/runtime.hpp"
+#include "coir/scope.hpp"
+#include "coir/sync.hpp"
 #include "scripted_backend.hpp"
 #include "tests/test_options.hpp"
 
@@ -37,6 +40,28 @@ int exit_code_of(pid_t child) {
   int status = 0;
   if (::waitpid(child, &status, 0) != child) return -1;
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+/// A child that waits for ever is ended by this; a worker's thread blocks it.
+void end_by_alarm() {
+  sigset_t none{};
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
+  ::alarm(10);
+}
+
+std::atomic<coir::scope*> forked_while_told{nullptr};
+std::atomic<pid_t> child_of_teller{0};
+
+/// Called under the lock of the queue in which the thread stood that is told.
+void fork_and_count() noexcept {
+  coir::scope* const children = forked_while_told.exchange(nullptr);
+  if (children == nullptr) return;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    end_by_alarm();
+    ::_exit(children->live() == 0 && !children->join() ? 0 : 1);
+  }
+  child_of_teller = child;
 }
 
 }  // namespace
@@ -185,4 +210,53 @@ TEST_CASE("registry: the child of a fork begins with no runtime, and serials go 
   }
   CHECK(exit_code_of(child) == 0);
   CHECK(found(core->serial) == core.get());
+}
+
+TEST_CASE("registry: the child of a fork waits for no lock that a thread of the parent held") {
+  COIR_NOT_IN_SIM(threads);
+  auto made = coir::runtime::create(test::tested({.workers = 1}));
+  REQUIRE(made.has_value());
+  REQUIRE((*made)->start().has_value());
+  SUBCASE("of a scope, when a worker forks while it tells who waits for the children") {
+    const auto told_usually = thread_was_woken.load();
+    child_of_teller = 0;
+    // A child that has ended before the thread stands there tells nobody.
+    while (child_of_teller == 0) {
+      coir::event may_end;
+      coir::scope children;
+      REQUIRE((*made)->spawn([&] { children.spawn([&] { return may_end.wait(); }); }).join());
+      thread_was_woken = &fork_and_count;
+      forked_while_told = &children;
+      std::atomic<bool> there{false};
+      std::thread waiting([&] {
+        there = true;
+        CHECK(children.join().has_value());
+      });
+      while (!there) std::this_thread::yield();
+      for (int i = 0; i < 100; ++i) std::this_thread::yield();
+      may_end.set();
+      waiting.join();
+      forked_while_told = nullptr;
+      thread_was_woken = told_usually;
+    }
+    CHECK(exit_code_of(child_of_teller) == 0);
+  }
+  SUBCASE("of the room where they wait for a record, when an ended fiber is let go of") {
+    auto ended = (*made)->spawn([] { return 3; });
+    while (!ended.done()) std::this_thread::yield();
+    runtime_core& core = *find_core(ended.id().runtime);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      end_by_alarm();
+      // As those who were there would have left it.
+      core.starving = 1;
+      core.room.lock = 1;
+      ended.detach();
+      ::_exit(0);
+    }
+    CHECK(exit_code_of(child) == 0);
+    CHECK(ended.join().value() == 3);
+  }
+  CHECK((*made)->shutdown().has_value());
 }
