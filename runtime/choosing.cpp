@@ -4,6 +4,8 @@
 // Always true:
 //   - A turn runs somebody if anybody can run, whatever the clock says.
 //   - Whoever waits here is found again by everything that takes somebody out of line.
+//   - Whenever an unstarted one is taken to run, of whatever priority, a hungry worker gets some of
+//     the others.
 //
 // Comes from: hop.hpp.   Goes to: levels.hpp.
 #include "runtime/hop.hpp"
@@ -99,8 +101,11 @@ record* worker::choose_of_all() noexcept {
     think_at_ = 0;
     return next;
   }
-  if (next->at == stage::unstarted) --unstarted_count_;
   ++picks_;
+  if (next->at == stage::unstarted) {
+    --unstarted_count_;
+    if (!COIR_MUTANT(levels_feed_nobody)) feed_if_hungry();
+  }
   return next;
 }
 
@@ -141,9 +146,12 @@ record* worker::take_any_unstarted() noexcept {
   record* const wanted = std::exchange(first_, nullptr);
   const bool unstarted = wanted->at == stage::unstarted;
   if (!wanted->treat.usual_level()) {
-    if (unstarted) --unstarted_count_;
     think_at_ = 0;
     levels_.erase(*wanted, wanted->treat.prio(), unstarted);
+    if (unstarted) {
+      --unstarted_count_;
+      if (!COIR_MUTANT(named_levels_feed_nobody)) feed_if_hungry();
+    }
   } else {
     unstarted ? start_by_name(*wanted) : ready_.erase(*wanted);
   }

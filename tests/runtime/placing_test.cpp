@@ -239,6 +239,41 @@ TEST_CASE("placing: a hungry worker gets nobody where all who wait are of anothe
   });
 }
 
+TEST_CASE("placing: a pick of another priority feeds, too, by its turn and by name") {
+  constexpr auto critical = coir::priority::critical;
+  for (const bool by_name : {false, true}) {
+    on_two_workers({.deflect_threshold = 1024}, [by_name](coir::runtime&) {
+      held_worker other;
+      crowd usual;
+      usual.spawn(20);
+      count begun{0};
+      std::vector<std::uint64_t> gave;  // until each of the urgent ones had begun
+      std::vector<coir::handle<void>> urgent;
+      for (int i = 0; i < 40; ++i)
+        urgent.push_back(coir::spawn(
+            [&] {
+              gave.push_back(given_away());
+              if (++begun != 1) return;
+              other.let_go();
+              wait_for_hunger();
+            },
+            {.prio = coir::priority::high, .worker = 0}));
+      const auto join_them = [&] {
+        for (auto& each : urgent) CHECK(each.join().has_value());
+        urgent.clear();
+      };
+      // More urgent than those, it goes on when the first has ended, and names the second.
+      if (by_name) CHECK(coir::spawn(join_them, {.prio = critical, .worker = 0}).join());
+      while (begun != 40) coir::this_fiber::yield();
+      join_them();
+      CHECK(gave.size() == 40);
+      CHECK(gave[0] == 0);
+      CHECK(gave[1] != 0);
+      usual.join();
+    });
+  }
+}
+
 TEST_CASE("placing: a new fiber of any priority is spread") {
   for (const auto level : {coir::priority::low, coir::priority::high, coir::priority::critical}) {
     on_two_workers({.deflect_threshold = 8}, [level](coir::runtime&) {
