@@ -311,7 +311,7 @@ worker_stats worker::stats() const noexcept {
   const std::uint64_t others = s.unstarted + s.ready + (here && current_ != nullptr ? 1 : 0);
   s.parked = s.live > others ? s.live - others : 0;
   s.stacks_bound = s.live > s.unstarted ? s.live - s.unstarted : 0;
-  s.mailbox_depth = mail_.depth();
+  s.mailbox_depth = COIR_MUTANT(mails_told) ? mail_.depth() : mail_.fibers();
   s.deflected_out = counts_.deflected_out.get();
   s.deflected_in = counts_.deflected_in.get();
   s.mailbox_refused = counts_.mailbox_refused.get();

@@ -39,10 +39,12 @@ struct worker_stats {
   std::uint64_t switches = 0;  ///< onto another stack, of a fiber or of the loop
   std::uint64_t parks = 0;     ///< waits that began: operations, sleeps, joins, locks; no yields
   // -- between workers
-  std::uint64_t deflected_out = 0;    ///< spawned here without a wish, mailed to a neighbour
+  std::uint64_t deflected_out = 0;    ///< mailed to a neighbour, since nobody named a worker: what
+                                      ///< was spawned here, and what came by mail and went on
   std::uint64_t deflected_in = 0;     ///< taken out of the mailbox, also what was spawned for here
   std::uint64_t mailbox_refused = 0;  ///< mails of this worker that found the target's box full
-  std::uint64_t mailbox_depth = 0;    ///< now: unstarted fibers in this worker's mailbox
+  std::uint64_t mailbox_depth = 0;    ///< now: unstarted fibers in this worker's mailbox, where
+                                      ///< one place may hold up to 64 of them
   std::uint64_t wakes_sent = 0;       ///< to other workers: the end of a wait, a cancel, a detach
   std::uint64_t wakes_taken = 0;      ///< from anybody, with errands of the runtime's own
   std::uint64_t bells_rung = 0;       ///< by this worker for one that slept: one system call each

@@ -216,6 +216,33 @@ TEST_CASE("snapshot: a mailbox tells its depth and who was refused, and a taken 
   CHECK(after.workers[1].deflected_in - before.workers[1].deflected_in == *sent);
 }
 
+TEST_CASE("snapshot: of a mailbox it tells how many fibers are in it, not how many mails") {
+  auto rt = started({.workers = 2, .deflect_threshold = 8});
+  std::atomic<bool> busy{false}, enough{false};
+  auto blocks = rt->spawn(
+      [&] {
+        busy = true;
+        while (!enough) std::this_thread::yield();
+      },
+      {.worker = 1});
+  while (!busy) std::this_thread::yield();
+  auto sends = rt->spawn(
+      [&] {
+        std::vector<coir::handle<void>> all;
+        for (int i = 0; i < 40; ++i)
+          all.push_back(coir::spawn([] {}, {.kind = coir::workload::compute}));
+        const coir::stats then = coir::snapshot();
+        CHECK(then.workers[0].deflected_out >= 8);
+        CHECK(then.workers[1].mailbox_depth == then.workers[0].deflected_out);
+        enough = true;
+        for (auto& each : all) CHECK(each.join().has_value());
+      },
+      {.worker = 0});
+  CHECK(sends.join().has_value());
+  CHECK(blocks.join().has_value());
+  CHECK(rt->shutdown().has_value());
+}
+
 TEST_CASE("snapshot: who is given away goes out here and comes in there") {
   auto made = coir::runtime::create(tested({.workers = 2, .deflect_threshold = 1}));
   REQUIRE(made.has_value());
