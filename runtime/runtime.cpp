@@ -101,6 +101,19 @@ int runtime_core::take_place(unsigned index) noexcept {
   return why;
 }
 
+/// What is asked of the threads of workers, where they have none.
+void runtime_core::tell_unheeded() const {
+  if (COIR_MUTANT(unheeded_untold)) return;
+  if (chosen.pin_workers)
+    chosen.log({log_record::level::note,
+                "options::pin_workers: on the simulated backend a worker has no thread, and runs "
+                "wherever the thread does that waits for it"});
+  if (chosen.stall_after.count() != 0)
+    chosen.log({log_record::level::note,
+                "options::stall_after: on the simulated backend a worker has no thread that could "
+                "be watched"});
+}
+
 result<> runtime_core::start() {
   // First: in the child of a fork nobody lets go of a lock that another thread of the parent held.
   if (inherited()) return fail(errc::foreign_runtime);
@@ -112,6 +125,7 @@ result<> runtime_core::start() {
     return COIR_MUTANT(started_twice) ? result<>() : fail(errc::already_started);
   std::error_code why;
   if (is_driven()) {
+    tell_unheeded();
     drive_from_now_on(*this);
     return {};
   }

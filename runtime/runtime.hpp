@@ -135,6 +135,7 @@ class runtime_core : public commons {
   void log_survivors(std::string_view what) const noexcept;
 
   int take_place(unsigned index) noexcept;
+  void tell_unheeded() const;
   neighbours around(unsigned index) const noexcept;
   result<> make_worker(unsigned index, const backend_factory& make);
   result<> make_workers(const backend_factory& make);

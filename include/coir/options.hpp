@@ -54,7 +54,8 @@ struct options {
   topology topo = topology::mesh;  ///< processors of which the kernel tells nothing are far away
   bool pin_workers = false;  ///< worker i runs on the i-th processor of the process and no other;
                              ///< where the kernel refuses that, start() answers with its errno, and
-                             ///< where it does not tell which processors there are, create()
+                             ///< where it does not tell which processors there are, create(). On
+                             ///< sim workers have no threads: nobody is pinned, and the log says so
   bool numa_placement = false;  ///< rings, queues, records and stacks of a worker lie on its NUMA
                                 ///< node; needs pin_workers. A kernel without set_mempolicy(2), or
                                 ///< a container that refuses it: its errno, of create() or start().
@@ -81,12 +82,14 @@ struct options {
                                   ///< io_uring, at most, 1 to 1024
   unsigned offload_queue = 4096;  ///< calls of blocking() that may wait for a thread, from 1
   std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps
-                                            ///< at most, 0 to a second; not at all while the
-                                            ///< runtimes of the process have together more workers
-                                            ///< than it may use processors
+                                            ///< at most, 0 to a second; not at all where there is
+                                            ///< one worker, who has no other to wait for, nor on
+                                            ///< sim, nor while the runtimes of the process have
+                                            ///< together more workers than it may use processors
   /// A worker that stays with one fiber for longer is named in the log, with the fiber and the
   /// place where it stands; 1 ms to an hour. 0: nobody watches. Costs a thread, and SIGURG, which
-  /// the workers then take: a call that blocks may end with EINTR.
+  /// the workers then take: a call that blocks may end with EINTR. On sim nobody watches, and the
+  /// log says so.
   std::chrono::milliseconds stall_after{0};
   /// Gets every line of the log; empty: one line to stderr. Called from any thread, must not park.
   std::function<void(const log_record&)> log = {};

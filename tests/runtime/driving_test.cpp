@@ -45,6 +45,22 @@ std::size_t threads_of_process() {
 
 }  // namespace
 
+TEST_CASE("driving: what is asked of a worker's thread is named in the log where there is none") {
+  std::string said;
+  coir::options o = simulated(2);
+  o.pin_workers = true;
+  o.stall_after = 1s;
+  o.log = [&said](const coir::log_record& line) {
+    CHECK(line.severity == coir::log_record::level::note);
+    said += line.text;
+  };
+  auto made = coir::runtime::create(o);
+  REQUIRE(made.has_value());
+  CHECK((*made)->run([] { return 3; }).value() == 3);
+  CHECK(said.find("options::pin_workers") != said.npos);
+  CHECK(said.find("options::stall_after") != said.npos);
+}
+
 TEST_CASE("driving: a simulated runtime has no thread, and a join on a plain thread runs it") {
   const std::size_t before = threads_of_process();
   auto made = coir::runtime::create(simulated());
