@@ -47,7 +47,7 @@ std::uint32_t mesh_model::add(mesh_fiber f, unsigned home) {
 
 void mesh_model::begin(std::uint64_t at_ns, unsigned worker, mesh_fiber f) {
   const std::uint32_t id = add(std::move(f), worker);
-  all_[id].counted = all_[id].spawns == 0;
+  all_[id].counted = all_[id].spawns == 0 && !all_[id].aside;
   all_[id].began = at_ns;
   ++cores_[worker].live;
   schedule(at_ns, worker, id);
@@ -157,7 +157,7 @@ void mesh_model::step(std::uint64_t now, unsigned worker) {
   w.current = next;
   ++w.turn_picks;
   const std::uint64_t burst = f.burst_ns * 100 / w.speed;
-  if (f.spawns == 0) w.busy += burst;
+  if (f.spawns == 0 && !f.aside) w.busy += burst;
   schedule(now + (set_.ideal ? 0 : set_.costs.switching) + burst, worker);
 }
 

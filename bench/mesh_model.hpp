@@ -54,6 +54,7 @@ struct mesh_fiber {
   std::uint64_t burst_ns = 0, pause_ns = 0;
   std::uint32_t bursts = 1;
   mesh::workload kind = mesh::workload::compute;
+  bool aside = false;  // no part of the figures, as who spawns
   // Who spawns: what `make` says by number, one every `pause_ns`; 0: at once.
   std::uint32_t spawns = 0;
   std::function<mesh_fiber(std::uint32_t)> make = {};

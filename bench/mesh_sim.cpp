@@ -70,6 +70,14 @@ void bursts(mesh_model& m, unsigned workers) {
             {.spawns = 64, .make = [n](auto i) { return short_task(64 * n + i); }});
 }
 
+/// A root spawns 40, fewer than the threshold, while everybody else has 20 us to do, and computes
+/// for 1 ms then: for so long nobody can ask it.
+void root_computes(mesh_model& m, unsigned workers) {
+  for (unsigned w = 1; w < workers; ++w) m.begin(1, w, {.burst_ns = 20 * us, .aside = true});
+  m.begin(1, 0, {.spawns = 40, .make = short_task});
+  m.begin(1, 0, {.burst_ns = 1000 * us, .aside = true});
+}
+
 struct scenario {
   std::string_view name;
   void (*fill)(mesh_model&, unsigned workers);
@@ -97,6 +105,7 @@ const scenario scenarios[] = {
     {"bursts", bursts, equal, 256},
     {"one_slow", hot_root, one_slow, 256},
     {"unequal_cores", hot_root, half_slower, 256},
+    {"root_computes", root_computes, equal, 256},
 };
 
 /// What is there to decide with.
