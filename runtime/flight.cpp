@@ -55,9 +55,8 @@ void flight::cancel_missed(token target) noexcept {
     p->missed = 1;
     return cancels_.push_back(*p);
   }
-  const std::int64_t pause = std::min(miss_pause_ns << (p->missed - 1), miss_pause_max_ns);
+  p->ask_again_ns = outside_.now_ns() + pause_after(p->missed);
   if (p->missed < 20) ++p->missed;
-  p->ask_again_ns = outside_.now_ns() + pause;
   look_ns_ = std::min(look_ns_, p->ask_again_ns);
   missed_.push_back(*p);
 }

@@ -88,6 +88,10 @@ class flight {
   /// After the second cancel that missed its operation; each further one doubles it.
   static constexpr std::int64_t miss_pause_ns = 50'000;
   static constexpr std::int64_t miss_pause_max_ns = 100'000'000;
+  /// After `missed` of them and one more; from 1, and not above 20.
+  static constexpr std::int64_t pause_after(unsigned missed) noexcept {
+    return std::min(miss_pause_ns << (missed - 1), miss_pause_max_ns);
+  }
   /// A cancel of all operations on a number may miss one of them as well. Who still holds up a
   /// close after so long is asked for by name. The look goes through all tokens, hence not sooner.
   static constexpr std::int64_t close_pause_ns = 100'000'000;

@@ -65,6 +65,10 @@ class COIR_API backend {
   virtual int native_fd() const noexcept { return -1; }
   /// A completion that nobody waits for any more; where it brought a descriptor, this closes it.
   virtual void dispose(const completion& c) noexcept;
+  /// When it wants a reap or a wait at the latest, whatever makes its descriptor readable.
+  virtual deadline next_deadline() const noexcept { return never; }
+  /// The number is about to be closed, and no operation of the loop is on it.
+  virtual void forget(int) noexcept {}
 };
 
 /// The backend of a runtime's worker, for a loop on the calling thread, chosen by options::backend

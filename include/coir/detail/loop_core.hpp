@@ -10,6 +10,7 @@
 // Comes from: coir/loop.hpp.   Goes to: runtime/loop.cpp.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -95,7 +96,8 @@ class COIR_API loop_core {
   std::error_code failed() const noexcept { return failed_; }
   std::uint64_t stale() const noexcept { return stale_; }
   deadline next_deadline() const noexcept {
-    return timers_.empty() ? never : timers_.begin()->first;
+    const deadline outside = outside_.next_deadline();
+    return timers_.empty() ? outside : std::min(outside, timers_.begin()->first);
   }
   int native_fd() const noexcept { return outside_.native_fd(); }
   coir::backend& outside() noexcept { return outside_; }
