@@ -35,6 +35,11 @@ bool is_would_block(std::error_code why) noexcept {
          why == std::errc::resource_unavailable_try_again;
 }
 
+/// Completions that were not the last of theirs: for these nobody waits here.
+bool is_loss(std::error_code why) noexcept {
+  return why == std::errc::not_enough_memory && !COIR_MUTANT(loop_ends_by_a_loss);
+}
+
 /// Bodies run, and completions are dealt out: whoever comes in again from inside may only ask.
 class inside {
  public:
@@ -354,7 +359,7 @@ result<bool> loop_core::reap_once() {
   give_room();
   const auto n = outside_.reap(buffer_);
   if (!n) {
-    if (is_would_block(n.error())) return false;
+    if (is_would_block(n.error()) || is_loss(n.error())) return false;
     fail_with(n.error());
     return fail(failed_);
   }

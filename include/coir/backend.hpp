@@ -53,10 +53,12 @@ class COIR_API backend {
   /// What was taken is with the outside when this returns.
   virtual void hand_over() {}
   /// Up to into.size() of the completions that are there; 0: none. Errors: operation_would_block
-  /// says the same as 0; any other is the end of the backend: nothing that was lent to it is
-  /// touched from then on.
+  /// says the same as 0, and so does not_enough_memory, where some were lost that were not the last
+  /// of their tokens; any other is the end of the backend: nothing that was lent to it is touched
+  /// from then on.
   [[nodiscard]] virtual result<std::size_t> reap(std::span<completion> into) = 0;
-  /// Sleeps until a completion is there, wake() was called or `until` came. Errors: as reap.
+  /// Sleeps until a completion is there, wake() was called or `until` came. Errors:
+  /// operation_would_block; any other is the end, as of reap.
   [[nodiscard]] virtual result<> wait(deadline until) = 0;
   /// Ends a wait(), now or the next one. Any thread.
   virtual void wake() noexcept {}

@@ -37,6 +37,20 @@ struct scarce : std::pmr::memory_resource {
   bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
 };
 
+/// A poll that goes on; the last completion is its answer.
+struct poll_again {
+  using value_type = int;
+  static constexpr std::string_view name = "test.poll_again";
+  void fill(io_uring_sqe& e) const noexcept {
+    e.opcode = IORING_OP_POLL_ADD;
+    e.fd = fd;
+    e.len = IORING_POLL_ADD_MULTI;
+    e.poll32_events = POLLIN;
+  }
+  int complete(std::int32_t res) const noexcept { return res; }
+  int fd;
+};
+
 }  // namespace
 
 TEST_CASE("loop: without memory for its completion an operation is refused, and all go on") {
@@ -104,6 +118,34 @@ TEST_CASE("loop: what comes again and again is told, or told to be lost for want
     }
   }
   for (const int one : ends) ::close(one);
+}
+
+TEST_CASE(
+    "loop: completions that were lost for want of memory end no body, and what was lent stays "
+    "lent") {
+  scarce memory(1);
+  auto outside = coir::make_backend(test::tested({}), &memory);
+  REQUIRE(outside);
+  auto in = coir::loop::make(**outside).value();
+  std::array<int, 2> ends{}, quiet{};
+  REQUIRE(::pipe(ends.data()) == 0);
+  REQUIRE(::pipe(quiet.data()) == 0);
+  auto again = in.submit([&] { return coir::perform(poll_again{ends[0]}).has_value(); });
+  for (int i = 0; i < 8; ++i) {
+    CHECK(::write(ends[1], "x", 1) == 1);
+    (*outside)->hand_over();
+  }
+  for (int i = 0; i < 3; ++i) CHECK(in.poll());
+  CHECK_FALSE(in.failed());
+  memory.left = 1'000;
+  std::array<std::byte, 4> lent{};
+  auto reads = in.submit([&] { return coir::io::read(quiet[0], lent).value_or(0); });
+  CHECK(::write(quiet[1], "abc", 3) == 3);
+  again.cancel();
+  CHECK(in.run(coir::in(60s)));
+  CHECK(again.done());
+  CHECK(reads.get().value() == 3);
+  for (const int one : {ends[0], ends[1], quiet[0], quiet[1]}) ::close(one);
 }
 
 TEST_CASE("loop: over the kernel's ring, inside of somebody else's poll(2)") {

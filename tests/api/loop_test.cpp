@@ -114,6 +114,18 @@ TEST_CASE("T42 T55 loop: a backend that has nothing is idle, and is asked again 
   CHECK(w.outside.reaps == 2);
 }
 
+TEST_CASE("loop: a reap that lost completions for want of memory ends nobody") {
+  small_world w;
+  auto s = w.in.submit([] { return value(); });
+  w.outside.refuse_reap = make_error_code(std::errc::not_enough_memory);
+  CHECK(w.in.poll());
+  CHECK_FALSE(s.done());
+  w.outside.refuse_reap = {};
+  w.outside.answer_first(8);
+  CHECK(w.in.run());
+  CHECK(s.get().value() == 8);
+}
+
 TEST_CASE("T43 T44 loop: an operation that was not ready is offered again, once for each time") {
   small_world w;
   std::array<std::byte, 4> some{};
