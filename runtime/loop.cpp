@@ -8,7 +8,7 @@
 //   - Nothing is freed that the outside may still touch: a cancel, a deadline or a drain waits for
 //     the last completion.
 //
-// Comes from: coir/loop.hpp.   Goes to: coir/backend.hpp.
+// Comes from: coir/loop.hpp.   Goes to: coir/backend.hpp, loop_ending.cpp.
 #include <linux/io_uring.h>
 
 #include <algorithm>
@@ -30,6 +30,12 @@ coir::token name_of(const loop_job& job, bool makes_descriptor) noexcept {
               .raw};
 }
 
+/// The number that it closes; below zero: it is no close.
+int closed_by(const effect_call& call) noexcept {
+  if (!call.type->is(type_of<close_operation>)) return -1;
+  return static_cast<const close_operation*>(call.op)->fd;
+}
+
 bool is_would_block(std::error_code why) noexcept {
   return why == std::errc::operation_would_block ||
          why == std::errc::resource_unavailable_try_again;
@@ -39,19 +45,6 @@ bool is_would_block(std::error_code why) noexcept {
 bool is_loss(std::error_code why) noexcept {
   return why == std::errc::not_enough_memory && !COIR_MUTANT(loop_ends_by_a_loss);
 }
-
-/// Bodies run, and completions are dealt out: whoever comes in again from inside may only ask.
-class inside {
- public:
-  explicit inside(bool& flag) noexcept : flag_(flag), before_(std::exchange(flag, true)) {}
-  ~inside() { flag_ = before_; }
-  inside(const inside&) = delete;
-  inside& operator=(const inside&) = delete;
-
- private:
-  bool& flag_;
-  bool before_;
-};
 
 }  // namespace
 
@@ -82,7 +75,7 @@ void loop_core::take(std::shared_ptr<loop_job> job) {
   ++jobs_;
   owes_ = true;
   {
-    const inside now(inside_);
+    const inside now(*this);
     if (refuses() && !COIR_MUTANT(drained_loop_takes)) end(taken);
     start(taken);
   }
@@ -91,7 +84,7 @@ void loop_core::take(std::shared_ptr<loop_job> job) {
 
 /// What nobody else hands over: it was asked for from outside of poll().
 void loop_core::hand_over() {
-  const inside now(inside_);
+  const inside now(*this);
   give_room();
   owes_ = false;
   outside_.hand_over();
@@ -116,38 +109,35 @@ void loop_core::start(loop_job& job) {
     } else if (kind.fill != nullptr) {
       if (call.until != never) arm(job, call.until);
       if (launch(job)) return;
+    } else if (const int closes = closed_by(call); closes >= 0 && is_closing(closes)) {
+      call.refused = std::make_error_code(std::errc::bad_file_descriptor);
+    } else if (closes >= 0 && is_used(closes)) {
+      return close_later(job);
     } else if (kind.outside != nullptr) {
+      if (closes >= 0) outside_.forget(closes);
       said = guarded(job, [&] { kind.outside(call.op, call.until, call.answer); });
     } else {
       call.refused = make_error_code(errc::unhandled_effect);
     }
     disarm(job);
+    let_go(job);
     ++did_.resumed;
     resume_computation(*job.body, said);
   }
   finish(job);
 }
 
-/// What the operation's own code throws leaves perform() in its body, and no other.
-template <class Do>
-reply loop_core::guarded(loop_job& job, Do what) {
-  try {
-    what();
-    return reply::answered;
-  } catch (...) {
-    job.thrown = std::current_exception();
-    job.body->throws = &job.thrown;
-    return reply::refused;
-  }
-}
-
 /// True: it is in flight, or in the line for room. False: the outside refuses it, and
 /// effect_call::refused says why.
 bool loop_core::launch(loop_job& job) {
-  if (!line_.empty() && job.at != loop_job::stands::in_line) return wait_in_line(job);
   effect_call& call = *job.body->asks;
   io_uring_sqe entry{};
   if (guarded(job, [&] { call.type->fill(call.op, entry); }) != reply::answered) return false;
+  if (const std::error_code why = hold(job, entry)) {
+    call.refused = why;
+    return false;
+  }
+  if (!line_.empty() && job.at != loop_job::stands::in_line) return wait_in_line(job);
   if (job.plainly) make_plain(entry);
   bool descriptor = makes_fd(entry.opcode);
   if (job.looks_for_ready) {
@@ -188,6 +178,7 @@ void loop_core::next_generation(loop_job& job) noexcept {
 
 void loop_core::go_on(loop_job& job, reply said) {
   disarm(job);
+  let_go(job);
   job.at = loop_job::stands::nowhere;  // it runs
   ++did_.resumed;
   resume_computation(*job.body, said);
@@ -220,9 +211,9 @@ void loop_core::answer(loop_job& job, std::int32_t res) {
                             : means == verdict::retry || means == verdict::plainly ||
                                   (means == verdict::wait_ready && !asked_not_to_wait(entry));
   if ((job.late || job.cancel_wanted) && (res == -ECANCELED || interrupted(res) || again)) {
-    return refuse(job,
-                  std::make_error_code(job.late && !job.ending ? std::errc::timed_out
-                                                               : std::errc::operation_canceled));
+    const bool ends_by_deadline = job.late && (!job.ending || call.must_happen);
+    return refuse(job, std::make_error_code(ends_by_deadline ? std::errc::timed_out
+                                                             : std::errc::operation_canceled));
   }
   if (again) {
     job.plainly |= means == verdict::plainly;
@@ -242,80 +233,6 @@ void loop_core::finish(loop_job& job) {
   ++did_.finished;
   job.done = true;
   job.ended();
-}
-
-// -- deadlines
-
-void loop_core::arm(loop_job& job, deadline at) {
-  // Not before what is due already, so that those who were due before have had their turn.
-  job.timer = timers_.emplace(std::max(at, fired_), shared(job));
-  job.timed = true;
-}
-
-void loop_core::disarm(loop_job& job) noexcept {
-  if (!std::exchange(job.timed, false)) return;
-  timers_.erase(job.timer);
-}
-
-/// Those that are due now. What is armed meanwhile has its turn in the next poll.
-void loop_core::fire(clock::time_point now) {
-  fired_ = now;
-  auto left = std::distance(timers_.begin(), timers_.upper_bound(now));
-  for (; left > 0 && !timers_.empty() && timers_.begin()->first <= now; --left) {
-    const std::shared_ptr<loop_job> due = timers_.begin()->second;
-    disarm(*due);
-    switch (due->at) {
-      case loop_job::stands::asleep: {
-        const effect_call& call = *due->body->asks;
-        const auto& sleep = *static_cast<const sleep_operation*>(call.op);
-        if (call.until < sleep.until) {
-          refuse(*due, std::make_error_code(std::errc::timed_out));
-        } else {
-          static_cast<std::optional<result<>>*>(call.answer)->emplace();
-          go_on(*due, reply::answered);
-        }
-        break;
-      }
-      default:
-        due->late = true;
-        stop(*due, std::make_error_code(std::errc::timed_out));
-        break;
-    }
-  }
-}
-
-void loop_core::cancel(loop_job& job) {
-  owes_ = true;
-  {
-    const inside now(inside_);
-    end(job);
-    stop(job, std::make_error_code(std::errc::operation_canceled));
-  }
-  settle();
-}
-
-/// From now on its effects answer operation_canceled.
-void loop_core::end(loop_job& job) noexcept {
-  if (!std::exchange(job.ending, true)) end_computation(*job.body, true);
-}
-
-/// Its effect shall end. What is in flight ends with its last completion; who runs hears of it at
-/// its next effect.
-void loop_core::stop(loop_job& job, std::error_code why) {
-  const std::shared_ptr<loop_job> kept = shared(job);
-  switch (job.at) {
-    case loop_job::stands::in_line:
-      std::erase(line_, kept);
-      return refuse(job, why);
-    case loop_job::stands::asleep:
-      return refuse(job, why);
-    case loop_job::stands::in_flight:
-      if (std::exchange(job.cancel_wanted, true)) return;
-      cancels_.push_back(kept);
-      return;
-    case loop_job::stands::nowhere:
-      return;
-  }
 }
 
 // -- the outside
@@ -340,6 +257,7 @@ void loop_core::complete(const coir::completion& c) {
 
 /// Those in line, and requests to cancel, as far as there is room.
 void loop_core::give_room() {
+  go_on_closing();
   for (std::size_t tried = line_.size(); tried != 0 && !line_.empty(); --tried) {
     const std::shared_ptr<loop_job> next = line_.front();
     const bool taken = launch(*next);
@@ -368,29 +286,10 @@ result<bool> loop_core::reap_once() {
   return *n != 0;
 }
 
-void loop_core::fail_with(std::error_code why) {
-  if (!failed_) failed_ = why;
-  end_all();
-}
-
-/// The backend is dead: nothing is touched by it any more, so every body may end at once.
-void loop_core::end_all() {
-  for (std::size_t i = 0; i < places_.size(); ++i) {
-    const std::shared_ptr<loop_job> job = places_[i].job;
-    if (job == nullptr || job->body->asks == nullptr) continue;
-    if (job->at == loop_job::stands::in_line) std::erase(line_, job);
-    end(*job);
-    next_generation(*job);
-    refuse(*job, job->at == loop_job::stands::in_flight
-                     ? failed_
-                     : std::make_error_code(std::errc::operation_canceled));
-  }
-}
-
 result<loop_progress> loop_core::poll(deadline until) {
   if (inside_) return fail(errc::deadlock);  // a body that waits for the loop it runs in
   if (failed_) return fail(failed_);
-  const inside now_inside(inside_);
+  const inside now_inside(*this);
   constexpr unsigned rounds_most = 64;
   did_ = {};
   for (unsigned rounds = 1;; ++rounds) {
@@ -430,19 +329,6 @@ result<> loop_core::run(deadline until) {
   }
   if (failed_) return fail(failed_);
   return {};
-}
-
-/// Only what it counts is of the first call: a body may have asked before, and nobody waited.
-std::size_t loop_core::drain() {
-  const std::size_t left = std::exchange(drained_, true) ? 0 : jobs_;
-  if (left == 0 && COIR_MUTANT(drains_once)) return 0;
-  for (std::size_t i = 0; i < places_.size(); ++i)
-    if (const std::shared_ptr<loop_job> job = places_[i].job) cancel(*job);
-  if (inside_) return left;  // asked for by a body: whoever polls sees the others end
-  if (!failed_) (void)run(never);
-  buffer_.clear();
-  buffer_.shrink_to_fit();
-  return left;
 }
 
 }  // namespace coir::detail

@@ -100,6 +100,7 @@ inline constexpr room runtime_rooms[] = {
     {"handlers", 8},
     {"loop", 8},
     {"loop_backend", 8},
+    {"loop_ending", 8},
     {"stepping", 8},
     {"spawn", 8},
     {"join", 8},

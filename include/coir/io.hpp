@@ -65,7 +65,7 @@ namespace coir::io {
                                         deadline until = never);
 /// Ends every operation of this runtime on `fd` (they answer operation_canceled), waits for their
 /// last completions, then closes. A second close that comes meanwhile answers bad_file_descriptor.
-/// Also on plain threads, where it blocks.
+/// Also on plain threads, where it blocks. In the body of a loop also those of that loop.
 [[nodiscard]] COIR_API result<> close(int fd);
 /// statx(2).
 [[nodiscard]] COIR_API result<> statx(int dirfd, const char* path, int flags, unsigned mask,

@@ -91,7 +91,7 @@ class loop {
   [[nodiscard]] submitted<R> submit(F&& body, std::string_view name = {}) {
     if (const std::error_code why = core_->refuses()) return submitted<R>(step_result<R>(why));
     step_result<R> first = [&] {
-      const detail::loop_core::first_stretch now(*core_);
+      const detail::loop_core::inside now(*core_);
       return step(std::forward<F>(body), {stack_bytes_, name});
     }();
     if (!first.is_suspended()) {

@@ -26,6 +26,7 @@ class scripted_outside final : public coir::backend {
   std::deque<coir::completion> ready;
   std::vector<coir::token> cancelled;
   std::vector<std::size_t> asked_for;
+  std::vector<int> forgotten;
   std::error_code refuse_submit, refuse_reap;
   int refuse_after = -1;  // so many are taken first
   std::size_t room = SIZE_MAX;
@@ -68,6 +69,7 @@ class scripted_outside final : public coir::backend {
     return {};
   }
   void dispose(const coir::completion&) noexcept override { ++disposed; }
+  void forget(int fd) noexcept override { forgotten.push_back(fd); }
   coir::clock::time_point now() const override { return at; }
 
   void answer(coir::token name, int res, std::uint32_t flags = 0) {

@@ -2,12 +2,12 @@
 //
 // Always true:
 //   - A job is in exactly one place: in flight (its token is open), in the line for room, asleep,
-//   or
-//     ended.
+//     closing, or ended.
 //   - What a job lent to the backend lies on its own stack, which ends only after the operation's
 //     last completion.
+//   - A number is closed when no job holds it any more, and none takes it meanwhile.
 //
-// Comes from: coir/loop.hpp.   Goes to: runtime/loop.cpp.
+// Comes from: coir/loop.hpp.   Goes to: runtime/loop.cpp, runtime/loop_ending.cpp.
 #pragma once
 
 #include <algorithm>
@@ -31,11 +31,14 @@ struct loop_job {
   /// The computation has ended: keeps its answer and gives its stack back.
   virtual void ended() noexcept = 0;
 
-  enum class stands : std::uint8_t { nowhere, in_flight, in_line, asleep };
+  /// `closing`: others still use the number.
+  enum class stands : std::uint8_t { nowhere, in_flight, in_line, asleep, closing };
   computation* body = nullptr;
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;
   std::int32_t res = 0;  // of a completion that was not the last
+  int fd = -1;           // what its operation is on: held from its first offer to its answer
+  int also = -1;         // the other one of two
   stands at = stands::nowhere;
   bool plainly = false;           // the outside knows no zero copy for it
   bool looks_for_ready = false;   // in flight is a poll, after which the operation is tried again
@@ -69,14 +72,14 @@ class COIR_API loop_core {
   std::error_code refuses() const noexcept;
   /// So that take() cannot fail for want of memory for a place.
   void make_room();
-  /// Lives while a body runs to its first effect: inside, like all that runs of bodies.
-  class first_stretch {
+  /// Lives while bodies run, and completions are dealt out: whoever comes in again from inside may
+  /// only ask.
+  class inside {
    public:
-    explicit first_stretch(loop_core& in) noexcept
-        : in_(in), before_(std::exchange(in.inside_, true)) {}
-    ~first_stretch() { in_.inside_ = before_; }
-    first_stretch(const first_stretch&) = delete;
-    first_stretch& operator=(const first_stretch&) = delete;
+    explicit inside(loop_core& in) noexcept : in_(in), before_(std::exchange(in.inside_, true)) {}
+    ~inside() { in_.inside_ = before_; }
+    inside(const inside&) = delete;
+    inside& operator=(const inside&) = delete;
 
    private:
     loop_core& in_;
@@ -114,8 +117,17 @@ class COIR_API loop_core {
   void next_generation(loop_job& job) noexcept;
   void offer_again(loop_job& job);
   template <class Do>
-  reply guarded(loop_job& job, Do what);
+  static reply guarded(loop_job& job, Do what);
   void hand_over();
+  std::error_code hold(loop_job& job, const io_uring_sqe& entry) noexcept;
+  void let_go(loop_job& job) noexcept;
+  std::uint32_t& users_of(int fd);
+  bool is_closing(int fd) const noexcept;
+  bool is_used(int fd);
+  template <class Do>
+  void for_users_of(int fd, Do what);
+  void close_later(loop_job& job);
+  void go_on_closing();
   void end(loop_job& job) noexcept;
   void stop(loop_job& job, std::error_code why);
   void go_on(loop_job& job, reply said);
@@ -132,12 +144,15 @@ class COIR_API loop_core {
   void end_all();
   std::shared_ptr<loop_job> shared(loop_job& job) { return places_[job.slot].job; }
 
+  static constexpr std::uint32_t users_max = 1u << 20;
   coir::backend& outside_;
   std::pmr::vector<coir::completion> buffer_;
   std::vector<place> places_;
   std::vector<std::uint32_t> free_;
   std::deque<std::shared_ptr<loop_job>> line_;
   std::vector<std::shared_ptr<loop_job>> cancels_;
+  std::vector<std::shared_ptr<loop_job>> closings_;
+  std::vector<std::uint32_t> users_;  // of each number, or of those that share its place
   std::multimap<deadline, std::shared_ptr<loop_job>> timers_;
   std::size_t jobs_ = 0;
   std::uint64_t stale_ = 0;
@@ -149,5 +164,18 @@ class COIR_API loop_core {
   deadline fired_ = no_wait;  // of the timers, last
   bool more_ = false;         // the last reap filled the buffer
 };
+
+/// What the operation's own code throws leaves perform() in its body, and no other.
+template <class Do>
+reply loop_core::guarded(loop_job& job, Do what) {
+  try {
+    what();
+    return reply::answered;
+  } catch (...) {
+    job.thrown = std::current_exception();
+    job.body->throws = &job.thrown;
+    return reply::refused;
+  }
+}
 
 }  // namespace coir::detail
