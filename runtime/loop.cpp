@@ -99,6 +99,7 @@ void loop_core::start(loop_job& job) {
     const operation_type& kind = *call.type;
     job.late = job.cancel_wanted = job.looks_for_ready = job.connecting = job.plainly = false;
     job.res = 0;
+    job.pauses = {};
     job.at = loop_job::stands::nowhere;
     reply said = reply::refused;
     if (job.ending && !call.must_happen) {
@@ -216,6 +217,8 @@ void loop_core::answer(loop_job& job, std::int32_t res) {
                                                              : std::errc::operation_canceled));
   }
   if (again) {
+    if (entry.opcode == IORING_OP_CONNECT && res == -EAGAIN && !COIR_MUTANT(loop_connect_spins))
+      return pause(job);
     job.plainly |= means == verdict::plainly;
     job.looks_for_ready =
         !looked && means == verdict::wait_ready && readiness_of(entry.opcode) != 0;

@@ -53,12 +53,31 @@ void loop_core::fire(clock::time_point now) {
         }
         break;
       }
+      case loop_job::stands::pausing: {
+        const deadline until = due->body->asks->until;
+        if (until <= now) {
+          refuse(*due, std::make_error_code(std::errc::timed_out));
+          break;
+        }
+        due->at = loop_job::stands::nowhere;
+        if (until != never) arm(*due, until);
+        offer_again(*due);
+        break;
+      }
       default:
         due->late = true;
         stop(*due, std::make_error_code(std::errc::timed_out));
         break;
     }
   }
+}
+
+/// A backlog is full, and nothing tells when it is not (unix_socket.cpp): the operation is offered
+/// again later.
+void loop_core::pause(loop_job& job) {
+  job.at = loop_job::stands::pausing;
+  disarm(job);
+  arm(job, std::min<deadline>(job.body->asks->until, outside_.now() + job.pauses.next()));
 }
 
 // -- cancels
@@ -90,6 +109,7 @@ void loop_core::stop(loop_job& job, std::error_code why) {
       std::erase(line_, kept);
       return refuse(job, why);
     case loop_job::stands::asleep:
+    case loop_job::stands::pausing:
       return refuse(job, why);
     case loop_job::stands::in_flight:
       if (std::exchange(job.cancel_wanted, true)) return;

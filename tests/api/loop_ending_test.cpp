@@ -1,4 +1,4 @@
-// loop_ending_test.cpp: closes in a loop: what must end, and does.
+// loop_ending_test.cpp: closes and full backlogs in a loop: what must end, and does.
 //
 // Comes from: coir/loop.hpp.   Goes to: ctest.
 #include <doctest/doctest.h>
@@ -165,4 +165,74 @@ TEST_CASE("loop: over a backend of the system's a close ends a receive whose pee
     CHECK(closes.get().value());
     ::close(ends[1]);
   }
+}
+
+// -- connects to a full backlog
+
+TEST_CASE(
+    "loop: a connect that finds a full backlog is offered again after a pause, until it ends") {
+  small_world w;
+  const sockaddr somewhere{};
+  const auto connects = [&](coir::deadline until = coir::never) {
+    return w.in.submit(
+        [&, until] { return error_of(coir::io::connect(5, &somewhere, sizeof somewhere, until)); });
+  };
+  auto one = connects();
+  for (int i = 0; i < 5; ++i) {
+    w.outside.answer_first(-EAGAIN);
+    REQUIRE(w.in.poll());
+    CHECK(w.outside.flying.empty());
+    REQUIRE(w.in.next_deadline() > w.outside.at);
+    CHECK(w.in.next_deadline() < w.outside.at + 5ms);
+    w.outside.at = w.in.next_deadline();
+    REQUIRE(w.in.poll());
+    REQUIRE(w.outside.flying.size() == 1);
+    CHECK(w.outside.flying.front().opcode == IORING_OP_CONNECT);
+  }
+  w.outside.answer_first(0);
+  CHECK(w.in.run());
+  CHECK_FALSE(one.get().value());
+  // In the pause there is nothing in flight that a cancel, a deadline or a close would wait for.
+  auto cancelled = connects();
+  w.outside.answer_first(-EAGAIN);
+  REQUIRE(w.in.poll());
+  cancelled.cancel();
+  CHECK(cancelled.get().value() == std::errc::operation_canceled);
+  auto late = connects(w.outside.at + 10us);
+  w.outside.answer_first(-EAGAIN);
+  REQUIRE(w.in.poll());
+  w.outside.at += 10us;
+  REQUIRE(w.in.poll());
+  CHECK(late.get().value() == std::errc::timed_out);
+  // After a pause the deadline still counts.
+  auto later = connects(w.outside.at + 1s);
+  w.outside.answer_first(-EAGAIN);
+  REQUIRE(w.in.poll());
+  w.outside.at = w.in.next_deadline();
+  REQUIRE(w.in.poll());
+  w.outside.at += 1s;
+  REQUIRE(w.in.poll());
+  REQUIRE(w.in.poll());
+  CHECK(later.get().value() == std::errc::timed_out);
+}
+
+TEST_CASE("loop: a Unix connect to a full backlog ends when there is room") {
+  auto outside = coir::make_backend(test::tested({}));
+  REQUIRE(outside);
+  auto in = coir::loop::make(**outside).value();
+  const std::string name = "@coir-loop-ending-" + std::to_string(::getpid());
+  auto listener = coir::net::unix_listener::listen(name, 0);
+  REQUIRE(listener);
+  std::vector<int> taken;
+  std::vector<coir::submitted<bool>> all;
+  const auto connect = [&] { return coir::net::unix_stream::connect(name).has_value(); };
+  for (int i = 0; i < 4; ++i) all.push_back(in.submit(connect));
+  for (int i = 0; i < 10; ++i) REQUIRE(in.poll());
+  CHECK_FALSE(all.back().done());
+  auto accepts = in.submit([&] {
+    for (int i = 0; i < 4; ++i) taken.push_back(coir::io::accept(listener->fd()).value_or(-1));
+  });
+  CHECK(in.run(coir::in(60s)));
+  for (auto& each : all) CHECK(each.get().value());
+  for (const int one : taken) ::close(one);
 }

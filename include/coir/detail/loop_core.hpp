@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - A job is in exactly one place: in flight (its token is open), in the line for room, asleep,
-//     closing, or ended.
+//     at a pause, closing, or ended.
 //   - What a job lent to the backend lies on its own stack, which ends only after the operation's
 //     last completion.
 //   - A number is closed when no job holds it any more, and none takes it meanwhile.
@@ -31,14 +31,15 @@ struct loop_job {
   /// The computation has ended: keeps its answer and gives its stack back.
   virtual void ended() noexcept = 0;
 
-  /// `closing`: others still use the number.
-  enum class stands : std::uint8_t { nowhere, in_flight, in_line, asleep, closing };
+  /// `pausing`: it is to be offered again then. `closing`: others still use the number.
+  enum class stands : std::uint8_t { nowhere, in_flight, in_line, asleep, pausing, closing };
   computation* body = nullptr;
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;
   std::int32_t res = 0;  // of a completion that was not the last
   int fd = -1;           // what its operation is on: held from its first offer to its answer
   int also = -1;         // the other one of two
+  backoff pauses = {};   // of this operation
   stands at = stands::nowhere;
   bool plainly = false;           // the outside knows no zero copy for it
   bool looks_for_ready = false;   // in flight is a poll, after which the operation is tried again
@@ -128,6 +129,7 @@ class COIR_API loop_core {
   void for_users_of(int fd, Do what);
   void close_later(loop_job& job);
   void go_on_closing();
+  void pause(loop_job& job);
   void end(loop_job& job) noexcept;
   void stop(loop_job& job, std::error_code why);
   void go_on(loop_job& job, reply said);
