@@ -9,6 +9,9 @@
 //     too, it is what it was.
 //   - A body that is to end is told so before anybody is asked.
 //   - What must happen is asked for, and waited for, whether or not the fiber is cancelled.
+//   - A computation waits for "not now" and "later" by whoever steps it, whose thread may have
+//   others
+//     to serve.
 //
 // Comes from: coir/detail/effect_call.hpp.   Goes to: whoever stands in the chain.
 #include <poll.h>
@@ -66,7 +69,31 @@ handler_frame* ending_among(handler_frame* from) noexcept {
   return from;
 }
 
+/// Nothing where it says that nobody could wait for it there.
+std::optional<std::error_code> known(std::error_code why) noexcept {
+  if (why == errc::unhandled_effect || why == errc::not_in_fiber) return std::nullopt;
+  return why;
+}
+
+/// What whoever steps says of a wait of a handler; nothing: he does not know it.
+template <class Op>
+std::optional<std::error_code> wait_outside(handler_frame& stepped, const Op& op, deadline until,
+                                            bool heed_cancel) {
+  std::optional<result<typename Op::value_type>> answer;
+  effect_call call{&type_of<Op>, &op, &answer, until, nullptr, !heed_cancel};
+  const reply said = stepped.ask(stepped, call);
+  if (said == reply::answered)
+    return *answer ? std::optional(std::error_code()) : known(answer->error());
+  return known(call.why_refused());
+}
+
+handler_frame* stepped_here() noexcept { return stepped_around(innermost_handler()); }
+
 std::error_code wait_for_descriptor(const wait_hint& hint, deadline until, bool heed_cancel) {
+  if (handler_frame* const stepped = stepped_here())
+    if (const auto ended =
+            wait_outside(*stepped, poll_operation(hint.fd, hint.events), until, heed_cancel))
+      return *ended;
   if (current_fiber() == nullptr) {
     pollfd one{hint.fd, static_cast<short>(hint.events), 0};
     timespec left{};
@@ -89,6 +116,9 @@ std::error_code wait_for_descriptor(const wait_hint& hint, deadline until, bool 
 }
 
 std::error_code pause_until(deadline until, bool heed_cancel) {
+  if (handler_frame* const stepped = stepped_here())
+    if (const auto ended = wait_outside(*stepped, sleep_operation{until}, never, heed_cancel))
+      return *ended;
   if (heed_cancel) {
     const auto slept = sleep_operation{until}.outside(never);
     return slept ? std::error_code() : slept.error();
@@ -106,7 +136,7 @@ std::error_code wait_for(const effect_call& call, backoff& pauses) {
   std::error_code ended;
   if (hint.gate != nullptr) {
     next = std::min(next, call.until);
-    ended = wait_for_event(*hint.gate, next, heeds);
+    ended = wait_in_handler(*hint.gate, next, heeds);
   } else if (hint.fd >= 0) {
     next = std::min(next, call.until);
     ended = wait_for_descriptor(hint, next, heeds);
@@ -124,6 +154,20 @@ std::error_code wait_for(const effect_call& call, backoff& pauses) {
 }
 
 }  // namespace
+
+/// A computation cannot tell its loop whom an event wakes, so it looks again and again.
+std::error_code wait_in_handler(event& gate, deadline until, bool heed_cancel) {
+  backoff pauses(std::chrono::microseconds(50), std::chrono::milliseconds(10));
+  while (handler_frame* const stepped = stepped_here()) {
+    if (gate.is_set()) return {};
+    if (until != never && clock::now() >= until) return std::make_error_code(std::errc::timed_out);
+    const sleep_operation a_little{std::min(until, in(pauses.next()))};
+    const auto ended = wait_outside(*stepped, a_little, never, heed_cancel);
+    if (!ended) break;
+    if (*ended) return *ended;
+  }
+  return wait_for_event(gate, until, heed_cancel);
+}
 
 // A call in every build: what it finds of the thread is found anew each time.
 [[gnu::noinline]] handler_chain handlers_here() noexcept {

@@ -30,4 +30,8 @@ handler_chain handlers_here() noexcept;
 /// What it begins with. In the handler of a signal, too.
 handler_frame* innermost_handler() noexcept;
 
+/// Of the computations around whoever's chain begins with `from` the innermost, where it may still
+/// stop for whoever steps it; null: there is none.
+handler_frame* stepped_around(handler_frame* from) noexcept;
+
 }  // namespace coir::detail

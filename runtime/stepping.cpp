@@ -261,6 +261,13 @@ bool describe_computation(overflow_view& out) noexcept {
 
 }  // namespace
 
+handler_frame* stepped_around(handler_frame* from) noexcept {
+  while (from != nullptr && from->ask != &stop_at) from = from->outer;
+  if (from == nullptr || COIR_MUTANT(handlers_block_the_loop)) return nullptr;
+  const auto& c = static_cast<const stepped&>(*from);
+  return c.ending && !c.still_asked ? nullptr : from;
+}
+
 void* computation_place(std::size_t bytes, std::size_t alignment, std::size_t stack_bytes,
                         std::string_view name, stepped*& inner, refusal& why) noexcept {
   stepping_thread* here = place_of_thread();

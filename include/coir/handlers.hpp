@@ -61,7 +61,11 @@ class [[nodiscard]] dispatched {
     if (!live) return failed(make_error_code(errc::wrong_operation));
     return of<1>(std::pair(std::move(value), std::move(live)));
   }
-  /// Not now: ask again after `hint`, or after a pause that grows (coir::backoff).
+  /// Not now: ask again after `hint`, or after a pause that grows (coir::backoff). Meanwhile the
+  /// fiber parks, or the thread sleeps. A body in a loop, or in a step, waits as for an effect of
+  /// its own that no handler sees: a sleep_operation or a poll_operation; for an event, or an
+  /// answer that comes later, it sleeps a little and looks, again and again. Where whoever steps
+  /// answers that with unhandled_effect or not_in_fiber, the thread sleeps after all.
   static dispatched would_block(wait_hint hint = {}) { return of<2>(hint); }
   static dispatched failed(std::error_code why) { return of<3>(why); }
   /// Not mine: the next handler outward, at last the backend.
@@ -145,7 +149,7 @@ struct later_answer {
   }
   /// Empty: `value` is there. Success wins: an answer that came is taken, whatever ended the wait.
   std::error_code wait(deadline until, bool heed_cancel) {
-    const std::error_code ended = wait_for_event(told, until, heed_cancel);
+    const std::error_code ended = wait_in_handler(told, until, heed_cancel);
     const std::lock_guard held(guard);
     if (at == stand::resumed) return {};
     at = stand::given_up;

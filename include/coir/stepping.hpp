@@ -7,7 +7,8 @@
 //     another suspension. Destroyed unused it is discarded, never dropped: the body runs to its
 //     end, and so every destructor on its stack runs once.
 //   - A computation belongs to the thread that began it.
-//   - Handlers inside the body are asked first; what reaches whoever steps is what they forward.
+//   - Handlers inside the body are asked first; what reaches whoever steps is what they forward,
+//     and, where one says "not now" or "later", what it waits for (dispatched::would_block).
 //
 // Comes from: the user.   Goes to: coir/detail/computation.hpp.
 #pragma once

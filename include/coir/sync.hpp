@@ -25,6 +25,9 @@ class event;
 namespace detail {
 /// event::wait of what must happen all the same: a cancel of the fiber does not end it.
 COIR_API std::error_code wait_for_event(event& gate, deadline until, bool heed_cancel) noexcept;
+/// The same for what a handler waits for: a computation stops for whoever steps it, in short
+/// sleeps.
+COIR_API std::error_code wait_in_handler(event& gate, deadline until, bool heed_cancel);
 }  // namespace detail
 
 /// Mutual exclusion that parks. Meets Lockable, so std::lock_guard and std::unique_lock work. Not

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <span>
@@ -122,6 +123,10 @@ struct wired : random_program::dispatcher {
   using dispatcher::dispatcher;
   coir::dispatched<long> dispatch(const ask_number& op, coir::dispatch_context<ask_number>& c) {
     auto said = dispatcher::dispatch(op, c);
+    if (said.kind() == coir::outcome::would_block) {
+      opened.reset();
+      return coir::dispatched<long>::would_block({.gate = &opened});
+    }
     if (said.kind() != coir::outcome::ok) return said;
     const auto got = coir::perform(wire{said.value()});
     return got ? coir::dispatched<long>::done(*got) : coir::dispatched<long>::failed(got.error());
@@ -133,16 +138,28 @@ struct wired : random_program::dispatcher {
     return got ? coir::dispatched<void>::done() : coir::dispatched<void>::failed(got.error());
   }
   static constexpr long no_answer = 1'000'000;
+  coir::event opened;  // by another body of the loop
 };
 
-/// In a loop, whose backend answers what is added to `off`; 0, or it is a broken one.
+/// In a loop, whose backend answers what is added to `off`; 0, or it is a broken one. What a
+/// handler waits for comes from another body, and time goes on as far as somebody sleeps.
 template <long Off = 0, class F>
 seen by_loop(F body, memory& m) {
   test::scripted_outside outside;
   auto loop = coir::loop::make(outside);
   wired by(m);
+  outside.at = coir::clock::now();
   auto one = loop->submit([&] { return coir::handle_effects(body, by); });
+  auto opens = loop->submit([&] {
+    while (coir::this_fiber::sleep_until(outside.at + std::chrono::milliseconds(1)))
+      by.opened.set();
+  });
   while (!one.done()) {
+    if (outside.flying.empty()) {
+      outside.at = std::max(loop->next_deadline(), coir::clock::now());
+      REQUIRE(loop->poll());
+      continue;
+    }
     REQUIRE(outside.flying.size() == 1);
     const auto asked = outside.flying.front();
     if (asked.about == wired::no_answer) {
@@ -152,6 +169,7 @@ seen by_loop(F body, memory& m) {
     }
     REQUIRE(loop->poll());
   }
+  opens.cancel();
   return all_of(m, *one.get());
 }
 
