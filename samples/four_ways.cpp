@@ -1,17 +1,19 @@
 // four_ways.cpp: one body that looks blocking, and those who answer it: a runtime, a dispatcher of
-// one's own without any kernel, whoever steps it by hand, a loop inside of somebody else's poll(2);
-// and, for a test, a simulated world in which things go wrong.
+// one's own without any kernel, whoever steps it by hand beside a poll(2), a loop inside of
+// somebody else's poll(2); and, for a test, a simulated world in which things go wrong.
 //
 // Always true:
 //   - shout() is the same function each time: it does not know who answers.
 //
 // Comes from: a shell.   Goes to: coir/coir.hpp.
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cerrno>
 #include <coir/coir.hpp>
 #include <coir/sim.hpp>
 #include <cstdio>
@@ -66,6 +68,61 @@ struct in_memory {
   }
 };
 
+/// Answers from descriptors, and never waits: it says which one has to be ready first.
+struct from_descriptors {
+  using handles = coir::operations<coir::read_operation, coir::write_operation>;
+
+  coir::dispatched<std::size_t> dispatch(const coir::read_operation& op,
+                                         coir::dispatch_context<coir::read_operation>&) {
+    return answer(::read(op.fd, op.into.data(), op.into.size()), op.fd, POLLIN);
+  }
+  coir::dispatched<std::size_t> dispatch(const coir::write_operation& op,
+                                         coir::dispatch_context<coir::write_operation>&) {
+    return answer(::write(op.fd, op.from.data(), op.from.size()), op.fd, POLLOUT);
+  }
+  static coir::dispatched<std::size_t> answer(ssize_t n, int fd, unsigned events) {
+    using said = coir::dispatched<std::size_t>;
+    if (n >= 0) return said::done(static_cast<std::size_t>(n));
+    if (errno == EAGAIN) return said::would_block({.fd = fd, .events = events});
+    return said::failed(std::error_code(errno, std::generic_category()));
+  }
+};
+
+/// Polls until `body` is ready, and meanwhile lets somebody else say the next line into `source`.
+void poll_both(const coir::wait_hint& body, int& source, std::string_view& unsaid) {
+  std::array<pollfd, 2> both{{{body.fd, static_cast<short>(body.events), 0}, {source, POLLOUT, 0}}};
+  while (::poll(both.data(), both.size(), -1) > 0 && both[0].revents == 0) {
+    const std::string_view line = unsaid.substr(0, unsaid.find('\n') + 1);
+    unsaid.remove_prefix(line.size());
+    if (line.empty() || ::write(source, line.data(), line.size()) < 0) {
+      ::close(source);
+      both[1].fd = source = -1;
+    }
+  }
+}
+
+/// One effect at a time, with a look at each, in a loop around poll(2).
+coir::result<std::size_t> step_by_step(std::string_view unsaid) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_NONBLOCK) != 0)
+    return coir::fail(std::error_code(errno, std::generic_category()));
+  from_descriptors answers;
+  auto at = coir::step([from = ends[0]] { return shout(from, 1); });
+  while (at.is_suspended()) {
+    const std::string name(at.waiting().op().name());
+    auto stepped = coir::advance(answers, std::move(at.waiting()));
+    at = std::move(stepped.state);
+    if (stepped.last == coir::outcome::would_block) {
+      std::printf("step: %s waits for poll\n", name.c_str());
+      poll_both(stepped.hint, ends[1], unsaid);
+    } else {
+      std::printf("step: %s is answered\n", name.c_str());
+    }
+  }
+  ::close(ends[0]);
+  return at.value();
+}
+
 /// One test in one world: whatever is short, late or interrupted there, all is shouted.
 void shouts_everything(coir::sim::world& w) {
   constexpr std::string_view text = "by chance\n", wanted = "BY CHANCE\n";
@@ -105,15 +162,8 @@ int main() {
   tell("exec", coir::exec(world, [] { return shout(0, 1); }));
   std::fputs(world.output.c_str(), stdout);
 
-  // 3. One effect at a time, with a look at each.
-  in_memory slowly{"step by step\n", {}};
-  auto at = coir::step([] { return shout(0, 1); });
-  while (at.is_suspended()) {
-    std::printf("step: it asks for %.*s\n", static_cast<int>(at.waiting().op().name().size()),
-                at.waiting().op().name().data());
-    at = coir::advance(slowly, std::move(at.waiting())).state;
-  }
-  tell("step", at.value());
+  // 3. Step by step, in a loop around poll(2), which says when a read can be answered.
+  tell("step", step_by_step("step\nby step\n"));
 
   // 4. Many of them in a loop, which is one descriptor of a poll(2) that has others, too.
   auto outside = coir::make_backend();

@@ -14,9 +14,16 @@ BY A RUNTIME
 runtime: 13 bytes
 exec: 8 bytes
 BY HAND
-step: it asks for coir.read
-step: it asks for coir.write
-step: it asks for coir.read
+step: coir.read waits for poll
+step: coir.read is answered
+STEP
+step: coir.write is answered
+step: coir.read waits for poll
+step: coir.read is answered
+BY STEP
+step: coir.write is answered
+step: coir.read waits for poll
+step: coir.read is answered
 step: 13 bytes
 BY A LOOP
 AND BY ANOTHER BODY OF IT
