@@ -53,7 +53,8 @@ class store final : private journal_listener {
   /// durable and can be read. Returns how many of their keys had a value before. Errors:
   /// invalid_argument (none; a key over key_bytes_max), message_size (a value over
   /// value_bytes_max), not_enough_memory (the cap), those of journal::append. After timed_out and
-  /// operation_canceled they are made all the same.
+  /// operation_canceled nobody knows: what had begun goes on and is made, if the cap, the disk and
+  /// a stop allow it; what still waited in line, or for room there, never is.
   [[nodiscard]] coir::result<std::size_t> change_all(std::vector<change> changes,
                                                      coir::deadline until = coir::never);
   /// One of them.

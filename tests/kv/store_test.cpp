@@ -217,6 +217,31 @@ TEST_CASE("store: C-T19: one input may wait for the disk several times, in its o
 }
 
 TEST_CASE(
+    "store: C-T13: of callers that gave up the change that had begun is made, and those that "
+    "waited "
+    "in line, or for room there, are not") {
+  on_fibers(
+      [] {
+        disk d;
+        auto s = open_store(d, {.inflight_max = 1, .queue_max = 1});
+        d.stalled = true;
+        auto begun = start([&s] { return s->write("a", 1); });
+        REQUIRE(d.at_the_sync.wait().has_value());
+        auto in_line = start([&s] { return s->write("b", 2); });
+        auto for_room = start([&s] { return s->write("c", 3); });
+        for (auto* each : {&for_room, &in_line, &begun}) {
+          each->cancel();
+          CHECK(each->join().error() == std::errc::operation_canceled);
+        }
+        d.stalled = false;
+        d.go_on.set();
+        REQUIRE(s->write("later", 4).has_value());
+        CHECK(contents(*s) == model{{"a", 1}});
+      },
+      1);
+}
+
+TEST_CASE(
     "store: C-T8: several changes are one batch, whatever else is under way, and erased is "
     "erased") {
   on_fibers([] {
