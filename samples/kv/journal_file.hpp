@@ -35,9 +35,12 @@ class journal_file {
   virtual coir::result<> truncate(std::uint64_t bytes) = 0;
 };
 
+/// For tests of the tests: a file that leaves one sync out, which a power cut must show.
+enum class file_twin { none, appends_unsynced, cuts_unsynced, folder_unsynced };
+
 /// Opens or creates the file `name` in the folder `folder`; its entry in the folder is durable.
 /// Fibers only. Errors: those of open(2) and fsync(2).
 [[nodiscard]] coir::result<std::unique_ptr<journal_file>> open_journal_file(
-    const std::string& folder, const std::string& name);
+    const std::string& folder, const std::string& name, file_twin twin = file_twin::none);
 
 }  // namespace kv

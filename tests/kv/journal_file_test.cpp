@@ -1,0 +1,186 @@
+// journal_file_test.cpp: the journal's file as it ships, in a simulated world whose power is cut at
+// every visit of its worker to the outside.
+//
+// Always true:
+//   - Files, syncs and what a cut leaves are those of coir::sim's disk: torn sectors, files whose
+//     name is gone, syncs that fail. Nothing here stands in for the file.
+//   - Each world has several lives. Each one looks for what the ones before it were promised, and
+//     from then on what it has found is the promise.
+//   - A twin of the file that leaves one sync out is caught by the same search.
+#include <algorithm>
+#include <chrono>
+#include <coir/sim.hpp>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "../test_options.hpp"
+#include "crash_store.hpp"
+
+using coir::sim::check;
+using kv::file_twin;
+using kv_test::step;
+
+namespace {
+
+constexpr unsigned cut_lives = 3;  // and one more, which only looks
+constexpr std::uint64_t points_max = 1'000;
+
+struct lives_tally {
+  std::size_t lives = 0, acked = 0, wiped = 0, reached = 0;
+};
+
+/// What one world has been asked and has promised.
+struct promises {
+  lives_tally& t;
+  file_twin twin = file_twin::none;
+  std::uint64_t life = 0;
+  kv_test::steps log = {};
+  std::size_t happened = 0;      // of the log, when the power went
+  bool reset_ill_fated = false;  // one was under way while a sync failed
+  std::set<std::string> texts = {};
+};
+
+std::uint64_t failed_calls(const coir::sim::world& w) {
+  const auto at = std::ranges::find(coir::sim::all_faults, &coir::sim::faults::io_error);
+  return w.faults_seen()[static_cast<std::size_t>(at - std::begin(coir::sim::all_faults))];
+}
+
+bool reset_is_open(const kv_test::steps& log) {
+  return std::ranges::count(log, step::kind::reset_began, &step::what) !=
+         std::ranges::count(log, step::kind::reset_acked, &step::what);
+}
+
+/// What a store has found must be what was promised.
+void take_stock(kv::store& s, promises& h) {
+  for (const step& each : h.log)
+    if (each.what == step::kind::began) h.texts.insert(each.text);
+  std::set<std::string> found;
+  for (const std::string& text : h.texts) {
+    const auto value = s.find(text);
+    if (!value) continue;
+    check(value->starts_with(text), "a value that nobody wrote");
+    found.insert(text);
+  }
+  check(s.counters().keys == found.size(), "a key that nobody wrote");
+  const kv_test::expectation e = kv_test::expect_after(h.log, h.happened);
+  for (const std::string& text : e.present)
+    check(found.contains(text), "an acknowledged write is lost");
+  // Of a cut whose sync failed the disk may have some sectors, so the journal ends anywhere, and
+  // that may be before an erasure. The reset was answered with the failure.
+  if (!std::exchange(h.reset_ill_fated, false))
+    for (const std::string& text : e.absent)
+      check(!found.contains(text), "what was erased is back");
+  h.t.acked += e.present.size();
+  h.t.wiped += e.absent.size();
+
+  h.log.clear();
+  for (const std::string& text : h.texts) {
+    h.log.push_back({.what = step::kind::began, .text = text});
+    h.log.push_back(
+        {.what = found.contains(text) ? step::kind::acked : step::kind::erase_acked, .text = text});
+  }
+  h.happened = h.log.size();
+}
+
+/// Null: a fault was in the way.
+std::unique_ptr<kv::store> open_store(file_twin twin) {
+  auto file = kv::open_journal_file("data", "journal", twin);
+  if (!file) return nullptr;
+  auto made = kv::store::open(std::move(*file));
+  return made ? std::move(*made) : nullptr;
+}
+
+/// Six callers, until the power is cut: after `point` visits of the worker to the outside, or when
+/// they have ended. True: the visits came first.
+bool live_until_cut(coir::sim::world& w, promises& h, std::uint64_t point) {
+  // No key of an earlier life: each is written once, see crash_store.hpp.
+  const std::uint64_t own_seed = (w.choose(10'000) * 10 + h.life++) * 100;
+  const std::uint64_t failed_before = failed_calls(w);
+  bool over = false, reached = false;
+  const bool whole = w.run([&] {
+    const std::uint64_t begun = w.steps();
+    coir::scope all;
+    all.spawn([&]() -> coir::result<> {
+      while (!over && w.steps() - begun < point) coir::this_fiber::yield();
+      reached = !over;
+      // Who still has an answer to hear may go on for a while: what they begin does not count.
+      h.happened = h.log.size();
+      w.crash();
+      return {};
+    });
+    const auto s = open_store(h.twin);
+    if (s != nullptr) {
+      take_stock(*s, h);
+      coir::scope callers;
+      for (std::uint64_t i = 0; i < 6; ++i)
+        callers.spawn([&, i] { return kv_test::write_keys(*s, h.log, own_seed + i); });
+      (void)callers.join();
+    }
+    over = true;
+    (void)all.join();
+  });
+  check(!whole, "the power was not cut");
+  h.log.resize(h.happened);
+  if (failed_calls(w) != failed_before && reset_is_open(h.log)) h.reset_ill_fated = true;
+  ++h.t.lives;
+  return reached;
+}
+
+/// One world: the first life is cut at `point`, those after it anywhere.
+void lives_of_a_store(coir::sim::world& w, lives_tally& t, file_twin twin, std::uint64_t point) {
+  promises h{.t = t, .twin = twin};
+  t.reached += live_until_cut(w, h, point) ? 1 : 0;
+  for (unsigned life = 1; life < cut_lives; ++life) (void)live_until_cut(w, h, w.choose(100));
+  w.stop_faults();
+  w.run([&h] {
+    const auto s = open_store(h.twin);
+    check(s != nullptr, "it cannot be opened");
+    take_stock(*s, h);
+  });
+}
+
+/// Every point at which the first life can be cut, `seeds` worlds for each, until one has failed.
+coir::sim::report cut_everywhere(file_twin twin, std::uint64_t seeds, lives_tally& t) {
+  coir::sim::settings s{.chances = coir::sim::faults::every(10),
+                        .delay_max = std::chrono::nanoseconds(1'000)};
+  if (twin != file_twin::none) s.shrink_runs = 0;
+  coir::sim::report last;
+  std::size_t before = 0;
+  for (std::uint64_t point = 0; point < points_max; ++point, s.seed += seeds) {
+    before = t.reached;
+    last = coir::sim::explore(
+        s, seeds, [&t, twin, point](coir::sim::world& w) { lives_of_a_store(w, t, twin, point); });
+    if (!last.ok() || t.reached == before) break;
+  }
+  if (last.ok()) CHECK(t.reached == before);  // there was no further point
+  return last;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "journal_file: C-T5, C-T6, C-T11: wherever the power is cut, also while syncs fail, the file "
+    "that ships loses no acknowledged change and brings none back") {
+  lives_tally t;
+  const auto report = cut_everywhere(file_twin::none, test::at_full_speed<unsigned>(8, 1), t);
+  CHECK_MESSAGE(report.ok(), report.to_text());
+  CHECK(t.acked > t.lives);
+  CHECK(t.wiped > 0);
+  MESSAGE(t.lives << " lives that were cut, " << t.reached << " first ones in their middle, "
+                  << t.acked << " acknowledged writes looked for");
+}
+
+TEST_CASE("journal_file: a twin that leaves one of its syncs out is caught") {
+  for (const auto& [twin, what] : {std::pair(file_twin::appends_unsynced, "is lost"),
+                                   std::pair(file_twin::cuts_unsynced, "is back"),
+                                   std::pair(file_twin::folder_unsynced, "is lost")}) {
+    CAPTURE(static_cast<int>(twin));
+    lives_tally t;
+    const auto report = cut_everywhere(twin, 16, t);
+    REQUIRE_FALSE(report.ok());
+    CHECK(report.is == coir::sim::verdict::failed_check);
+    CHECK_MESSAGE(report.text.find(what) != std::string::npos, report.text);
+    MESSAGE("caught in life " << t.lives);
+  }
+}
