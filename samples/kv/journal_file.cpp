@@ -36,8 +36,11 @@ struct truncate_operation {
 
 coir::result<> cut(int fd, std::uint64_t bytes) {
   auto done = coir::perform(truncate_operation{fd, bytes});
-  if (done || done.error() != std::errc::invalid_argument) return done;
-  // Rings learned it in Linux 6.9; for an older one a thread of the offload pool does it.
+  if (done) return done;
+  // Rings learned it in Linux 6.9, and a hardened one (options::hardened_ring) takes nothing that
+  // is not listed: then a thread of the offload pool does it.
+  if (done.error() != std::errc::invalid_argument && done.error() != coir::errc::opcode_refused)
+    return done;
   return coir::blocking([fd, bytes]() -> coir::result<> {
     if (::ftruncate(fd, static_cast<off_t>(bytes)) == 0) return {};
     return coir::fail(std::error_code(errno, std::generic_category()));

@@ -14,8 +14,8 @@
 #include <string>
 #include <utility>
 
-#include "../test_options.hpp"
 #include "crash_store.hpp"
+#include "on_fibers.hpp"
 
 using coir::sim::check;
 using kv::file_twin;
@@ -183,4 +183,23 @@ TEST_CASE("journal_file: a twin that leaves one of its syncs out is caught") {
     CHECK_MESSAGE(report.text.find(what) != std::string::npos, report.text);
     MESSAGE("caught in life " << t.lives);
   }
+}
+
+TEST_CASE(
+    "journal_file: C-T11: a runtime that does not take truncations empties the file as well") {
+  const kv_test::folder here;
+  const auto ended = coir::run(
+      [&here] {
+        auto s = kv::store::open(here.path()).value();
+        REQUIRE(s->write("x", 1).has_value());
+        REQUIRE(s->reset().has_value());
+        CHECK(std::filesystem::file_size(here.path() + "/journal") == 0);
+        REQUIRE(s->write("y", 2).has_value());
+        s = nullptr;
+        s = kv::store::open(here.path()).value();
+        CHECK_FALSE(s->read("x").has_value());
+        CHECK(s->read("y") == 2);
+      },
+      test::tested({.workers = 1, .hardened_ring = true}));
+  CHECK_MESSAGE(ended.has_value(), ended.error().message());
 }
