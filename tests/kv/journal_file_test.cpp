@@ -172,15 +172,20 @@ TEST_CASE(
 }
 
 TEST_CASE("journal_file: a twin that leaves one of its syncs out is caught") {
-  for (const auto& [twin, what] : {std::pair(file_twin::appends_unsynced, "is lost"),
-                                   std::pair(file_twin::cuts_unsynced, "is back"),
-                                   std::pair(file_twin::folder_unsynced, "is lost")}) {
+  struct {
+    file_twin twin;
+    std::string what;
+  } const all[] = {{file_twin::appends_unsynced, "is lost"},
+                   {file_twin::cuts_unsynced, "is back"},
+                   {file_twin::folder_unsynced, "is lost"}};
+  for (const auto& each : all) {
+    const file_twin twin = each.twin;
     CAPTURE(static_cast<int>(twin));
     lives_tally t;
     const auto report = cut_everywhere(twin, 16, t);
     REQUIRE_FALSE(report.ok());
     CHECK(report.is == coir::sim::verdict::failed_check);
-    CHECK_MESSAGE(report.text.find(what) != std::string::npos, report.text);
+    CHECK_MESSAGE(report.text.find(each.what) != std::string::npos, report.text);
     MESSAGE("caught in life " << t.lives);
   }
 }
