@@ -91,7 +91,8 @@ class journal {
                                                        coir::deadline until = coir::never);
 
   /// Empties the journal and the state: every append answered or queued before is gone, every later
-  /// one stays. Durable when it answers. Errors: those of append.
+  /// one stays. Durable when it answers. Errors: those of append. When the disk fails it, a later
+  /// open may find any beginning of what there was.
   [[nodiscard]] coir::result<> reset(coir::deadline until = coir::never);
 
   /// Writes what is queued, ends the writer fiber, closes the file. Returns the failure, if there
