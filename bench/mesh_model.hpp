@@ -4,8 +4,8 @@
 // Always true:
 //   - Nothing is drawn and no clock is read: the same settings give the same figures everywhere.
 //   - A started fiber stays; a mailbox refuses mails beyond its slots; a load is seen as it was up
-//   to
-//     `stale_ns` ago; a busy worker looks into its mailbox once a turn; one that slept comes late.
+//     to `stale_ns` ago; a busy worker looks into its mailbox once a turn; one that slept comes
+//     late.
 //   - The ideal is the same work under a scheduler that moves everything at once and for nothing.
 //
 // Comes from: mesh_sim.cpp.   Goes to: runtime/deflect.hpp.

@@ -10,8 +10,7 @@
 //   - A body that is to end is told so before anybody is asked.
 //   - What must happen is asked for, and waited for, whether or not the fiber is cancelled.
 //   - A computation waits for "not now" and "later" by whoever steps it, whose thread may have
-//   others
-//     to serve.
+//     others to serve.
 //
 // Comes from: coir/detail/effect_call.hpp.   Goes to: whoever stands in the chain.
 #include <poll.h>

@@ -2,8 +2,7 @@
 //
 // Always true:
 //   - Every field of coir::options but `log` has one row, and one more field does not compile
-//   before
-//     it has its own.
+//     before it has its own.
 //   - Whoever checks a range asks this table, so what parse accepts create accepts.
 //
 // Comes from: options::parse, runtime::create.   Goes to: coir/options.hpp.

@@ -4,8 +4,8 @@
 //   - `blocked` is asked under the queue's lock, so nothing is missed between the look and the
 //     wait.
 //   - When wait_in returns, whoever woke us has let go of the queue, and the object that holds it
-//   may
-//     be destroyed: the lock is taken once more after a wait that was not ended by our own worker.
+//     may be destroyed: the lock is taken once more after a wait that was not ended by our own
+//     worker.
 //
 // Comes from: sync, spawn, join, offload, fds.   Goes to: worker::park, futex.
 #pragma once

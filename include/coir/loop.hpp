@@ -7,8 +7,7 @@
 //     stays there.
 //   - A queue that is full makes operations wait in line; it is no error.
 //   - Bodies end before their stacks do: a loop that ends, or is drained, asks for the end of what
-//   is
-//     under way, waits for the last completions, and lets every body return.
+//     is under way, waits for the last completions, and lets every body return.
 //   - One thread: the one that made it.
 //
 // Comes from: the user.   Goes to: coir/stepping.hpp, coir/detail/loop_core.hpp.

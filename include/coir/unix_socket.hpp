@@ -3,8 +3,7 @@
 // Always true:
 //   - A name is a path, or "@name" for the abstract ones, which are no files ("./@name" is a file).
 //   - No file of anybody else is ever removed: neither to make room for ours, nor when ours has
-//   been
-//     replaced meanwhile.
+//     been replaced meanwhile.
 //
 // Comes from: the user.   Goes to: coir/byte_stream.hpp.
 #pragma once

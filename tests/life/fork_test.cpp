@@ -4,8 +4,7 @@
 // Always true:
 //   - A child says what was wrong by its exit code, and its own alarm ends it.
 //   - The child of a process with threads starts threads of its own, which the thread sanitizer
-//   does
-//     not allow: there those cases do not run.
+//     does not allow: there those cases do not run.
 //
 // Comes from: runtime/registry.hpp.   Goes to: fork(2).
 #include <doctest/doctest.h>
