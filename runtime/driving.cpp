@@ -39,9 +39,14 @@ struct driving_book {
 
 /// Never destroyed, like the list of runtimes. In the child of a fork it is empty again.
 driving_book& the_book() {
-  static driving_book* one = new driving_book;
-  if (one->forks != fork_generation()) one = new driving_book;  // its mutex may be held for ever
-  return *one;
+  static atomic<driving_book*> one{new driving_book};
+  // acq_rel: whoever finds a book finds it made.
+  driving_book* book = one.load(std::memory_order_acquire);
+  if (book->forks == fork_generation()) return *book;
+  auto* const mine = new driving_book;  // the parent's mutex may be held for ever
+  if (one.compare_exchange_strong(book, mine, std::memory_order_acq_rel)) return *mine;
+  delete mine;  // another thread of the child came first
+  return *book;
 }
 
 /// A wait of some thread has ended, or a message came: the one that drives looks again.
