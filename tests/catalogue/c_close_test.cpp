@@ -170,12 +170,16 @@ TEST_CASE(
         auto meanwhile = coir::spawn(
             [&] {
               while (!closing) coir::this_fiber::yield();
+              const auto stops = [] {
+                const auto there = coir::snapshot().workers[0];
+                return there.parks + there.finished;
+              };
+              // The root waits for the closer, and the reader for a word.
+              while (stops() < 2) continue;
+              const auto before = stops();
               go.set();
-              while (!begun) {
-              }
-              const auto turns = [] { return coir::snapshot().workers[0].turns; };
-              for (const auto from = turns(); turns() < from + 3;)
-                if (coir::snapshot().workers[0].operations_open != 0) break;
+              while (!begun) continue;
+              while (stops() == before) continue;  // until it waits, or was refused
             },
             {.worker = 1u});
         auto closer = coir::spawn(
