@@ -17,8 +17,10 @@
 #include <cstring>
 
 #include "arch/sanitizers.hpp"
+#include "coir/backoff.hpp"
 #include "coir/effects.hpp"
 #include "coir/io.hpp"
+#include "coir/operations.hpp"
 
 namespace coir {
 
@@ -213,6 +215,21 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
   }
 }
 
+/// A Unix socket that does not wait has met a full backlog. Nothing tells when there is room
+/// (unix_socket.cpp), so it asks again after pauses.
+[[gnu::noinline]] std::int32_t connect_in_pauses(worker& here, const io_uring_sqe& entry,
+                                                 std::int64_t until_ns, bool heed_cancel) noexcept {
+  backoff pauses;
+  const deadline until{clock::duration(until_ns)};
+  for (;;) {
+    const deadline again = std::min(until, in(pauses.next()));
+    if (!sleep_operation{again}.outside(never)) return -ECANCELED;
+    if (again == until) return -ETIMEDOUT;
+    const std::int32_t res = once(here, entry, until_ns, heed_cancel);
+    if (res != -EAGAIN) return res;
+  }
+}
+
 std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,
                              bool heed_cancel) noexcept;
 
@@ -234,6 +251,8 @@ std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry, std::int64
         break;
       case verdict::wait_ready:
         if (asked_not_to_wait(entry)) return res;
+        if (entry.opcode == IORING_OP_CONNECT && res == -EAGAIN && !COIR_MUTANT(connect_spins))
+          return connect_in_pauses(here, entry, until_ns, heed_cancel);
         if (const std::int32_t waited = wait_until_ready(here, entry.fd, readiness_of(entry.opcode),
                                                          until_ns, heed_cancel, also);
             waited < 0)

@@ -237,6 +237,34 @@ TEST_CASE("unix_socket: accept and connect end by deadline and cancel, and close
   });
 }
 
+TEST_CASE("unix_socket: a connect that does not wait asks a full backlog now and then") {
+  on_fiber([] {
+    auto listener = unix_listener::listen(abstract("crowded"), 0);
+    REQUIRE(listener.has_value());
+    auto first = unix_stream::connect(listener->name());
+    REQUIRE(first.has_value());
+    sockaddr_un target{};
+    target.sun_family = AF_UNIX;
+    const std::string name = listener->name();
+    name.copy(target.sun_path, sizeof target.sun_path);
+    target.sun_path[0] = '\0';
+    const auto bytes = static_cast<unsigned>(offsetof(sockaddr_un, sun_path) + name.size());
+    const coir::io::unique_fd ours(
+        ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const auto connect = [&](coir::deadline until) {
+      return coir::io::connect(ours, reinterpret_cast<const sockaddr*>(&target), bytes, until);
+    };
+    const std::uint64_t before = coir::snapshot().total().sqes;
+    CHECK(connect(coir::in(std::chrono::milliseconds(20))).error() == std::errc::timed_out);
+    // Pauses from half a millisecond on; asked again and again it would be thousands.
+    CHECK(coir::snapshot().total().sqes - before < 100);
+    auto waits = coir::spawn([&] { return connect(coir::never); });
+    settle();
+    CHECK(listener->accept().has_value());
+    CHECK(waits.join().has_value());
+  });
+}
+
 TEST_CASE("unix_socket: an accept costs no thread, also where there is no ring") {
   const auto ran = coir::run(
       [] {
