@@ -232,7 +232,7 @@ TEST_CASE("snapshot: of a mailbox it tells how many fibers are in it, not how ma
         for (int i = 0; i < 40; ++i)
           all.push_back(coir::spawn([] {}, {.kind = coir::workload::compute}));
         const coir::stats then = coir::snapshot();
-        CHECK(then.workers[0].deflected_out >= 8);
+        CHECK(then.workers[0].deflected_out >= 2);  // in one mail, where there is one place
         CHECK(then.workers[1].mailbox_depth == then.workers[0].deflected_out);
         enough = true;
         for (auto& each : all) CHECK(each.join().has_value());
