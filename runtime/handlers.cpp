@@ -86,7 +86,10 @@ std::optional<std::error_code> wait_outside(handler_frame& stepped, const Op& op
   return known(call.why_refused());
 }
 
-handler_frame* stepped_here() noexcept { return stepped_around(innermost_handler()); }
+// A call: what it finds of the thread is found anew each time.
+[[gnu::noinline]] handler_frame* stepped_here() noexcept {
+  return stepped_around(innermost_handler());
+}
 
 std::error_code wait_for_descriptor(const wait_hint& hint, deadline until, bool heed_cancel) {
   if (handler_frame* const stepped = stepped_here())
