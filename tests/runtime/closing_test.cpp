@@ -157,20 +157,23 @@ TEST_CASE("closing: while a thread closes, every runtime refuses the number unti
   });
   while ((*younger)->snapshot().workers[0].operations_open == 0) std::this_thread::yield();
   std::atomic<bool> stands{false};
+  std::atomic<bool> held_up{false};
   std::atomic<bool> go_on{false};
   auto stander = (*younger)->spawn([&] {
     stands = true;
+    // The reader's worker has the number already, so this changes nothing.
+    fd_users& users = current_core()->descriptors();
+    while (users.enter(ends[0], 0) == entrance::open) std::this_thread::yield();
+    held_up = true;
     while (!go_on) std::this_thread::yield();
   });
   while (!stands) std::this_thread::yield();
-  std::atomic<bool> closes{false};
   std::atomic<bool> closed{false};
   std::thread closer([&] {
-    closes = true;
     CHECK(close_from_thread(ends[0]) == 0);
     closed = true;
   });
-  while (!closes) std::this_thread::yield();
+  while (!held_up) std::this_thread::yield();
   auto other = (*older)->spawn([&] {
     std::byte mine{};
     for (int i = 0; i < 1'000'000; ++i) {
