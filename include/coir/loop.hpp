@@ -81,7 +81,7 @@ class loop {
   }
 
   /// Runs body() to its first effect, and hands that over; one without effects has ended when this
-  /// returns and touched neither backend nor heap. Errors, by get(): errc::stack_limit,
+  /// returns and touched neither backend nor heap. Errors, by get(): those of step(),
   /// errc::shutting_down (after drain), or why the loop failed; the body did not run then. One that
   /// drains the loop before its first effect is answered like all others: that effect and all later
   /// ones answer operation_canceled.
