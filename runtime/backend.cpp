@@ -68,6 +68,8 @@ verdict classify(std::uint8_t opcode, std::int32_t res) noexcept {
     case EINPROGRESS:
       return opcode == IORING_OP_CONNECT ? verdict::wait_ready : verdict::deliver;
     case EAGAIN:
+      // A Unix socket met a full backlog: poll(2) calls it writable, whether there is room or not.
+      if (opcode == IORING_OP_CONNECT && !COIR_MUTANT(connect_spins)) return verdict::later;
       return readiness_of(opcode) != 0 ? verdict::wait_ready : verdict::deliver;
     case EOPNOTSUPP:  // of this socket
     case EINVAL:      // of this kernel; where the entry is wrong, the plain one says so as well

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/base.hpp"
 #include "runtime/counter.hpp"
 #include "runtime/token.hpp"
 
@@ -45,7 +46,6 @@ struct completion_sink {
 };
 
 inline constexpr std::int64_t no_wait_ns = INT64_MIN;
-inline constexpr std::int64_t never_ns = INT64_MAX;
 
 class backend {
  public:
@@ -112,8 +112,9 @@ class backend {
 /// What a result of the kernel means for the operation that got it. One table for all backends
 /// (outcome.cpp's tests name each row).
 /// `done` is a success that the result does not show.
+/// `later`: nothing will tell when it can be done, so it is asked for again after a pause.
 /// `plainly`: the same is to be asked without what this socket, or this kernel, does not know.
-enum class verdict : std::uint8_t { deliver, done, retry, wait_ready, plainly, fatal };
+enum class verdict : std::uint8_t { deliver, done, retry, wait_ready, later, plainly, fatal };
 verdict classify(std::uint8_t opcode, std::int32_t res) noexcept;
 /// Makes a SEND of a SEND_ZC: the answer is the same, but that the kernel copies the bytes.
 void make_plain(io_uring_sqe& entry) noexcept;

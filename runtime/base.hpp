@@ -61,6 +61,9 @@ namespace coir::detail {
 
 [[noreturn]] void assertion_failed(const char* condition, const char* file, int line) noexcept;
 
+/// A moment of the clock that does not come.
+inline constexpr std::int64_t never_ns = INT64_MAX;
+
 /// A number for each name (FNV-1a), never 0: comparing two numbers disturbs the code around a
 /// mutant less than comparing texts.
 constexpr std::uint64_t mutant_number(const char* name) noexcept {

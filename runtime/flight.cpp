@@ -195,10 +195,30 @@ bool flight::rest(lasting& s) noexcept {
   return true;
 }
 
+void flight::rest_until(lasting& s, std::int64_t at_ns) noexcept {
+  if (!rest(s)) return;
+  s.rests_until_ns = at_ns;
+  rested_ns_ = std::min(rested_ns_, at_ns);
+}
+
+/// One whose rest is over; null: there is none, and it is known when to look again.
+lasting* flight::rested() noexcept {
+  const std::int64_t now = rested_ns_ == never_ns ? 0 : outside_.now_ns();
+  if (now < rested_ns_) return nullptr;
+  rested_ns_ = never_ns;
+  for (pending* p = resting_.front(); p != nullptr; p = resting_.after(*p)) {
+    auto& s = static_cast<lasting&>(*p);
+    rested_ns_ = std::min(rested_ns_, s.rests_until_ns);
+    if (s.rests_until_ns <= now) return &s;
+  }
+  return nullptr;
+}
+
 void flight::leave_rest(lasting& s) noexcept {
   if (!s.rests) return;
   resting_.erase(s);
   s.rests = false;
+  s.rests_until_ns = never_ns;
 }
 
 void flight::retire(lasting& s) noexcept {

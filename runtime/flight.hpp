@@ -49,10 +49,11 @@ struct mover_node : list_node {};  // among those of fibers that may move
 /// One that goes on while its fiber does something else. Its descriptor is counted from stand() to
 /// stand_down(), however often it is with the kernel in between.
 struct lasting : pending, mover_node {
-  /// A completion, or ECANCELED without a token when it was not let out of the line. Whom it makes
-  /// ready; null: nobody.
+  /// A completion; or, without a token, ECANCELED when it was not let out of the line, and ETIME
+  /// when its rest is over. Whom it makes ready; null: nobody.
   record* (*arrived)(lasting& self, const completion& c) noexcept = nullptr;
-  bool rests = false;  // at rest, in the list of those
+  bool rests = false;                      // at rest, in the list of those
+  std::int64_t rests_until_ns = never_ns;  // then it is told ETIME
 };
 
 /// How many operations this worker has on each descriptor. Indexed by number, reserved once,
@@ -120,8 +121,13 @@ class flight {
       line_.erase(*p);
       if (record* const fiber = give_up(*p)) ready(*fiber);
     }
-    if (next_look_ns() != never_ns) [[unlikely]]
+    if (next_look_ns() != never_ns) [[unlikely]] {
       look_again();
+      while (lasting* const s = rested()) {
+        leave_rest(*s);
+        if (record* const fiber = s->arrived(*s, {{}, -ETIME, 0})) ready(*fiber);
+      }
+    }
     cancels_left_ = cancels_per_turn;
     while (pending* p = cancels_.front()) {
       if (cancels_left_ == 0 || !outside_.cancel(p->name)) break;
@@ -131,7 +137,9 @@ class flight {
   }
   bool waiting_for_room() const noexcept { return !line_.empty() || !cancels_.empty(); }
   /// A turn is wanted then at the latest; never_ns: not by us.
-  std::int64_t next_look_ns() const noexcept { return std::min(look_ns_, closed_ns_); }
+  std::int64_t next_look_ns() const noexcept {
+    return std::min({look_ns_, closed_ns_, rested_ns_});
+  }
 
   // -- lasting operations
   /// Counts the descriptor of `s.entry`, which this worker has entered. -EBADF, -ENOMEM as start().
@@ -148,6 +156,8 @@ class flight {
   /// Neither in line nor in flight, until set_off() or until its descriptor is closed. False: it is
   /// being closed, and the line ends it.
   bool rest(lasting& s) noexcept;
+  /// The same, and at `at_ns` it hears ETIME.
+  void rest_until(lasting& s, std::int64_t at_ns) noexcept;
   /// The same, and it is nowhere any more.
   void leave_rest(lasting& s) noexcept;
   /// The last completion of this time has come.
@@ -200,6 +210,7 @@ class flight {
   void look_again() noexcept;
   void ask_the_missed(std::int64_t now) noexcept;
   void ask_no_more(pending& p) noexcept;
+  lasting* rested() noexcept;
 
   backend& outside_;
   token_table<pending> tokens_;
@@ -211,7 +222,8 @@ class flight {
   std::int64_t closed_ns_ = never_ns;  // when closings that have not drained are looked at
   unsigned undrained_ = 0;             // closings that operations hold up
   list<lasting, mover_node> movers_;
-  list<pending> resting_;  // lasting ones that the kernel does not have
+  list<pending> resting_;              // lasting ones that the kernel does not have
+  std::int64_t rested_ns_ = never_ns;  // when the first of these is to be told, or an earlier one
   unsigned cancels_left_ = cancels_per_turn;
   unsigned pairs_ = 0;
   bool restricted_ = false;

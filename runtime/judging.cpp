@@ -173,6 +173,7 @@ void lasting_operation::ended_with(std::int32_t res) noexcept {
       return again(false);
     case verdict::done:
     case verdict::plainly:
+    case verdict::later:
     case verdict::deliver:
       if (kind_.passes != nullptr && kind_.passes(res) && bounds_.rearms) {
         keep({res, 0});
@@ -200,6 +201,7 @@ void lasting_operation::judge_answer(const completion& c) noexcept {
     return finish(res);
   }
   if (res == -ECANCELED || (cancelled_ && interrupted(res))) return finish(-ECANCELED);
+  if (rests_for_ == reason::later) return again(false);  // the pause is over
   switch (classify(readiness_ ? std::uint8_t{IORING_OP_POLL_ADD} : opcode_, res)) {
     case verdict::retry:
       return again(false);
@@ -215,6 +217,8 @@ void lasting_operation::judge_answer(const completion& c) noexcept {
       connecting_ = opcode_ == IORING_OP_CONNECT;
       readiness_ = true;
       return again(false);
+    case verdict::later:
+      return COIR_MUTANT(started_connect_spins) ? again(false) : stay(reason::later);
     case verdict::deliver:
       return finish(connecting_ && res == -EISCONN ? 0 : res);
     case verdict::fatal:

@@ -214,6 +214,8 @@ void lasting_operation::stay(reason why) noexcept {
   rests_for_ = why;
   pausing_ = false;
   if (why == reason::starved) pool()->wait_for_one(*this);
+  if (why == reason::later)
+    return home_.operations().rest_until(*this, home_.outside().now_ns() + pauses_.next().count());
   (void)home_.operations().rest(*this);
 }
 

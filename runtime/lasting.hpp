@@ -24,6 +24,7 @@
 #include <memory>
 #include <utility>
 
+#include "coir/backoff.hpp"
 #include "coir/detail/lasting.hpp"
 #include "runtime/buffers.hpp"
 #include "runtime/waiting.hpp"
@@ -82,7 +83,7 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   lasting_counts counts() const noexcept { return {count_, rearmed_, dropped_}; }
 
  private:
-  enum class reason : std::uint8_t { none, full, starved, unasked };
+  enum class reason : std::uint8_t { none, full, starved, unasked, later };
 
   static record* on_completion(lasting& self, const completion& c) noexcept;
   void tick_by_clock() noexcept;
@@ -140,6 +141,7 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   std::int64_t tick_ns_ = never_ns;  // of a timer that the backend does not know: when it is due
   std::int64_t period_ns_ = 0;
   bool own_items_ = false;  // items_ was allocated apart
+  backoff pauses_;          // before it is asked for again
   alignas(io_uring_sqe) std::byte raw_[sizeof(io_uring_sqe)] = {};
 };
 

@@ -210,6 +210,7 @@ void loop_core::answer(loop_job& job, std::int32_t res) {
   const verdict means = looked ? verdict::deliver : classify(entry.opcode, res);
   const bool again = looked ? res >= 0 || res == -EINTR
                             : means == verdict::retry || means == verdict::plainly ||
+                                  means == verdict::later ||
                                   (means == verdict::wait_ready && !asked_not_to_wait(entry));
   if ((job.late || job.cancel_wanted) && (res == -ECANCELED || interrupted(res) || again)) {
     const bool ends_by_deadline = job.late && (!job.ending || call.must_happen);
@@ -217,8 +218,7 @@ void loop_core::answer(loop_job& job, std::int32_t res) {
                                                              : std::errc::operation_canceled));
   }
   if (again) {
-    if (entry.opcode == IORING_OP_CONNECT && res == -EAGAIN && !COIR_MUTANT(loop_connect_spins))
-      return pause(job);
+    if (means == verdict::later && !COIR_MUTANT(loop_connect_spins)) return pause(job);
     job.plainly |= means == verdict::plainly;
     job.looks_for_ready =
         !looked && means == verdict::wait_ready && readiness_of(entry.opcode) != 0;

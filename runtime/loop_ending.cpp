@@ -72,8 +72,7 @@ void loop_core::fire(clock::time_point now) {
   }
 }
 
-/// A backlog is full, and nothing tells when it is not (unix_socket.cpp): the operation is offered
-/// again later.
+/// Nothing tells when it can be done (verdict::later): the operation is offered again later.
 void loop_core::pause(loop_job& job) {
   job.at = loop_job::stands::pausing;
   disarm(job);

@@ -215,33 +215,24 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
   }
 }
 
-/// A Unix socket that does not wait has met a full backlog. Nothing tells when there is room
-/// (unix_socket.cpp), so it asks again after pauses.
-[[gnu::noinline]] std::int32_t connect_in_pauses(worker& here, const io_uring_sqe& entry,
-                                                 std::int64_t until_ns, bool heed_cancel) noexcept {
-  backoff pauses;
+/// 0 when the pause is over, and it may be asked for again.
+[[gnu::noinline]] std::int32_t wait_for_pause(backoff& pauses, std::int64_t until_ns) noexcept {
   const deadline until{clock::duration(until_ns)};
-  for (;;) {
-    const deadline again = std::min(until, in(pauses.next()));
-    if (!sleep_operation{again}.outside(never)) return -ECANCELED;
-    if (again == until) return -ETIMEDOUT;
-    const std::int32_t res = once(here, entry, until_ns, heed_cancel);
-    if (res != -EAGAIN) return res;
-  }
+  const deadline again = std::min(until, in(pauses.next()));
+  if (!sleep_operation{again}.outside(never)) return -ECANCELED;
+  return again == until ? -ETIMEDOUT : 0;
 }
 
 std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,
                              bool heed_cancel) noexcept;
 
-/// Until it was answered: an effect on descriptors that it holds.
-[[gnu::always_inline]] inline std::int32_t carry_out(worker& here, const io_uring_sqe& entry,
-                                                     std::int64_t until_ns, bool heed_cancel,
-                                                     int also = -1) noexcept {
+/// What was answered, `res`, is below zero, and need not be the end.
+[[gnu::noinline]] std::int32_t carry_on(worker& here, const io_uring_sqe& entry, std::int32_t res,
+                                        std::int64_t until_ns, bool heed_cancel,
+                                        int also) noexcept {
   bool connecting = false;
-  for (;;) {
-    const std::int32_t res = once(here, entry, until_ns, heed_cancel, also);
-    if (res >= 0) [[likely]]
-      return res;
+  backoff pauses;
+  do {
     switch (classify(entry.opcode, res)) {
       case verdict::deliver:
         return connecting && res == -EISCONN ? 0 : res;
@@ -251,20 +242,33 @@ std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry, std::int64
         break;
       case verdict::wait_ready:
         if (asked_not_to_wait(entry)) return res;
-        if (entry.opcode == IORING_OP_CONNECT && res == -EAGAIN && !COIR_MUTANT(connect_spins))
-          return connect_in_pauses(here, entry, until_ns, heed_cancel);
         if (const std::int32_t waited = wait_until_ready(here, entry.fd, readiness_of(entry.opcode),
                                                          until_ns, heed_cancel, also);
             waited < 0)
           return waited;
         connecting = entry.opcode == IORING_OP_CONNECT;
         break;
+      case verdict::later:
+        if (const std::int32_t waited = wait_for_pause(pauses, until_ns); waited < 0) return waited;
+        break;
       case verdict::plainly:
         return perform_plainly(here, entry, until_ns, heed_cancel);
       case verdict::fatal:
         COIR_ASSERT(!"the kernel lost a completion (EBADR)");
     }
-  }
+    res = once(here, entry, until_ns, heed_cancel, also);
+  } while (res < 0);
+  return res;
+}
+
+/// Until it was answered: an effect on descriptors that it holds.
+[[gnu::always_inline]] inline std::int32_t carry_out(worker& here, const io_uring_sqe& entry,
+                                                     std::int64_t until_ns, bool heed_cancel,
+                                                     int also = -1) noexcept {
+  const std::int32_t res = once(here, entry, until_ns, heed_cancel, also);
+  if (res >= 0) [[likely]]
+    return res;
+  return carry_on(here, entry, res, until_ns, heed_cancel, also);
 }
 
 [[gnu::noinline]] std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry,

@@ -50,7 +50,8 @@ void worker::sleep_or_poll() noexcept {
   }
   if (shared_.pool->starved()) [[unlikely]]
     give_stacks_back();
-  const bool quiet = flight_.open_count() == 0 && timers_.size() == 0;
+  const bool quiet =
+      flight_.open_count() == 0 && timers_.size() == 0 && flight_.next_look_ns() == never_ns;
   const bool hungry = no_stack_ && own_unstarted() != 0;
   if (hungry) {
     if (end_unwanted_unstarted()) return;

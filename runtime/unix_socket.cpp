@@ -4,9 +4,9 @@
 //   - A file is removed only when device and inode say that it is the one our bind made, while our
 //     socket is still open and so keeps its inode from naming another one.
 //   - A connect is over at once, unless the backlog is full. Of that poll(2) tells nothing (an
-//     unconnected socket is always ready), and a ring hands such a connect to a thread of the
-//     kernel, on the way to which a cancel does not find it (ENOENT). So who meets a full backlog
-//     sleeps, and tries again.
+//     unconnected socket is always ready), and of a socket that waits a ring hands such a connect
+//     to a thread of the kernel, on the way to which a cancel does not find it (ENOENT). So it is
+//     asked of one that does not wait, and again after pauses (verdict::later).
 //   - Why a name is taken is asked without a connection that its owner would notice.
 //
 // Comes from: coir/unix_socket.hpp.   Goes to: io, accepting.
@@ -23,7 +23,6 @@
 #include <cstddef>
 #include <cstring>
 
-#include "coir/backoff.hpp"
 #include "coir/operations.hpp"
 #include "runtime/accepting.hpp"
 #include "runtime/base.hpp"
@@ -70,21 +69,6 @@ std::error_code why_taken(const place& p) noexcept {
   return make_error_code(errc::stale_socket);
 }
 
-/// What no handler answered.
-result<> connect_at_once(int fd, const place& target, deadline until) {
-  if (this_fiber::id() == fiber_id{}) return fail(errc::not_in_fiber);
-  if (this_fiber::cancelled()) return fail(std::errc::operation_canceled);
-  backoff pause;
-  while (::connect(fd, target.get(), target.bytes) != 0) {
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN) return fail(detail::system_error(-errno));
-    const deadline again = std::min(until, in(pause.next()));
-    if (auto slept = this_fiber::sleep_until(again); !slept) return fail(slept.error());
-    if (again == until) return fail(std::errc::timed_out);
-  }
-  return {};
-}
-
 }  // namespace
 
 result<unix_stream> unix_stream::connect(const std::string& name, deadline until) {
@@ -92,11 +76,7 @@ result<unix_stream> unix_stream::connect(const std::string& name, deadline until
   if (!target) return fail(target.error());
   unix_stream made(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!made) return fail(detail::system_error(-errno));
-  const auto at_once = [&] { return connect_at_once(made.fd(), *target, until); };
-  const connect_operation what(made.fd(), target->get(), target->bytes);
-  const auto done = detail::handlers_are_there()
-                        ? detail::perform_handled(what, until, nullptr, at_once)
-                        : at_once();
+  const auto done = io::connect(made.fd(), target->get(), target->bytes, until);
   if (!done) return fail(done.error());
   ::fcntl(made.fd(), F_SETFL, 0);  // the ring waits by itself
   return made;

@@ -237,22 +237,30 @@ TEST_CASE("unix_socket: accept and connect end by deadline and cancel, and close
   });
 }
 
-TEST_CASE("unix_socket: a connect that does not wait asks a full backlog now and then") {
-  on_fiber([] {
-    auto listener = unix_listener::listen(abstract("crowded"), 0);
+/// A listener whose backlog is full, and a socket of ours that does not wait.
+struct crowd {
+  explicit crowd(const char* what) : listener(unix_listener::listen(abstract(what), 0)) {
     REQUIRE(listener.has_value());
-    auto first = unix_stream::connect(listener->name());
-    REQUIRE(first.has_value());
-    sockaddr_un target{};
     target.sun_family = AF_UNIX;
     const std::string name = listener->name();
     name.copy(target.sun_path, sizeof target.sun_path);
     target.sun_path[0] = '\0';
-    const auto bytes = static_cast<unsigned>(offsetof(sockaddr_un, sun_path) + name.size());
-    const coir::io::unique_fd ours(
-        ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    bytes = static_cast<unsigned>(offsetof(sockaddr_un, sun_path) + name.size());
+    REQUIRE(first.has_value());
+  }
+  const sockaddr* address() const { return reinterpret_cast<const sockaddr*>(&target); }
+  mutable coir::result<unix_listener> listener;
+  coir::result<unix_stream> first = unix_stream::connect(listener->name());
+  sockaddr_un target{};
+  unsigned bytes = 0;
+  coir::io::unique_fd ours{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+};
+
+TEST_CASE("unix_socket: a connect that does not wait asks a full backlog now and then") {
+  on_fiber([] {
+    const crowd full("crowded");
     const auto connect = [&](coir::deadline until) {
-      return coir::io::connect(ours, reinterpret_cast<const sockaddr*>(&target), bytes, until);
+      return coir::io::connect(full.ours, full.address(), full.bytes, until);
     };
     const std::uint64_t before = coir::snapshot().total().sqes;
     CHECK(connect(coir::in(std::chrono::milliseconds(20))).error() == std::errc::timed_out);
@@ -260,8 +268,35 @@ TEST_CASE("unix_socket: a connect that does not wait asks a full backlog now and
     CHECK(coir::snapshot().total().sqes - before < 100);
     auto waits = coir::spawn([&] { return connect(coir::never); });
     settle();
-    CHECK(listener->accept().has_value());
+    CHECK(full.listener->accept().has_value());
     CHECK(waits.join().has_value());
+  });
+}
+
+TEST_CASE("unix_socket: a started connect asks a full backlog now and then, and rests in between") {
+  on_fiber([] {
+    const crowd full("crowd");
+    const coir::connect_operation connect(full.ours.get(), full.address(), full.bytes);
+    // Nothing of it is in flight when it ends, by a cancel and by a close.
+    std::uint64_t before = coir::snapshot().total().sqes;
+    {
+      auto waits = coir::start(connect);
+      CHECK(waits.get(coir::in(std::chrono::milliseconds(20))).error() == std::errc::timed_out);
+      CHECK(coir::snapshot().total().sqes - before < 100);
+      waits.cancel();
+      CHECK(waits.get().error() == std::errc::operation_canceled);
+    }
+    {
+      auto waits = coir::start(connect);
+      settle();
+      CHECK(full.listener->accept().has_value());
+      CHECK(waits.get().has_value());
+    }
+    coir::io::unique_fd other(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    auto closed = coir::start(coir::connect_operation(other.get(), full.address(), full.bytes));
+    settle();
+    CHECK(coir::io::close(other.release()));
+    CHECK(closed.get().error() == std::errc::operation_canceled);
   });
 }
 
