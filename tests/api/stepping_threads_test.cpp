@@ -206,14 +206,14 @@ TEST_CASE("step: A13 a thread with a shadow stack steps nothing, and is told so"
   };
   // Threads of their own: one that has stepped is not asked again.
   const auto on_thread = [&](unsigned long features) {
-    return coir::test::asked_with(features, [&] {
+    return test::asked_with(features, [&] {
       int how = -1;
       std::thread([&] { how = step(); }).join();
       return how;
     });
   };
   const int without = on_thread(0);
-  if (without == coir::test::cannot_pretend) return;
+  if (without == test::cannot_pretend) return;
   CHECK(without == ran);
   CHECK(on_thread(1) == refused);
 }

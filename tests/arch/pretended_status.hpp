@@ -13,19 +13,16 @@
 #if defined(__x86_64__) && !COIR_ASAN && !COIR_TSAN
 #define COIR_CAN_PRETEND 1
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #include <csignal>
-#include <cstddef>
-#include <iterator>
 
-namespace coir::test {
+#include "tests/played_kernel.hpp"
+
+namespace test {
 
 inline constexpr unsigned shstk_status = 0x5005;  // ARCH_SHSTK_STATUS
 inline constexpr int cannot_pretend = 77;
@@ -45,17 +42,7 @@ inline bool pretend(unsigned long features) {
   action.sa_sigaction = &answer_status;
   action.sa_flags = SA_SIGINFO;
   sigaction(SIGSYS, &action, nullptr);
-  const sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_arch_prctl, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, shstk_status, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return play_kernel({{SYS_arch_prctl, {argument(0).is(shstk_status)}, raises_sigsys}});
 }
 
 /// What `ask` answers, 0 to 76, in a process whose kernel says these features are on;
@@ -70,6 +57,6 @@ int asked_with(unsigned long features, Ask ask) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-}  // namespace coir::test
+}  // namespace test
 
 #endif

@@ -9,18 +9,12 @@
 // Comes from: entry B16 of the failure catalogue.   Goes to: runtime/uring.cpp.
 #include <doctest/doctest.h>
 #include <liburing.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <cstddef>
-#include <iterator>
 
 #include "coir/coir.hpp"
 #include "runtime/base.hpp"
 #include "tests/catalogue/child.hpp"
+#include "tests/played_kernel.hpp"
 #include "tests/test_options.hpp"
 
 using namespace std::chrono_literals;
@@ -40,19 +34,10 @@ bool kernel_offers_it() {
 
 /// From now on an io_uring_enter that waits without the flag ends the process.
 bool forbid_waits_for_io() {
-  const sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 0, 4),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 2, 0),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),
-      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, enter_no_iowait, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-  };
-  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return test::play_kernel(
+      {{SYS_io_uring_enter,
+        {test::argument(2).is_not(0), test::argument(3).lacks(enter_no_iowait)},
+        test::ends_the_process}});
 }
 
 }  // namespace

@@ -8,14 +8,10 @@
 // Comes from: catalogue C1, C2, C3, C5, C9, C19.   Goes to: coir::perform, coir::io, coir::net.
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/io_uring.h>
-#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -24,13 +20,13 @@
 #include <csignal>
 #include <cstddef>
 #include <cstring>
-#include <iterator>
 #include <memory>
 #include <random>
 #include <vector>
 
 #include "coir/coir.hpp"
 #include "tests/catalogue/child.hpp"
+#include "tests/played_kernel.hpp"
 #include "tests/test_options.hpp"
 
 using test::at_full_speed;
@@ -301,17 +297,8 @@ namespace {
 
 /// From now on an io_uring_enter that would wait answers EAGAIN.
 bool refuse_to_wait() {
-  const sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return test::play_kernel(
+      {{SYS_io_uring_enter, {test::argument(2).is_not(0)}, test::answers(EAGAIN)}});
 }
 
 }  // namespace

@@ -20,12 +20,9 @@
 // Comes from: failures.sh.   Goes to: the public interface.
 #include <dirent.h>
 #include <dlfcn.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -48,6 +45,7 @@
 #include "coir.h"
 #include "coir/coir.hpp"
 #include "failures_life.hpp"
+#include "tests/played_kernel.hpp"
 
 using namespace std::chrono_literals;
 
@@ -201,28 +199,14 @@ bool trap_ring_making() {
   action.sa_sigaction = &decide;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
   if (::sigaction(SIGSYS, &action, nullptr) != 0) return false;
-  const auto allowed = reinterpret_cast<std::uintptr_t>(&failures_let_through_ends);
-  const auto low = static_cast<std::uint32_t>(allowed);
-  const auto high = static_cast<std::uint32_t>(allowed >> 32);
-  const sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 5, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_register, 4, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_eventfd2, 3, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 6),
-      // A ring is the only thing that is mapped with all its pages.
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),
-      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MAP_POPULATE, 0, 4),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, instruction_pointer)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, low, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, instruction_pointer) + 4),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, high, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
-  };
-  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  const auto from_elsewhere =
+      test::called_from.is_not(reinterpret_cast<std::uintptr_t>(&failures_let_through_ends));
+  // A ring is the only thing that is mapped with all its pages.
+  return test::play_kernel(
+      {{SYS_io_uring_setup, {from_elsewhere}, test::raises_sigsys},
+       {SYS_io_uring_register, {from_elsewhere}, test::raises_sigsys},
+       {SYS_eventfd2, {from_elsewhere}, test::raises_sigsys},
+       {SYS_mmap, {test::argument(3).has(MAP_POPULATE), from_elsewhere}, test::raises_sigsys}});
 }
 
 // -- the life

@@ -9,23 +9,19 @@
 // Comes from: tests/programs/refused.sh.   Goes to: coir::runtime::create.
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "tests/played_kernel.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define UNDER_ASAN 1
@@ -56,15 +52,7 @@ bool limit(int what, rlim_t to) {
 /// The system call `number` answers `error` from now on, as in a container whose profile leaves it
 /// out.
 bool forbid_by_seccomp(int error, unsigned number = SYS_io_uring_setup) {
-  const std::array<sock_filter, 4> steps{{
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  }};
-  const sock_fprog program{steps.size(), const_cast<sock_filter*>(steps.data())};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return test::play_kernel({{number, {}, test::answers(error)}});
 }
 
 /// No thread from now on, as when a limit of the user or of the control group is reached. The C

@@ -8,12 +8,8 @@
 //   - "control" asks, and "control_wait" waits, for the wall: what must be noticed.
 //
 // Comes from: tests/programs/wall_clock.sh.   Goes to: coir.hpp, the kernel.
-#include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/futex.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -23,7 +19,6 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -31,6 +26,7 @@
 #include <thread>
 
 #include "coir/coir.hpp"
+#include "tests/played_kernel.hpp"
 
 using namespace std::chrono_literals;
 
@@ -76,43 +72,21 @@ extern "C" time_t time(time_t* out) noexcept {
 
 namespace {
 
-#define DIE BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
-#define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, field))
-#define IF_IS(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
-#define IF_HAS(bits, yes, no) BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, yes, no)
-
 /// From now on whoever waits in the kernel for a time of the wall ends the process: futex with
 /// FUTEX_CLOCK_REALTIME and a limit, clock_nanosleep, timerfd and a ring's clock (its opcode is
 /// 29).
 bool forbid_wall_in_kernel() {
   constexpr unsigned register_clock = 29;
-  const std::array<sock_filter, 21> steps{{
-      LOAD(nr),
-      IF_IS(SYS_clock_nanosleep, 4, 0),
-      IF_IS(SYS_timerfd_create, 3, 0),
-      IF_IS(SYS_timer_create, 2, 0),
-      IF_IS(SYS_futex, 4, 0),
-      IF_IS(SYS_io_uring_register, 11, 14),
-      LOAD(args[0]),
-      IF_IS(CLOCK_REALTIME, 11, 0),
-      ALLOW,
-      LOAD(args[1]),
-      IF_HAS(FUTEX_CLOCK_REALTIME, 1, 0),
-      ALLOW,
-      LOAD(args[3]),  // a wait without a limit does not look at the clock
-      IF_IS(0, 0, 5),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3]) + 4),
-      IF_IS(0, 0, 3),
-      ALLOW,
-      LOAD(args[1]),
-      IF_IS(register_clock, 0, 1),
-      DIE,
-      ALLOW,
-  }};
-  const sock_fprog program{steps.size(), const_cast<sock_filter*>(steps.data())};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  const auto of_the_wall = test::argument(0).is(CLOCK_REALTIME);
+  const auto has_a_limit = test::pointer(3).is_not(0);
+  return test::play_kernel(
+      {{SYS_clock_nanosleep, {of_the_wall}, test::ends_the_process},
+       {SYS_timerfd_create, {of_the_wall}, test::ends_the_process},
+       {SYS_timer_create, {of_the_wall}, test::ends_the_process},
+       {SYS_futex,
+        {test::argument(1).has(FUTEX_CLOCK_REALTIME), has_a_limit},
+        test::ends_the_process},
+       {SYS_io_uring_register, {test::argument(1).is(register_clock)}, test::ends_the_process}});
 }
 
 int wrong = 0;

@@ -7,21 +7,18 @@
 #include "runtime/guards.hpp"
 
 #include <doctest/doctest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstddef>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "runtime/stacks.hpp"
+#include "tests/played_kernel.hpp"
 
 using namespace coir::detail;
 using coir::guard;
@@ -33,24 +30,9 @@ constexpr unsigned guard_install = 102;  // MADV_GUARD_INSTALL
 /// madvise(…, MADV_GUARD_INSTALL) answers `advice` and mprotect(…, PROT_NONE) answers `protect`
 /// from now on, without doing anything; -1 leaves a call alone. 0 is a kernel that lies.
 bool pretend(int advice, int protect) {
-  const auto answer = [](int code) {
-    return code < 0 ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | static_cast<unsigned>(code);
-  };
-  const sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, guard_install, 0, 5),
-      BPF_STMT(BPF_RET | BPF_K, answer(advice)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PROT_NONE, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, answer(protect)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  const auto answer = [](int code) { return code < 0 ? test::is_made : test::answers(code); };
+  return test::play_kernel({{SYS_madvise, {test::argument(2).is(guard_install)}, answer(advice)},
+                            {SYS_mprotect, {test::argument(2).is(PROT_NONE)}, answer(protect)}});
 }
 
 /// Runs `body` in a child of its own; true when it says so.

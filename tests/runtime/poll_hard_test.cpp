@@ -5,16 +5,14 @@
 //   - That nobody is kept awake is seen by a wait that is not ended early.
 //
 // Comes from: runtime/poll.hpp.   Goes to: ctest.
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include <cstddef>
 #include <cstdlib>
 #include <thread>
 
+#include "tests/played_kernel.hpp"
 #include "tests/runtime/polled.hpp"
 
 using namespace coir::detail;
@@ -65,15 +63,7 @@ struct failed_once {
 
 /// Of the calling thread and of no other.
 bool refuse_here(unsigned number, int error) {
-  const std::array<sock_filter, 4> steps{{
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  }};
-  const sock_fprog program{steps.size(), const_cast<sock_filter*>(steps.data())};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return test::play_kernel({{number, {}, test::answers(error)}});
 }
 
 }  // namespace

@@ -215,10 +215,10 @@ TEST_CASE(
                       said.find("GLIBC_TUNABLES=") != said.npos;
     return told ? refused : other_log;
   };
-  const int without = coir::test::asked_with(0, create);
-  if (without == coir::test::cannot_pretend) return;
+  const int without = test::asked_with(0, create);
+  if (without == test::cannot_pretend) return;
   CHECK(without == made_one);
-  CHECK(coir::test::asked_with(1, create) == refused);
+  CHECK(test::asked_with(1, create) == refused);
 }
 
 #endif

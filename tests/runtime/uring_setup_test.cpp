@@ -2,9 +2,6 @@
 //
 // Comes from: runtime/uring.hpp.   Goes to: runtime/uring_setup.cpp.
 #include <doctest/doctest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -12,14 +9,13 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstddef>
 #include <cstring>
-#include <iterator>
 #include <set>
 #include <string>
 
 #include "runtime/uring.hpp"
 #include "tests/catalogue/child.hpp"
+#include "tests/played_kernel.hpp"
 
 using namespace coir::detail;
 
@@ -127,17 +123,8 @@ bool play_setup() {
   action.sa_sigaction = &answer_setup;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
   ::sigaction(SIGSYS, &action, nullptr);
-  const sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, let_through, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program{std::size(steps), const_cast<sock_filter*>(steps)};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return test::play_kernel(
+      {{SYS_io_uring_setup, {test::argument(2).is_not(let_through)}, test::raises_sigsys}});
 }
 
 }  // namespace
