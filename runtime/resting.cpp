@@ -87,6 +87,7 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
   if (spin_ns_ != 0 && (no_spin_at_ != picks_.get() || COIR_MUTANT(system_work_spins)) &&
       spin_pays(shared_) && spin())
     return;
+  const std::int64_t trim_ns = stacks_.spilled() ? stacks_.trim(outside_->now_ns()) : never_ns;
   announce_hunger();
   // relaxed: the fence of the announcement orders it before all that is looked at from here on, by
   // this worker and by the one that goes to rest last.
@@ -104,7 +105,7 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
     const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
     const std::int64_t due_ns =
         COIR_MUTANT(sleep_ignores_timers) ? never_ns : timers_.next_deadline();
-    outside_->wait(std::min({due_ns, look_ns, flight_.next_look_ns()}));
+    outside_->wait(std::min({due_ns, look_ns, flight_.next_look_ns(), trim_ns}));
     none_due_ = outside_->woke_early();
     // Woken by a neighbour soon after going to sleep: looking a little longer would have been
     // cheaper.

@@ -145,8 +145,9 @@ bool stacks::serve_next(stack_settings& next) noexcept {
   for (shelf& each : shelves_) {
     each.kept = std::max(each.kept, each.next);
     each.next = each.begin;
-    each.made = 0;
+    each.made = each.coldest = each.unused = 0;
     each.free.clear();
+    each.warm.clear();
   }
   guards_ = limit_hits_ = 0;
   reported_ = 0;
@@ -180,9 +181,13 @@ std::size_t stacks::take(unsigned klass, std::byte** out, std::size_t wanted,
   {
     const std::lock_guard hold(mutex_);
     std::vector<std::byte*>& free = shelves_[klass].free;
-    got = std::min({wanted, free.size(), settings_.stacks_max - out_});
-    std::copy(free.end() - static_cast<std::ptrdiff_t>(got), free.end(), out);
-    free.resize(free.size() - got);
+    wanted = std::min(wanted, settings_.stacks_max - out_);
+    got = shelves_[klass].take_warm(out, wanted);
+    if (got == 0) {
+      got = std::min(wanted, free.size());
+      std::copy(free.end() - static_cast<std::ptrdiff_t>(got), free.end(), out);
+      free.resize(free.size() - got);
+    }
     if (got == 0) {
       why = out_ == settings_.stacks_max ? refusal::bound : make_slot(klass, out[0]);
       got = why == refusal::none || why == refusal::locked_fallback ? 1 : 0;
@@ -210,23 +215,22 @@ void stacks::note_outcome(unsigned klass, bool served) noexcept {
   starved_.store(served ? others : others | 1u << klass, std::memory_order_relaxed);
 }
 
-void stacks::give(unsigned klass, std::byte* const* slots, std::size_t count) noexcept {
+void stacks::give(unsigned klass, std::byte* const* slots, std::size_t count,
+                  pages they_have) noexcept {
   {
     const std::lock_guard hold(mutex_);
-    std::vector<std::byte*>& free = shelves_[klass].free;
+    shelf& to = shelves_[klass];
     COIR_ASSERT(count <= out_);
-    COIR_ASSERT(free.size() + count <= shelves_[klass].made);
-    free.insert(free.end(), slots, slots + count);
+    COIR_ASSERT(to.free.size() + to.warm_count() + count <= to.made);
+    if (they_have == pages::kept) {
+      to.add_warm(slots, count);
+    } else {
+      to.free.insert(to.free.end(), slots, slots + count);
+    }
     out_ -= count;
     given_.store(given() + 1, std::memory_order_relaxed);
   }
   if (starved() && settings_.stir) settings_.stir();
-}
-
-void stacks::drop(unsigned klass, std::byte* slot) const noexcept {
-  const stack_shape& shape = shapes_.of[klass];
-  // Locked memory refuses this, and then its owner wanted it to stay.
-  (void)madvise(slot + shape.guard_bytes, shape.slot_bytes - shape.guard_bytes, MADV_DONTNEED);
 }
 
 stacks::refusal stacks::make_slot(unsigned klass, std::byte*& slot) noexcept {
@@ -234,7 +238,9 @@ stacks::refusal stacks::make_slot(unsigned klass, std::byte*& slot) noexcept {
   const stack_shape& shape = shapes_.of[klass];
   try {
     regions_.reserve(std::bit_ceil(regions_.size() + 1));
-    from.free.reserve(std::max<std::size_t>(64, std::bit_ceil(from.made + 1)));
+    const std::size_t room = std::max<std::size_t>(64, std::bit_ceil(from.made + 1));
+    from.free.reserve(room);
+    from.warm.reserve(room);
   } catch (const std::bad_alloc&) {
     return refusal::memory;
   }
@@ -376,8 +382,8 @@ void stacks::scrub(const stack& s) const noexcept {
   std::memset(s.bottom, 0, untouched);  // locked memory cannot be dropped
 }
 
-stack_cache::stack_cache(stacks& pool)
-    : pool_(pool), warm_max_(pool.settings_.warm_max), scrub_(pool.settings_.scrub) {
+stack_cache::stack_cache(stacks& pool, spill how)
+    : pool_(pool), warm_max_(pool.settings_.warm_max), scrub_(pool.settings_.scrub), how_(how) {
   const std::size_t capacity = std::max(warm_max_, batch);
   memory_.reset(new std::byte*[stack_classes * capacity]);
   for (unsigned klass = 0; klass < stack_classes; ++klass) {
@@ -416,10 +422,20 @@ void stack_cache::give_cold(const stack& s, bool keep) noexcept {
   COIR_ASSERT(s && s.klass < stack_classes);
   if (scrub_ && !COIR_MUTANT(no_scrub)) pool_.scrub(s);
   if (keep) return put(s);
-  // Above the warm bound the pages go back to the kernel. A cache that keeps none by rule, or one
-  // that helps a starving neighbour, passes them on: they are wanted again at once.
-  if (warm_max_ != 0 && !pool_.starved()) pool_.drop(s.klass, s.slot);
-  pool_.give(s.klass, &s.slot, 1);
+  // A cache that keeps none by rule, or one that helps a starving neighbour, passes it on.
+  if (warm_max_ == 0 || pool_.starved())
+    return pool_.give(s.klass, &s.slot, 1, stacks::pages::kept);
+  if (how_ == spill::drops || COIR_MUTANT(spills_dropped)) {
+    pool_.drop(s.klass, s.slot, 1);
+    return pool_.give(s.klass, &s.slot, 1, stacks::pages::dropped);
+  }
+  shelf& from = shelves_[s.klass];
+  const std::uint32_t count = from.count.load(std::memory_order_relaxed);  // see take()
+  const std::uint32_t some = std::min(count, batch);
+  from.count.store(count - some, std::memory_order_relaxed);
+  pool_.give(s.klass, from.slots + (count - some), some, stacks::pages::kept);
+  spilled_ = true;
+  put(s);
 }
 
 void stack_cache::flush() noexcept {
@@ -427,7 +443,7 @@ void stack_cache::flush() noexcept {
     shelf& from = shelves_[klass];
     // relaxed: see take().
     const std::uint32_t count = from.count.exchange(0, std::memory_order_relaxed);
-    if (count != 0) pool_.give(klass, from.slots, count);
+    if (count != 0) pool_.give(klass, from.slots, count, stacks::pages::kept);
   }
 }
 

@@ -9,6 +9,9 @@
 //   - A stack is in exactly one place: bound to a fiber, in one worker's cache, or in the shared
 //     pool. Bound and cached ones together never exceed stack_settings::stacks_max.
 //   - A refusal is an empty stack and at most one log line per cause; nothing throws after make().
+//   - What more than one cache keeps lies in the pool with its pages, and is taken before any
+//   other.
+//     The pages of those that nobody needed from one trim() to the next go back to the kernel.
 //
 // Comes from: worker (binds a stack when a record first runs).   Goes to: guards, arch (the
 // switch), mmap.
@@ -187,6 +190,11 @@ class stacks {
   /// Clears the stack of a fiber that has left it: what it used if that is little, else its pages
   /// are dropped. The guard survives. give() does it by itself under stack_settings::scrub.
   void scrub(const stack& s) const noexcept;
+  /// Gives the pages back of as many free stacks as were left over at every moment since the last
+  /// trim; one that comes less than half of trim_period_ns after it does nothing. True: some have
+  /// pages still. Any thread.
+  bool trim(std::int64_t now_ns) noexcept;
+  static constexpr std::int64_t trim_period_ns = 1'000'000'000;
   /// Leaves all slots mapped for ever: fibers that would not end still stand on some.
   void abandon() noexcept { abandoned_ = true; }
   /// From now on for another owner, to whom it is as one just made, but that slots come with the
@@ -205,20 +213,31 @@ class stacks {
   /// One class: its free slots, and the region that new ones are cut from, low to high.
   struct shelf {
     std::vector<std::byte*> free;  ///< capacity is never below `made`: giving cannot fail
+    std::vector<std::byte*>
+        warm;  ///< with pages; the same; those below `coldest` are no longer here
+    std::size_t coldest = 0;
+    std::size_t unused = 0;  ///< the fewest that were in `warm` since the last trim
     std::byte* begin = nullptr;
     std::byte* next = nullptr;    ///< first byte not yet cut
     std::byte* kept = nullptr;    ///< slots below have their guards, from an earlier owner
     std::byte* dumped = nullptr;  ///< up to here the region may appear in a core dump
     std::byte* end = nullptr;
     std::size_t made = 0;
+
+    std::size_t warm_count() const noexcept { return warm.size() - coldest; }
+    void add_warm(std::byte* const* slots, std::size_t count) noexcept;
+    std::size_t take_warm(std::byte** out, std::size_t most) noexcept;
+    std::size_t take_unused(std::byte** out, std::size_t most) noexcept;
   };
 
   stacks(stack_settings settings, guard_way way, bool locked);
 
   std::size_t take(unsigned klass, std::byte** out, std::size_t wanted, bool last_try) noexcept;
   void note_outcome(unsigned klass, bool served) noexcept;
-  void give(unsigned klass, std::byte* const* slots, std::size_t count) noexcept;
-  void drop(unsigned klass, std::byte* slot) const noexcept;
+  enum class pages : std::uint8_t { kept, dropped };
+  void give(unsigned klass, std::byte* const* slots, std::size_t count, pages they_have) noexcept;
+  void drop(unsigned klass, std::byte* first, std::size_t count) const noexcept;
+  bool trim_some(unsigned klass) noexcept;
 
   refusal make_slot(unsigned klass, std::byte*& slot) noexcept;
   refusal reserve(unsigned klass) noexcept;
@@ -237,6 +256,7 @@ class stacks {
   std::array<shelf, stack_classes> shelves_ = {};
   std::vector<region> regions_;
   stack_cache* caches_ = nullptr;
+  std::int64_t trimmed_ns_ = 0;
   std::size_t out_ = 0;  ///< bound or cached
   std::size_t guards_ = 0;
   std::size_t limit_hits_ = 0;
@@ -249,8 +269,14 @@ class stacks {
 /// or giving it back touches no line of a stack.
 class stack_cache {
  public:
-  explicit stack_cache(stacks& pool);  ///< throws std::bad_alloc, once and here only
-  ~stack_cache();                      ///< gives all back
+  /// What becomes of the pages of those that it has no place for.
+  enum class spill : std::uint8_t {
+    drops,   ///< they go back at once
+    trimmed  ///< they stay for a while: the owner calls trim() now and then
+  };
+  /// Throws std::bad_alloc, once and here only.
+  explicit stack_cache(stacks& pool, spill how = spill::drops);
+  ~stack_cache();  ///< gives all back
   stack_cache(const stack_cache&) = delete;
   stack_cache& operator=(const stack_cache&) = delete;
 
@@ -297,6 +323,10 @@ class stack_cache {
     return all;
   }
   void flush() noexcept;  ///< gives all warm ones to the shared pool, their pages with them
+  /// The pool may have some of ours whose pages nobody needs.
+  bool spilled() const noexcept { return spilled_; }
+  /// When it wants to be called again; never_ns: not before more have spilled.
+  std::int64_t trim(std::int64_t now_ns) noexcept;
 
  private:
   friend class stacks;
@@ -321,6 +351,9 @@ class stack_cache {
   stacks& pool_;
   std::uint32_t warm_max_;
   bool scrub_;
+  spill how_;
+  bool spilled_ = false;
+  std::int64_t trim_at_ns_ = never_ns;
   std::array<shelf, stack_classes> shelves_ = {};
   std::unique_ptr<std::byte*[]>
       memory_;                   ///< of all `slots`; its pages are touched as they are used

@@ -22,7 +22,8 @@ worker::worker(commons& shared, std::unique_ptr<backend> outside, const worker_s
       outside_(std::move(outside)),
       flight_(*outside_, s.fds_max),
       timers_(outside_->now_ns()),
-      stacks_(*shared.pool),
+      stacks_(*shared.pool,
+              outside_->simulated() ? stack_cache::spill::drops : stack_cache::spill::trimmed),
       threshold_(s.deflect_threshold),
       mail_(s.mailbox_slots) {
   COIR_ASSERT(s.deflect_threshold <= adaptive_threshold::most);  // a larger one is refused by name

@@ -31,6 +31,7 @@ inline constexpr room runtime_rooms[] = {
     {"arena", 2},
     {"guards", 2},
     {"stacks", 2},
+    {"trimming", 2},
     {"overflow", 2},
     {"token", 2},
     // the one who runs

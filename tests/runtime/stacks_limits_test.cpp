@@ -23,40 +23,19 @@
 #include <string>
 #include <vector>
 
+#include "tests/runtime/stacks_seen.hpp"
+
 using namespace coir::detail;
 using coir::guard;
 
 namespace {
 
-constexpr std::size_t kib = 1024;
-
-std::unique_ptr<stacks> pool_of(stack_settings settings) {
-  auto made = stacks::make(std::move(settings));
-  REQUIRE(made);
-  return std::move(*made);
-}
-
-unsigned class_for(std::size_t bytes) {
-  const auto klass = stack_class(bytes);
-  REQUIRE(klass);
-  return *klass;
-}
-
-/// Whether the kernel refuses to read the byte at `at` for us.
-bool refused(const std::byte* at) {
-  int ends[2];
-  REQUIRE(pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0);
-  const bool fault = write(ends[1], at, 1) == -1 && errno == EFAULT;
-  close(ends[0]);
-  close(ends[1]);
-  return fault;
-}
-
-bool guarded(const stack& s) { return refused(s.slot) && refused(s.bottom - 1); }
-bool usable(const stack& s) {
-  return !refused(s.bottom) && !refused(s.top - 1) &&
-         !refused(static_cast<std::byte*>(header(s)) + stack_header_bytes - 1);
-}
+using test::class_for;
+using test::guarded;
+using test::kib;
+using test::pool_of;
+using test::refused;
+using test::usable;
 
 std::size_t lines_of_maps() {
   std::ifstream maps("/proc/self/maps");
