@@ -218,8 +218,9 @@ void runtime_core::on_worker_idle(commons& self) noexcept {
     for (const auto& w : core.workers_) w->quit();
     return;
   }
+  // Who has something in an inbox has been rung, or will be: he is the one to ask when he rests.
   const bool everybody = std::all_of(core.workers_.begin(), core.workers_.end(), [](const auto& w) {
-    return w->resting() == rest::for_others;
+    return w->resting() == rest::for_others && (w->inbox_empty() || COIR_MUTANT(rung_told_as_idle));
   });
   if (everybody) tell_idle(core.idle_word_);
 }

@@ -9,9 +9,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
 #include <thread>
 
 namespace test {
@@ -31,6 +33,16 @@ inline std::size_t mappings() {
   std::ifstream maps("/proc/self/maps");
   return static_cast<std::size_t>(
       std::count(std::istreambuf_iterator<char>(maps), std::istreambuf_iterator<char>(), '\n'));
+}
+
+/// How often thread `id` of this process has gone to sleep.
+inline std::uint64_t sleeps_of_thread(long id) {
+  std::ifstream status("/proc/self/task/" + std::to_string(id) + "/status");
+  for (std::string word; status >> word;) {
+    std::uint64_t count = 0;
+    if (word == "voluntary_ctxt_switches:" && status >> count) return count;
+  }
+  return 0;
 }
 
 /// Rings and joined threads end a moment after they were given up. True when `count` says `wanted`

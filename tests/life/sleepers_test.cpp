@@ -6,8 +6,12 @@
 // Comes from: forced_sleep.hpp.   Goes to: runtime/bell.hpp, runtime/worker.cpp.
 #include <doctest/doctest.h>
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <thread>
 
+#include "tests/catalogue/process_facts.hpp"
 #include "tests/life/forced_sleep.hpp"
 #include "tests/test_options.hpp"
 
@@ -54,4 +58,33 @@ TEST_CASE("sleepers: a spawn by a plain thread reaches each that sleeps") {
 }
 TEST_CASE("sleepers: a cancel by a plain thread reaches each that sleeps") {
   all_arrive(message::cancel_by_thread);
+}
+
+TEST_CASE("sleepers: who waits for the end sleeps on while two workers wake each other by turns") {
+  constexpr std::uint64_t laps = at_full_speed(4'000u, 1'000u);
+  const auto waits = ::syscall(SYS_gettid);
+  std::uint64_t woken = 0;
+  const auto done = coir::run(
+      [&] {
+        coir::event ping, pong;
+        auto far = coir::spawn(
+            [&] {
+              for (std::uint64_t lap = 0; lap < laps && ping.wait(); ++lap) {
+                ping.reset();
+                pong.set();
+              }
+            },
+            {.worker = 1});
+        const std::uint64_t before = test::sleeps_of_thread(waits);
+        for (std::uint64_t lap = 0; lap < laps; ++lap) {
+          ping.set();
+          if (!pong.wait()) break;
+          pong.reset();
+        }
+        woken = test::sleeps_of_thread(waits) - before;
+        (void)far.join();
+      },
+      tested({.workers = 2, .idle_spin = std::chrono::microseconds(0)}));
+  CHECK(done.has_value());
+  CHECK(woken < laps / 20);
 }
