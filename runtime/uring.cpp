@@ -164,7 +164,10 @@ bool uring::cancel_fd(int fd) noexcept {
 void uring::arm_bell() noexcept {
   io_uring_sqe* const e = own_entry();
   if (e == nullptr) return;  // tried again before the next sleep
-  io_uring_prep_read(e, bell_fd_, &bell_value_, sizeof bell_value_, 0);
+  io_uring_prep_poll_add(e, bell_fd_, POLLIN);
+  // It tells of each ring anew, and nobody reads what they add up to: one that is read has to be
+  // asked for again, which is an entry and a look for each ring.
+  if (!COIR_MUTANT(bell_rings_once)) e->len = IORING_POLL_ADD_MULTI;
   e->user_data = token::make(0, 0, token_kind::bell).raw;
   bell_armed_ = true;
 }
@@ -245,17 +248,19 @@ int uring::native_fd() const noexcept {
 }
 
 /// The kernel has refused to let us sleep in the ring: sleeps beside it, until the bell rings at
-/// the latest. A bell that has rung and that no read has heard sounds on, and keeps nobody awake.
+/// the latest.
 void uring::back_off(std::int64_t until_ns) noexcept {
   constexpr std::int64_t moment_ns = 1'000'000;
   const std::int64_t left =
       until_ns == never_ns ? moment_ns : std::min(until_ns - now_ns(), moment_ns);
   if (left <= 0) return;
   const timespec limit{0, static_cast<long>(left)};
-  pollfd bell{bell_fd_, POLLIN, 0};
-  if (::ppoll(&bell, 1, &limit, nullptr) <= 0) return;
+  std::uint64_t rings = 0;
+  (void)!::read(bell_fd_, &rings, sizeof rings);  // so that it is heard here; the ring heard these
   (void)io_uring_submit_and_get_events(&ring_);
-  if (io_uring_cq_ready(&ring_) == 0) ::nanosleep(&limit, nullptr);
+  if (io_uring_cq_ready(&ring_) != 0) return;
+  pollfd bell{bell_fd_, POLLIN, 0};
+  if (::ppoll(&bell, 1, &limit, nullptr) > 0) (void)io_uring_submit_and_get_events(&ring_);
 }
 
 /// Where nobody may sleep in io_uring_enter: the ring is looked at every few milliseconds, because
@@ -271,7 +276,7 @@ int uring::sleep_elsewhere(const __kernel_timespec* limit) noexcept {
   return io_uring_submit_and_get_events(&ring_);
 }
 
-/// io_uring_submit_and_wait with a flag that liburing 2.3 cannot give: the read of the bell is
+/// io_uring_submit_and_wait with a flag that liburing 2.3 cannot give: the poll of the bell is
 /// under way all the time, so to the kernel an idle worker waits for I/O, and a server that does
 /// nothing looks like one whose disk is too slow.
 int uring::sleep(const __kernel_timespec* limit) noexcept {
@@ -307,7 +312,7 @@ unsigned uring::reap(completion_sink sink) noexcept {
     ++taken;
     const token to{c->user_data};
     if (to.kind() == token_kind::bell) {
-      bell_armed_ = COIR_MUTANT(bell_rings_once);
+      bell_armed_ = (c->flags & IORING_CQE_F_MORE) != 0 || COIR_MUTANT(bell_rings_once);
       continue;
     }
     sink.deliver(sink.context, {to, c->res, c->flags});

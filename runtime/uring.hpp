@@ -70,7 +70,6 @@ class uring final : public backend {
   mutable int told_by_ = -1;    // readable when the kernel has something for us; see native_fd()
   bool stale_taskrun_ = false;  // the last enter left the flag and brought nothing
   mutable unsigned stale_looks_ = 0;
-  std::uint64_t bell_value_ = 0;  // the kernel writes it when the bell rings
   unsigned kept_for_cancels_;
   io_uring_buf* lent_ = nullptr;  // a ring that the kernel takes from; null: none were lent
   std::byte* lent_first_ = nullptr;

@@ -158,7 +158,7 @@ result<std::unique_ptr<backend>> make_uring(unsigned entries,
     log({log_record::level::error, refusal_text(error, entries)});
     return fail(std::error_code(error, std::generic_category()));
   };
-  const int bell_fd = ::eventfd(0, EFD_CLOEXEC);
+  const int bell_fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (bell_fd < 0) return refuse(errno);
   io_uring ring{};
   const int made = open_ring(ring, entries);
