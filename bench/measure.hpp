@@ -73,7 +73,7 @@ struct entry {
 struct figure {
   std::string name;
   std::string unit;
-  bool is_cost = true;  ///< the least counts and less is better; else the median is reported
+  bool is_cost = true;  ///< the least round counts; else, of rates and latencies, the median
 };
 
 /// What a figure shall keep to.
