@@ -318,6 +318,8 @@ std::int32_t try_now(effort& e, bool polled) noexcept {
   }
 }
 
+bool is_stream_socket(int fd) noexcept { return is_socket_of(fd, SOCK_STREAM); }
+
 std::int32_t do_now(effort& e) noexcept {
   const io_uring_sqe& s = e.entry();
   switch (s.opcode) {

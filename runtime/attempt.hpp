@@ -73,6 +73,11 @@ std::int32_t try_now(effort& e, bool polled) noexcept;
 std::int32_t do_now(effort& e) noexcept;
 /// SEND with nothing but flags. Or -EAGAIN.
 std::int32_t send_at_once(const io_uring_sqe& entry) noexcept;
+/// A receive that takes what there is away, and asks for nothing else.
+inline bool is_plain_receive(const io_uring_sqe& s) noexcept {
+  return s.opcode == IORING_OP_RECV && s.msg_flags == 0 && s.ioprio == 0 && s.flags == 0;
+}
+bool is_stream_socket(int fd) noexcept;
 /// The answer of an entry that is given up: what it has done so far, or -ECANCELED.
 inline std::int32_t given_up(const effort& e, int why) noexcept {
   return e.done > 0 ? e.done : -why;

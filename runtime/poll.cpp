@@ -62,7 +62,14 @@ bool poll::submit(const io_uring_sqe& entry, token t, bool) noexcept {
   op->unwanted = false;
   op->what.begin(entry);
   if (entry.opcode == IORING_OP_CLOSE) forget(entry.fd);
-  settle(*op, try_now(op->what, is_polled(entry.fd)));
+  op->untried = would_wait(entry);
+  if (op->untried) {
+    settle(*op, wait_for(op->what, entry.fd, POLLIN));
+  } else {
+    const std::int32_t res = try_now(op->what, is_polled(entry.fd));
+    learn(entry, res);
+    settle(*op, res);
+  }
   tell_outside();
   return true;
 }
@@ -103,6 +110,7 @@ bool poll::is_polled(int fd) noexcept {
 void poll::settle(operation& op, std::int32_t res) noexcept {
   if (res == for_a_thread) return to_pool(op);
   if (res == not_ready) return stand_in_line(op);
+  note_what_is_left(op.what, res);
   end(op, res);
 }
 
@@ -122,6 +130,10 @@ void poll::stand_in_line(operation& op) noexcept {
   watched* const w = watched_.at(static_cast<std::size_t>(fd));
   if (w == nullptr) return end(op, -ENOMEM);
   const int refused = arm(*w, fd, w->armed | op.what.events);
+  if (op.untried && (refused != 0 || !w->emptied)) {  // the number names something else by now
+    op.untried = false;
+    return settle(op, try_now(op.what, false));
+  }
   if (refused == -EPERM && op.what.entry().opcode != IORING_OP_POLL_ADD) return to_pool(op);
   if (refused != 0) return end(op, refused);
   op.at = place::in_line;
@@ -144,7 +156,8 @@ int poll::arm(watched& w, int fd, std::uint32_t events, bool changes) noexcept {
   int res = w.registered ? control(EPOLL_CTL_MOD) : -ENOENT;
   if (res == -ENOENT) {
     // The number names something else by now. Who waits here waits for what is gone.
-    w.registered = false;
+    w.registered = w.emptied = false;
+    w.is = watched::kind::unknown;
     while (operation* const left = COIR_MUTANT(poll_reads_for_others) ? nullptr : w.line.front()) {
       leave_line(*left);
       give_up(*left, EBADF);
@@ -169,6 +182,7 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
   watched* const w = watched_.find(static_cast<std::size_t>(fd));
   if (w == nullptr) return;
   if (!w->changes) w->armed = 0;
+  w->emptied = false;
   std::uint32_t left = 0;  // what those who stay wait for
   std::uint32_t vain = 0;  // that it was told of, and is over already
   bool served = false;
@@ -180,6 +194,7 @@ void poll::heard(int fd, std::uint32_t events) noexcept {
     // A poll is asked about what it wants, whatever others found of it.
     const bool polls = op->what.entry().opcode == IORING_OP_POLL_ADD;
     if (told && (polls || (wanted & ~vain) != 0)) {
+      op->untried = false;
       const std::int32_t res = try_now(op->what, true);
       const bool stays = res == not_ready && op->what.waits_on == fd;
       if (!stays) {
@@ -278,7 +293,9 @@ bool poll::cancel(token target) noexcept {
   if (op == nullptr || op->name != target) return true;
   if (op->at == place::in_line && !COIR_MUTANT(poll_cancel_forgotten)) {
     leave_line(*op);
-    give_up(*op, ECANCELED);
+    const bool try_first = op->untried && !COIR_MUTANT(poll_given_up_untried);
+    const std::int32_t res = try_first ? try_now(op->what, true) : not_ready;
+    res == not_ready ? give_up(*op, ECANCELED) : settle(*op, res);
   } else if (op->at == place::in_pool && !op->unwanted) {
     if (!COIR_MUTANT(poll_never_withdraws) && pool_.withdraw(*op)) {
       beside_.erase(*op);
@@ -314,7 +331,8 @@ void poll::forget(int fd) noexcept {
   watched* const w = fd < 0 ? nullptr : watched_.find(static_cast<std::size_t>(fd));
   if (w == nullptr || !w->registered) return;
   const keeps_errno kept;
-  w->registered = false;
+  w->registered = w->emptied = false;
+  w->is = watched::kind::unknown;
   w->armed = 0;
   while (operation* const left = w->line.front()) {  // a splice from here to elsewhere
     leave_line(*left);

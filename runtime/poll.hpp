@@ -2,14 +2,17 @@
 // do not wait do it, and what has no such form is left to the offload pool.
 //
 // Always true:
-//   - An operation is tried when it is submitted. What would wait stands in the line of its
-//     descriptor; what is for a thread is in the pool; what has ended waits for reap(). It is in
-//     exactly one of these places, under the slot of its token, which nobody else has meanwhile.
+//   - An operation is tried when it is submitted, but for a receive from a stream that the last one
+//     has emptied, where the last try was in vain: that is tried when epoll tells, or before it is
+//     given up. What would wait stands in the line of its descriptor; what is for a thread is in
+//     the pool; what has ended waits for reap(). It is in exactly one of these places, under the
+//     slot of its token, which nobody else has meanwhile.
 //   - Each park asks epoll anew (EPOLLONESHOT), so what is ready already is told at once: nothing
-//     rests on an edge that was seen, or on a guess whether anything is left to read. And each park
-//     proves that the number still names what it named: the kernel forgets a registration with the
-//     description it was made for. Only where something stands that nobody here waits for (an error
-//     queue that nobody reads), and would be told for ever, those who wait are told of changes.
+//     rests on an edge that was seen, and a wrong guess whether anything is left costs time alone.
+//     And each park proves that the number still names what it named: the kernel forgets a
+//     registration with the description it was made for. Only where something stands that nobody
+//     here waits for (an error queue that nobody reads), and would be told for ever, those who wait
+//     are told of changes.
 //   - An event is a hint. Who was woken tries again, and stands on in the line if it was in vain.
 //   - Flags of a descriptor are never changed.
 //
@@ -116,6 +119,7 @@ class poll final : public backend {
     token name;
     place at = place::nowhere;
     bool unwanted = false;  // cancelled while a thread had it
+    bool untried = false;   // it stands in line by a guess
     std::int32_t res = 0;
     operation* told_after = nullptr;  // among those that threads have finished
     effort what;
@@ -127,7 +131,10 @@ class poll final : public backend {
     std::uint32_t armed =
         0;                 // the events that epoll will tell once, or, of changes, until asked anew
     bool changes = false;  // it is told of changes
-    bool registered = false;  // under this number, as far as we know
+    bool registered = false;   // under this number, as far as we know
+    bool emptied = false;      // the last receive found less than it had room for, and nobody since
+    std::uint8_t guesses = 0;  // that the next one would wait: how many until one is tried again
+    enum class kind : std::uint8_t { unknown, stream, other } is = kind::unknown;
   };
 
   void tell_outside() noexcept;
@@ -144,6 +151,9 @@ class poll final : public backend {
   int ask_epoll(std::int64_t until_ns) noexcept;
   void heard(int fd, std::uint32_t events) noexcept;
   bool is_polled(int fd) noexcept;
+  bool would_wait(const io_uring_sqe& entry) noexcept;
+  void learn(const io_uring_sqe& entry, std::int32_t res) noexcept;
+  void note_what_is_left(const effort& e, std::int32_t res) noexcept;
   bool refuse(token t) noexcept;
 
   int epoll_fd_;

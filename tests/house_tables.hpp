@@ -56,6 +56,7 @@ inline constexpr room runtime_rooms[] = {
     {"uring_setup", 5},
     {"poll", 5},
     {"poll_setup", 5},
+    {"guessing", 5},
     {"sim", 5},
     {"sim_crew", 5},
     {"sim_dice", 5},
