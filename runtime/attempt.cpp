@@ -318,7 +318,13 @@ std::int32_t try_now(effort& e, bool polled) noexcept {
   }
 }
 
-bool is_stream_socket(int fd) noexcept { return is_socket_of(fd, SOCK_STREAM); }
+bool tells_of_each_byte(int fd) noexcept {
+  int least = 0;
+  socklen_t bytes = sizeof least;
+  return is_socket_of(fd, SOCK_STREAM) &&
+         ask([&] { return ::getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &least, &bytes); }) == 0 &&
+         least == 1;
+}
 
 std::int32_t do_now(effort& e) noexcept {
   const io_uring_sqe& s = e.entry();

@@ -77,7 +77,8 @@ std::int32_t send_at_once(const io_uring_sqe& entry) noexcept;
 inline bool is_plain_receive(const io_uring_sqe& s) noexcept {
   return s.opcode == IORING_OP_RECV && s.msg_flags == 0 && s.ioprio == 0 && s.flags == 0;
 }
-bool is_stream_socket(int fd) noexcept;
+/// A stream, and whoever waits is told as soon as anything is there (SO_RCVLOWAT).
+bool tells_of_each_byte(int fd) noexcept;
 /// The answer of an entry that is given up: what it has done so far, or -ECANCELED.
 inline std::int32_t given_up(const effort& e, int why) noexcept {
   return e.done > 0 ? e.done : -why;

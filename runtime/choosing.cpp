@@ -29,8 +29,6 @@ bool worker::turn_ended(std::uint64_t picked) noexcept {
   if (picked >= budget && !COIR_MUTANT(budget_ignored)) return true;
   const std::int64_t now = outside_->now_ns();
   lone_tries_.look(now);
-  if (stacks_.spilled()) [[unlikely]]
-    stacks_.trim(now);
   if (now >= turn_ends_ns_) {
     turn_ends_ns_ = now + turn_ns;
     if (!COIR_MUTANT(turn_never_ends)) {

@@ -198,6 +198,7 @@ bool flight::rest(lasting& s) noexcept {
 void flight::rest_until(lasting& s, std::int64_t at_ns) noexcept {
   if (!rest(s)) return;
   s.rests_until_ns = at_ns;
+  ++timed_;
   rested_ns_ = std::min(rested_ns_, at_ns);
 }
 
@@ -218,7 +219,7 @@ void flight::leave_rest(lasting& s) noexcept {
   if (!s.rests) return;
   resting_.erase(s);
   s.rests = false;
-  s.rests_until_ns = never_ns;
+  if (std::exchange(s.rests_until_ns, never_ns) != never_ns && --timed_ == 0) rested_ns_ = never_ns;
 }
 
 void flight::retire(lasting& s) noexcept {

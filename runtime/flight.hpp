@@ -224,6 +224,7 @@ class flight {
   list<lasting, mover_node> movers_;
   list<pending> resting_;              // lasting ones that the kernel does not have
   std::int64_t rested_ns_ = never_ns;  // when the first of these is to be told, or an earlier one
+  unsigned timed_ = 0;                 // of these are to be told
   unsigned cancels_left_ = cancels_per_turn;
   unsigned pairs_ = 0;
   bool restricted_ = false;

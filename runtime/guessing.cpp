@@ -14,6 +14,10 @@
 // Comes from: poll.cpp.   Goes to: attempt.
 #include "runtime/poll.hpp"
 
+#include <sys/epoll.h>
+
+#include <cerrno>
+
 namespace coir::detail {
 
 namespace {
@@ -36,13 +40,25 @@ void poll::learn(const io_uring_sqe& entry, std::int32_t res) noexcept {
   if (w != nullptr) w->guesses = res == not_ready ? guesses_per_try : 0;
 }
 
+/// The number is one that epoll watches for us: it knows nothing of another's.
+bool poll::names_the_same(int fd) noexcept {
+  if (COIR_MUTANT(poll_tries_for_others)) return true;
+  const int kept = errno;
+  epoll_event same{};
+  same.events = watched_.find(static_cast<std::size_t>(fd))->armed | EPOLLONESHOT;
+  same.data.u64 = static_cast<std::uint64_t>(fd);
+  const bool known = ::epoll_ctl(epoll_fd_, EPOLL_CTL_MOD, fd, &same) == 0;
+  errno = kept;
+  return known;
+}
+
 void poll::note_what_is_left(const effort& e, std::int32_t res) noexcept {
   const io_uring_sqe& s = e.entry();
   if (!is_plain_receive(s) || res <= 0) return;
   watched* const w = watched_.find(static_cast<std::size_t>(s.fd));
   if (w == nullptr || !w->registered) return;
   using kind = watched::kind;
-  if (w->is == kind::unknown) w->is = is_stream_socket(s.fd) ? kind::stream : kind::other;
+  if (w->is == kind::unknown) w->is = tells_of_each_byte(s.fd) ? kind::stream : kind::other;
   w->emptied = w->is == kind::stream && static_cast<std::uint32_t>(res) < s.len;
 }
 

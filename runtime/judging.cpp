@@ -218,7 +218,8 @@ void lasting_operation::judge_answer(const completion& c) noexcept {
       readiness_ = true;
       return again(false);
     case verdict::later:
-      return COIR_MUTANT(started_connect_spins) ? again(false) : stay(reason::later);
+      if (cancelled_ || COIR_MUTANT(started_connect_spins)) return again(false);
+      return stay(reason::later);
     case verdict::deliver:
       return finish(connecting_ && res == -EISCONN ? 0 : res);
     case verdict::fatal:

@@ -141,7 +141,8 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   std::int64_t tick_ns_ = never_ns;  // of a timer that the backend does not know: when it is due
   std::int64_t period_ns_ = 0;
   bool own_items_ = false;  // items_ was allocated apart
-  backoff pauses_;          // before it is asked for again
+  // Seeded on its fiber, as runs of one seed repeat.
+  backoff pauses_{backoff::default_base, backoff::default_max, backoff_seed(this)};
   alignas(io_uring_sqe) std::byte raw_[sizeof(io_uring_sqe)] = {};
 };
 

@@ -216,11 +216,12 @@ bool stopped(worker& here, bool heed_cancel) noexcept {
 }
 
 /// 0 when the pause is over, and it may be asked for again.
-[[gnu::noinline]] std::int32_t wait_for_pause(backoff& pauses, std::int64_t until_ns) noexcept {
-  const deadline until{clock::duration(until_ns)};
-  const deadline again = std::min(until, in(pauses.next()));
-  if (!sleep_operation{again}.outside(never)) return -ECANCELED;
-  return again == until ? -ETIMEDOUT : 0;
+[[gnu::noinline]] std::int32_t wait_for_pause(worker& here, backoff& pauses,
+                                              std::int64_t until_ns) noexcept {
+  if (park_refused(*here.self())) return -ECANCELED;
+  const std::int64_t again_ns = std::min(until_ns, here.outside().now_ns() + pauses.next().count());
+  if (here.sleep(again_ns) == woken::by_cancel) return -ECANCELED;
+  return again_ns == until_ns ? -ETIMEDOUT : 0;
 }
 
 std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry, std::int64_t until_ns,
@@ -249,7 +250,8 @@ std::int32_t perform_plainly(worker& here, const io_uring_sqe& entry, std::int64
         connecting = entry.opcode == IORING_OP_CONNECT;
         break;
       case verdict::later:
-        if (const std::int32_t waited = wait_for_pause(pauses, until_ns); waited < 0) return waited;
+        if (const std::int32_t waited = wait_for_pause(here, pauses, until_ns); waited < 0)
+          return waited;
         break;
       case verdict::plainly:
         return perform_plainly(here, entry, until_ns, heed_cancel);

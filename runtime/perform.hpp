@@ -3,7 +3,8 @@
 // Always true:
 //   - The entry, and all it points to, stay on the performer's stack until the last completion.
 //   - EINTR and EAGAIN are answered here: the first is tried again, the second waits for readiness
-//     first. Both keep the deadline.
+//     first, or where nothing tells of that (a connect to a full backlog) for a pause. All keep the
+//     deadline.
 //   - A cancelled fiber performs nothing; what was started before and succeeded is delivered.
 //
 // Comes from: coir::perform, io, net.   Goes to: flight.

@@ -293,7 +293,8 @@ bool poll::cancel(token target) noexcept {
   if (op == nullptr || op->name != target) return true;
   if (op->at == place::in_line && !COIR_MUTANT(poll_cancel_forgotten)) {
     leave_line(*op);
-    const bool try_first = op->untried && !COIR_MUTANT(poll_given_up_untried);
+    const bool try_first =
+        op->untried && names_the_same(op->what.waits_on) && !COIR_MUTANT(poll_given_up_untried);
     const std::int32_t res = try_first ? try_now(op->what, true) : not_ready;
     res == not_ready ? give_up(*op, ECANCELED) : settle(*op, res);
   } else if (op->at == place::in_pool && !op->unwanted) {

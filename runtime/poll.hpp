@@ -151,6 +151,7 @@ class poll final : public backend {
   int ask_epoll(std::int64_t until_ns) noexcept;
   void heard(int fd, std::uint32_t events) noexcept;
   bool is_polled(int fd) noexcept;
+  bool names_the_same(int fd) noexcept;
   bool would_wait(const io_uring_sqe& entry) noexcept;
   void learn(const io_uring_sqe& entry, std::int32_t res) noexcept;
   void note_what_is_left(const effort& e, std::int32_t res) noexcept;

@@ -19,6 +19,7 @@ namespace {
 constexpr std::int64_t hungry_look_ns = 10'000'000;
 constexpr unsigned hungry_looks_most = 100;
 constexpr unsigned spin_doubts_most = 255;  // bells
+constexpr std::uint64_t turns_per_trim = 16;
 
 /// Nobody waits for the processor that we would keep busy, neither in this runtime nor in another.
 inline bool spin_pays(const commons& all) noexcept {
@@ -45,6 +46,8 @@ void worker::sleep_or_poll() noexcept {
   ++counts_.turns;
   if (!COIR_MUTANT(ready_untold)) counts_.ready.set(ready_now());
   if (anything_to_do() || outside_->ready()) {
+    if (stacks_.spilled() && counts_.turns.get() % turns_per_trim == 0) [[unlikely]]
+      stacks_.trim(outside_->now_ns());
     if (outside_->pending() && !COIR_MUTANT(submits_when_idle)) outside_->wait(no_wait_ns);
     return;
   }

@@ -159,7 +159,7 @@ bool stacks::serve_next(stack_settings& next) noexcept {
 
 stack_stats stacks::stats() const {
   const std::lock_guard hold(mutex_);
-  stack_stats all{out_, 0, guards_, limit_hits_};
+  stack_stats all{out_ + trimming_, 0, guards_, limit_hits_};
   for (const shelf& each : shelves_) all.slots += each.made;
   for (const stack_cache* cache = caches_; cache != nullptr; cache = cache->next_) {
     all.bound -= std::min(all.bound, cache->warm());

@@ -9,9 +9,8 @@
 //   - A stack is in exactly one place: bound to a fiber, in one worker's cache, or in the shared
 //     pool. Bound and cached ones together never exceed stack_settings::stacks_max.
 //   - A refusal is an empty stack and at most one log line per cause; nothing throws after make().
-//   - What more than one cache keeps lies in the pool with its pages, and is taken before any
-//   other.
-//     The pages of those that nobody needed from one trim() to the next go back to the kernel.
+//   - What a full cache passes on lies in the pool with its pages, and is taken before any other.
+//     The pages of those that nobody needed for a whole period go back to the kernel.
 //
 // Comes from: worker (binds a stack when a record first runs).   Goes to: guards, arch (the
 // switch), mmap.
@@ -190,10 +189,10 @@ class stacks {
   /// Clears the stack of a fiber that has left it: what it used if that is little, else its pages
   /// are dropped. The guard survives. give() does it by itself under stack_settings::scrub.
   void scrub(const stack& s) const noexcept;
-  /// Gives the pages back of as many free stacks as were left over at every moment since the last
-  /// trim; one that comes less than half of trim_period_ns after it does nothing. True: some have
-  /// pages still. Any thread.
-  bool trim(std::int64_t now_ns) noexcept;
+  /// Once in a period: gives the pages back of as many free stacks as were left over at every
+  /// moment since the last time, some in each call. When to call again: `now_ns` while more are to
+  /// follow, never_ns when none has pages. Any thread.
+  std::int64_t trim(std::int64_t now_ns) noexcept;
   static constexpr std::int64_t trim_period_ns = 1'000'000'000;
   /// Leaves all slots mapped for ever: fibers that would not end still stand on some.
   void abandon() noexcept { abandoned_ = true; }
@@ -237,7 +236,7 @@ class stacks {
   enum class pages : std::uint8_t { kept, dropped };
   void give(unsigned klass, std::byte* const* slots, std::size_t count, pages they_have) noexcept;
   void drop(unsigned klass, std::byte* first, std::size_t count) const noexcept;
-  bool trim_some(unsigned klass) noexcept;
+  bool trim_some() noexcept;
 
   refusal make_slot(unsigned klass, std::byte*& slot) noexcept;
   refusal reserve(unsigned klass) noexcept;
@@ -256,8 +255,9 @@ class stacks {
   std::array<shelf, stack_classes> shelves_ = {};
   std::vector<region> regions_;
   stack_cache* caches_ = nullptr;
-  std::int64_t trimmed_ns_ = 0;
-  std::size_t out_ = 0;  ///< bound or cached
+  std::int64_t trim_at_ns_ = 0;  ///< not before
+  std::size_t trimming_ = 0;     ///< in no list, while their pages are dropped
+  std::size_t out_ = 0;          ///< bound or cached
   std::size_t guards_ = 0;
   std::size_t limit_hits_ = 0;
   std::uint32_t reported_ = 0;  ///< one bit per refusal that has had its log line

@@ -42,8 +42,11 @@ struct lasting_park : park_site {
     if (!me.what.watched_by(me.by)) return;  // it has been made ready
     // A single operation whose fiber was cancelled: the kernel is asked to hurry, and its answer
     // counts.
-    if (!me.what.many() && (why == woken::by_cancel || me.what.cancelled()))
-      return me.what.cancel();
+    if (!me.what.many() && (why == woken::by_cancel || me.what.cancelled())) {
+      me.what.cancel();
+      // At rest the kernel has nothing of it, and no answer comes.
+      if (!me.what.over() || COIR_MUTANT(rest_ends_unheard)) return;
+    }
     me.what.watch(nullptr);
     me.why = why;
     worker::current()->make_ready(fiber);

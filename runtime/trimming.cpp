@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <iterator>
 
 #include "runtime/stacks.hpp"
 
@@ -46,20 +48,27 @@ std::size_t stacks::shelf::take_unused(std::byte** out, std::size_t most) noexce
 /// `count` slots side by side.
 void stacks::drop(unsigned klass, std::byte* first, std::size_t count) const noexcept {
   const stack_shape& shape = shapes_.of[klass];
+  const int kept = errno;  // that of a fiber
   // Locked memory refuses this, and then its owner wanted it to stay.
   (void)madvise(first + shape.guard_bytes, count * shape.slot_bytes - shape.guard_bytes,
                 MADV_DONTNEED);
+  errno = kept;
 }
 
-/// True: there may be more of them.
-bool stacks::trim_some(unsigned klass) noexcept {
-  std::byte* some[1024];
+/// False: there is none left that nobody needed.
+bool stacks::trim_some() noexcept {
+  // Few: a worker does it between two turns, and on whatever stack it stands.
+  std::byte* some[128];
   std::size_t got = 0;
+  unsigned klass = 0;
   {
     const std::lock_guard hold(mutex_);
-    got = shelves_[klass].take_unused(some, std::size(some));
+    for (; klass < stack_classes && got == 0; ++klass)
+      got = shelves_[klass].take_unused(some, std::size(some));
+    trimming_ += got;
   }
   if (got == 0) return false;
+  --klass;
   std::sort(some, some + got);
   const std::size_t slot_bytes = shapes_.of[klass].slot_bytes;
   for (std::size_t first = 0, next = 1; first < got; first = next++) {
@@ -70,39 +79,34 @@ bool stacks::trim_some(unsigned klass) noexcept {
     const std::lock_guard hold(mutex_);
     std::vector<std::byte*>& free = shelves_[klass].free;
     free.insert(free.end(), some, some + got);
+    trimming_ -= got;
     // relaxed: see given(); only the holder of the mutex writes.
     given_.store(given() + 1, std::memory_order_relaxed);
   }
   if (starved() && settings_.stir) settings_.stir();  // it may have come while these were nowhere
-  return got == std::size(some);
+  return true;
+}
+
+std::int64_t stacks::trim(std::int64_t now_ns) noexcept {
+  {
+    const std::lock_guard hold(mutex_);
+    if (now_ns < trim_at_ns_) return trim_at_ns_;
+  }
+  if (trim_some()) return now_ns;
+  const std::lock_guard hold(mutex_);
+  std::size_t all = 0;
+  for (shelf& each : shelves_) all += each.unused = each.warm_count();
+  trim_at_ns_ = now_ns + trim_period_ns;
+  return all != 0 ? trim_at_ns_ : never_ns;
 }
 
 std::int64_t stack_cache::trim(std::int64_t now_ns) noexcept {
   if (!spilled_) return never_ns;
-  if (trim_at_ns_ == never_ns) {
-    trim_at_ns_ = now_ns + stacks::trim_period_ns;
-  } else if (now_ns >= trim_at_ns_ && !COIR_MUTANT(never_trimmed)) {
-    spilled_ = pool_.trim(now_ns);
-    trim_at_ns_ = spilled_ ? now_ns + stacks::trim_period_ns : never_ns;
-  }
+  if (trim_at_ns_ == never_ns) trim_at_ns_ = now_ns + stacks::trim_period_ns;
+  if (now_ns < trim_at_ns_ || COIR_MUTANT(never_trimmed)) return trim_at_ns_;
+  trim_at_ns_ = pool_.trim(now_ns);
+  spilled_ = trim_at_ns_ != never_ns;
   return trim_at_ns_;
-}
-
-bool stacks::trim(std::int64_t now_ns) noexcept {
-  {
-    const std::lock_guard hold(mutex_);
-    if (now_ns < trimmed_ns_ + trim_period_ns / 2) return true;
-    trimmed_ns_ = now_ns;
-  }
-  for (unsigned klass = 0; klass < stack_classes; ++klass)
-    while (trim_some(klass)) continue;
-  bool some_left = false;
-  const std::lock_guard hold(mutex_);
-  for (shelf& each : shelves_) {
-    each.unused = each.warm_count();
-    some_left |= each.unused != 0;
-  }
-  return some_left;
 }
 
 }  // namespace coir::detail

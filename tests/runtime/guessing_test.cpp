@@ -34,7 +34,21 @@ TEST_CASE(
   CHECK(p.reap() == 1);
   CHECK(p.answer(3) == 1);  // nothing is lost by a wrong one
   CHECK(room[0] == 'd');
-  // Another thing under the number, of which nobody was told.
+  // Another's stream under the number, of which nobody was told: his bytes are not ours.
+  REQUIRE(p.submit(receive, 6));
+  ends others(SOCK_STREAM);
+  const int kept = ::dup(number);
+  REQUIRE(::dup2(others.fd[0], number) == number);
+  others.say("x", 1);
+  CHECK(p.cancel(6));
+  p.reap();
+  CHECK(p.answer(6) == -ECANCELED);
+  CHECK(::recv(others.fd[0], room.data(), room.size(), MSG_DONTWAIT) == 1);
+  REQUIRE(::dup2(kept, number) == number);
+  ::close(kept);
+  both.say("g", 1);
+  REQUIRE(p.answer_of(receive) == 1);
+  // Another thing under the number.
   ends other;
   REQUIRE(::dup2(other.fd[0], number) == number);
   CHECK(p.answer_of(receive) == -ENOTSOCK);

@@ -47,6 +47,12 @@ struct used_stacks {
     if (known.empty()) known = taken;
     taken.clear();
   }
+  /// At `now`, until that is all; when to come again.
+  std::int64_t trim(std::int64_t now) {
+    std::int64_t next = now;
+    while (next == now) next = pool->trim(now);
+    return next;
+  }
   long with_pages() const {
     return std::ranges::count_if(known, [](const stack& s) { return resident(s.top - 1); });
   }
@@ -85,10 +91,12 @@ TEST_CASE("trimming: what a whole period did not need gives its pages back, and 
   CHECK(some.with_pages() == 64);
   some.take(40);
   some.give_all();
+  CHECK(some.cache->trim(2 * period) == 2 * period);  // there may be more
   CHECK(some.cache->trim(2 * period) == 3 * period);
   // Forty were in use at one moment, and a cache may have as many as a half of sixteen beyond.
   CHECK(some.with_pages() >= 40);
   CHECK(some.with_pages() <= 56);
+  CHECK(some.cache->trim(3 * period) == 3 * period);
   CHECK(some.cache->trim(3 * period) == never_ns);
   CHECK(some.with_pages() <= 16);
   CHECK_FALSE(some.cache->spilled());
@@ -102,10 +110,10 @@ TEST_CASE("trimming: two owners that trim by turns do not shorten the period of 
   some.take(64);
   some.use();
   some.give_all();
-  CHECK(some.pool->trim(period));
-  CHECK(some.pool->trim(period + period / 4));
+  CHECK(some.trim(period) == 2 * period);
+  CHECK(some.trim(period + period / 4) == 2 * period);
   CHECK(some.with_pages() == 64);
-  CHECK_FALSE(some.pool->trim(2 * period));
+  CHECK(some.trim(2 * period) == never_ns);
   CHECK(some.with_pages() <= 16);
 }
 
@@ -114,8 +122,8 @@ TEST_CASE("trimming: pages that are dropped side by side leave each guard betwee
   some.take(64);
   some.use();
   some.give_all();
-  (void)some.pool->trim(period);
-  CHECK_FALSE(some.pool->trim(2 * period));
+  some.trim(period);
+  CHECK(some.trim(2 * period) == never_ns);
   CHECK(std::ranges::all_of(some.known, guarded));
   some.take(64);
   some.use();
@@ -152,5 +160,5 @@ TEST_CASE("trimming: a worker that rests gives the pages of a burst back, and sl
   CHECK(after_burst >= burst);
   CHECK(at_rest >= kept - 16);
   CHECK(at_rest < kept + kept / 8);
-  CHECK(rests <= 4);
+  CHECK(rests <= 4 + (burst - kept) / 100);  // some in each turn
 }
