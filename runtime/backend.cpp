@@ -69,6 +69,7 @@ verdict classify(std::uint8_t opcode, std::int32_t res) noexcept {
       return opcode == IORING_OP_CONNECT ? verdict::wait_ready : verdict::deliver;
     case EAGAIN:
       // A Unix socket met a full backlog: poll(2) calls it writable, whether there is room or not.
+      // Or a datagram socket found every port taken, of which poll(2) tells nothing either.
       if (opcode == IORING_OP_CONNECT && !COIR_MUTANT(connect_spins)) return verdict::later;
       return readiness_of(opcode) != 0 ? verdict::wait_ready : verdict::deliver;
     case EOPNOTSUPP:  // of this socket

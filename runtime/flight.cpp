@@ -219,7 +219,8 @@ void flight::leave_rest(lasting& s) noexcept {
   if (!s.rests) return;
   resting_.erase(s);
   s.rests = false;
-  if (std::exchange(s.rests_until_ns, never_ns) != never_ns && --timed_ == 0) rested_ns_ = never_ns;
+  if (std::exchange(s.rests_until_ns, never_ns) == never_ns) return;
+  if (--timed_ == 0 && !COIR_MUTANT(left_rest_looked_for)) rested_ns_ = never_ns;
 }
 
 void flight::retire(lasting& s) noexcept {

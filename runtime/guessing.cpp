@@ -45,7 +45,8 @@ bool poll::names_the_same(int fd) noexcept {
   if (COIR_MUTANT(poll_tries_for_others)) return true;
   const int kept = errno;
   epoll_event same{};
-  same.events = watched_.find(static_cast<std::size_t>(fd))->armed | EPOLLONESHOT;
+  const watched& w = *watched_.find(static_cast<std::size_t>(fd));
+  same.events = w.armed | (w.changes ? EPOLLET : EPOLLONESHOT);  // as it is: others may wait
   same.data.u64 = static_cast<std::uint64_t>(fd);
   const bool known = ::epoll_ctl(epoll_fd_, EPOLL_CTL_MOD, fd, &same) == 0;
   errno = kept;

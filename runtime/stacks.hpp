@@ -236,7 +236,7 @@ class stacks {
   enum class pages : std::uint8_t { kept, dropped };
   void give(unsigned klass, std::byte* const* slots, std::size_t count, pages they_have) noexcept;
   void drop(unsigned klass, std::byte* first, std::size_t count) const noexcept;
-  bool trim_some() noexcept;
+  bool trim_some(std::int64_t now_ns) noexcept;
 
   refusal make_slot(unsigned klass, std::byte*& slot) noexcept;
   refusal reserve(unsigned klass) noexcept;

@@ -55,14 +55,15 @@ void stacks::drop(unsigned klass, std::byte* first, std::size_t count) const noe
   errno = kept;
 }
 
-/// False: there is none left that nobody needed.
-bool stacks::trim_some() noexcept {
+/// False: there is none left that nobody needed, or another owner has just found that.
+bool stacks::trim_some(std::int64_t now_ns) noexcept {
   // Few: a worker does it between two turns, and on whatever stack it stands.
   std::byte* some[128];
   std::size_t got = 0;
   unsigned klass = 0;
   {
     const std::lock_guard hold(mutex_);
+    if (now_ns < trim_at_ns_) return false;
     for (; klass < stack_classes && got == 0; ++klass)
       got = shelves_[klass].take_unused(some, std::size(some));
     trimming_ += got;
@@ -88,15 +89,15 @@ bool stacks::trim_some() noexcept {
 }
 
 std::int64_t stacks::trim(std::int64_t now_ns) noexcept {
-  {
-    const std::lock_guard hold(mutex_);
-    if (now_ns < trim_at_ns_) return trim_at_ns_;
-  }
-  if (trim_some()) return now_ns;
+  if (trim_some(now_ns)) return now_ns;
   const std::lock_guard hold(mutex_);
+  const bool began = now_ns >= trim_at_ns_;
+  if (began) trim_at_ns_ = now_ns + trim_period_ns;
   std::size_t all = 0;
-  for (shelf& each : shelves_) all += each.unused = each.warm_count();
-  trim_at_ns_ = now_ns + trim_period_ns;
+  for (shelf& each : shelves_) {
+    all += each.warm_count();
+    if (began) each.unused = each.warm_count();
+  }
   return all != 0 ? trim_at_ns_ : never_ns;
 }
 

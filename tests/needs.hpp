@@ -2,7 +2,7 @@
 //
 // Always true:
 //   - This is the only place that excuses from COIR_TEST_OPTIONS a test that makes its runtime with
-//     tested(); the list has eight places. The programs and C tests that set numbers of their own,
+//     tested(); the list has ten places. The programs and C tests that set numbers of their own,
 //     because these are what they are about, are named in house_names_test.cpp.
 //   - Each name is that of a test case or of a script of tests/programs; the house test looks.
 //   - What only a ring can show is left out by on_a_ring() and by nothing else, and says so.
@@ -50,10 +50,12 @@ inline constexpr need needs[] = {
      "so many make the difference"},
     {"order: a tree of spawns and joins is walked depth first, whatever waits in its branches",
      2'000, "what it must not open at once has to fit"},
+    {"trimming: a worker that rests gives the pages of a burst back, and sleeps on", 6'002,
+     "a worker keeps 4,096 stacks to itself"},
     {"programs/million", 1'000'002, "a million fibers at once are the subject"},
 };
 
-inline constexpr std::size_t needs_max = 9;
+inline constexpr std::size_t needs_max = 10;
 static_assert(std::size(needs) <= needs_max, "a test must do with the small configuration");
 
 inline bool backend_told(const char* name) {

@@ -1,4 +1,4 @@
-// b_bell_test.cpp: the bell of a worker is a read of an eventfd in its own ring: it must be heard
+// b_bell_test.cpp: the bell of a worker is an eventfd that its own ring polls: it must be heard
 // even while that ring has no place for completions.
 //
 // Always true:

@@ -170,6 +170,78 @@ struct counting_world : world {
   gate mail;
 };
 
+/// Worker 0 runs the last fiber of its own, which has sent one to worker 1; thread 2 waits for the
+/// end. As runtime_core::on_worker_idle(): who goes to sleep tells when all rest and no inbox has
+/// anything, for whoever has been rung rests once more and is the one to ask.
+struct rung_world : world {
+  enum class twin { none, asks_before_announcing, asks_himself };
+  explicit rung_world(twin t) : as(t) { from_outside.store(1, std::memory_order_relaxed); }
+  void run(unsigned thread) override { thread == 2 ? wait_for_end() : serve(thread); }
+
+  void serve(unsigned me) {
+    worker& own = workers[me];
+    if (me == 0) {
+      own.counts.spawned.store(1, std::memory_order_release);
+      workers[1].mail.fetch_add(1, std::memory_order_release);
+      if (workers[1].sleep.must_ring()) workers[1].ring.open();
+      own.counts.finished.store(1, std::memory_order_release);
+    }
+    while (!quit.load(std::memory_order_acquire)) {
+      if (own.mail.load(std::memory_order_relaxed) != 0) {
+        (void)own.mail.exchange(0, std::memory_order_acquire);
+        own.counts.finished.store(1, std::memory_order_release);
+      }
+      own.rest.store(1, std::memory_order_relaxed);
+      const bool early = as == twin::asks_before_announcing && nobody_is_rung(me);
+      own.sleep.announce();
+      if (own.mail.load(std::memory_order_relaxed) == 0 && !quit.load(std::memory_order_relaxed)) {
+        const bool idle = as == twin::asks_before_announcing ? early : nobody_is_rung(me);
+        if (settling.load(std::memory_order_seq_cst) && idle) tell_idle(idle_word);
+        own.ring.pass();
+      }
+      own.rest.store(0, std::memory_order_relaxed);
+      own.sleep.withdraw();
+    }
+    own.done.open();
+  }
+
+  bool nobody_is_rung(unsigned me) {
+    for (unsigned i = 0; i < workers.size(); ++i) {
+      if (as == twin::asks_himself && i == me && me == 1) return false;
+      if (workers[i].rest.load(std::memory_order_seq_cst) == 0 ||
+          workers[i].mail.load(std::memory_order_relaxed) != 0)
+        return false;
+    }
+    return true;
+  }
+
+  void wait_for_end() {
+    const std::array<counted_worker*, 2> counts = {&workers[0].counts, &workers[1].counts};
+    const auto ring_all = [this] {
+      for (worker& each : workers)
+        if (each.sleep.must_ring()) each.ring.open();
+    };
+    (void)wait_for_idle(settling, idle_word, INT64_MAX, ring_all,
+                        [&] { return nobody_lives(counts, from_outside); });
+    quit.store(true, std::memory_order_release);
+    ring_all();
+    for (worker& each : workers) each.done.pass();
+  }
+
+  struct worker {
+    counted_worker counts;
+    atomic<std::uint64_t> mail{0};
+    atomic<std::uint32_t> rest{0};
+    bell sleep;
+    gate ring, done;
+  };
+  const twin as;
+  atomic<bool> settling{false}, quit{false};
+  atomic<std::uint64_t> from_outside{0};
+  atomic<std::uint32_t> idle_word{0};
+  std::array<worker, 2> workers;
+};
+
 /// For the twins: each finds an old store of a word once.
 constexpr bounds one_old{.stale = 1};
 
@@ -189,6 +261,16 @@ TEST_CASE("settling: whoever waits for the end is told by the counts and the wor
 
 TEST_CASE("settling: equal sums mean that nobody was alive in between") {
   must_hold("a fiber that spawns for another worker", 3, make_of<counting_world>());
+}
+
+TEST_CASE("settling: of two workers, of whom one rings the other, the last to rest tells") {
+  using twin = rung_world::twin;
+  constexpr bounds few{.preemptions = 2, .stale = 1};
+  must_hold("the last one tells", 3, make_of<rung_world>(twin::none), few);
+  must_fail("he looks before he announces", 3, make_of<rung_world>(twin::asks_before_announcing),
+            "nobody can go on", few);
+  must_fail("he who was rung never tells", 3, make_of<rung_world>(twin::asks_himself),
+            "nobody can go on", few);
 }
 
 TEST_CASE("settling: its broken twins are noticed") {

@@ -131,3 +131,60 @@ TEST_CASE("flight: a close reaches at once what uses its number besides another 
   CHECK(b.f.count(9) == 0);
   CHECK(drained == std::vector<int>{9});
 }
+
+namespace {
+
+/// One that lasts, and counts what it hears without the kernel.
+struct resting : lasting {
+  explicit resting(asked& of) {
+    fiber = &of.fiber;
+    entry = of.p.entry;
+    arrived = [](lasting& self, const completion& c) noexcept -> record* {
+      auto& me = static_cast<resting&>(self);
+      ++(c.res == -ETIME ? me.times : me.others);
+      return me.others != 0 ? me.fiber : nullptr;
+    };
+  }
+  unsigned times = 0, others = 0;
+};
+
+}  // namespace
+
+TEST_CASE("flight: who rests for a while is told when that is over, and then nobody looks again") {
+  bench b;
+  asked one(IORING_OP_CONNECT, 9), two(IORING_OP_CONNECT, 9), ever(IORING_OP_CONNECT, 9);
+  resting a(one), c(two), e(ever);
+  for (resting* each : {&a, &c, &e}) REQUIRE(b.f.stand(*each) == 0);
+  const std::int64_t now = b.s.now_ns;
+  CHECK(b.f.rest(e));
+  CHECK(b.f.next_look_ns() == never_ns);
+  b.f.rest_until(a, now + 10);
+  b.f.rest_until(c, now + 20);
+  CHECK(b.f.next_look_ns() == now + 10);
+  // The earlier one ends before its time.
+  b.f.leave_rest(a);
+  b.s.now_ns = now + 19;
+  b.turn();
+  CHECK(a.times + c.times == 0);
+  CHECK(b.f.next_look_ns() == now + 20);
+  b.s.now_ns = now + 20;
+  b.turn();
+  CHECK(c.times == 1);
+  CHECK_FALSE(c.rests);
+  CHECK(b.f.next_look_ns() == never_ns);
+  // The only one ends before its time: no moment is left at which a worker would wake for nobody.
+  b.f.rest_until(c, now + 40);
+  CHECK(b.f.next_look_ns() == now + 40);
+  b.f.leave_rest(c);
+  CHECK(b.f.next_look_ns() == never_ns);
+  // A close ends them through the line, without the kernel.
+  b.f.rest_until(c, now + 50);
+  CHECK(b.f.close_begin(9) == 3);
+  b.turn();
+  CHECK(c.others == 1);
+  CHECK(e.others == 1);
+  CHECK(c.times == 1);
+  CHECK(b.s.submitted.empty());
+  CHECK(b.f.next_look_ns() != now + 50);
+  for (resting* each : {&a, &c, &e}) b.f.stand_down(*each);
+}
