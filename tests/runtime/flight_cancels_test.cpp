@@ -179,6 +179,7 @@ TEST_CASE("flight: who rests for a while is told when that is over, and then nob
   CHECK(b.f.next_look_ns() == never_ns);
   // A close ends them through the line, without the kernel.
   b.f.rest_until(c, now + 50);
+  b.f.on_drained = [](void*, int) noexcept {};
   CHECK(b.f.close_begin(9) == 3);
   b.turn();
   CHECK(c.others == 1);
