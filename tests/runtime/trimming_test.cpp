@@ -160,5 +160,5 @@ TEST_CASE("trimming: a worker that rests gives the pages of a burst back, and sl
   CHECK(after_burst >= burst);
   CHECK(at_rest >= kept - 16);
   CHECK(at_rest * burst < after_burst * (kept + kept / 8));  // a stack may take several pages
-  CHECK(rests <= 4 + (burst - kept) / 100);  // some in each turn
+  CHECK(rests <= 4 + (burst - kept) / 100);                  // some in each turn
 }
