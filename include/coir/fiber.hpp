@@ -208,8 +208,9 @@ template <class F>
 }
 
 /// Waits until the fiber `id` has ended; gives no answer, and any number may wait. Parks a fiber,
-/// blocks a thread. Errors: errc::stale_handle (it ended before), errc::deadlock (itself),
-/// foreign_runtime, timed_out, canceled.
+/// blocks a thread. Errors: errc::stale_handle (it ended before; success instead as long as its
+/// handle or a cancel under way keeps the record), errc::deadlock (itself), foreign_runtime,
+/// timed_out, canceled.
 [[nodiscard]] COIR_API result<> wait(fiber_id id, deadline until = never);
 
 namespace this_fiber {

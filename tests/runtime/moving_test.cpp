@@ -215,7 +215,12 @@ TEST_CASE("moving: who began to wait just before a fiber left is told of its end
             // It keeps its worker, which so hears nothing of whoever waits until it has left.
             while (parks == unknown) std::this_thread::yield();
             while (coir::snapshot().workers[1].parks == parks) std::this_thread::yield();
-            return move_to(2).has_value();
+            bool all_well = move_to(2).has_value();
+            // Before it ends, the worker it left has heard of whoever waits, and passed it over:
+            // what it ran after two round trips came behind that news.
+            for (int trip = 0; trip < 2; ++trip)
+              all_well &= coir::spawn([] {}, {.worker = 0}).join().has_value();
+            return all_well;
           },
           on(0));
       auto afar = coir::spawn(
