@@ -142,9 +142,8 @@ pulled pull_now(lasting_operation& one) noexcept {
   if (one.take(found.what)) return found;
   one.ask();
   if (one.take(found.what)) return found;
-  if (!one.over()) return refused(-EAGAIN);
-  if (const std::int32_t why = one.take_end(); why < 0) return refused(why);
-  return {};
+  if (COIR_MUTANT(look_takes_the_end) && one.over()) (void)one.take_end();
+  return one.over() ? pulled{} : refused(-EAGAIN);
 }
 
 pulled pull(lasting_operation& one, deadline until) noexcept {
@@ -156,6 +155,9 @@ pulled pull(lasting_operation& one, deadline until) noexcept {
   }
   for (;;) {
     const pulled found = pull_now(one);
+    // Whoever looked before without waiting has left the error of the end to us.
+    if (found.is == pulled::kind::end)
+      if (const std::int32_t why = one.take_end(); why < 0) return refused(why);
     if (found.is != pulled::kind::refused || found.why != -EAGAIN) return found;
     if (one.anything()) continue;
     const std::int64_t look_ns = std::min(ns_of(until), one.next_tick_ns());

@@ -406,21 +406,26 @@ struct handlers_of_body : handler_frame {
 template <class R, class F, class... Handlers>
 R run_handled(bool last, F&& body, Handlers&... handlers) {
   handlers_of_body<R, Handlers...> frame(last, handlers...);
-  if constexpr (std::is_void_v<R>) {
-    std::invoke(std::forward<F>(body));
-  } else {
-    R returned = std::invoke(std::forward<F>(body));
-    if (frame.finished == nullptr) return returned;
-    return std::move(static_cast<finishing_with<R>&>(*frame.finished).value);
+  try {
+    if constexpr (std::is_void_v<R>) {
+      std::invoke(std::forward<F>(body));
+    } else {
+      R returned = std::invoke(std::forward<F>(body));
+      if (frame.finished == nullptr) return returned;
+    }
+  } catch (...) {
+    if (frame.finished == nullptr) throw;
   }
+  if constexpr (!std::is_void_v<R>)
+    return std::move(static_cast<finishing_with<R>&>(*frame.finished).value);
 }
 
 }  // namespace detail
 
 /// Runs body() here, with these handlers around it, and returns what it returns, or what one of
 /// them ended it with. Of the handlers the first that does not forward answers; then those around
-/// this call; then the backend. Exceptions of body pass through. Fibers and plain threads. The
-/// handlers are the caller's and only lent.
+/// this call; then the backend. Exceptions of body pass through; after a finish what body returned
+/// or threw is dropped. Fibers and plain threads. The handlers are the caller's and only lent.
 template <class F, class... Handlers>
 requires(dispatcher<std::remove_cvref_t<Handlers>>&&...) auto handle_effects(F&& body,
                                                                              Handlers&&... handlers)
@@ -430,7 +435,7 @@ requires(dispatcher<std::remove_cvref_t<Handlers>>&&...) auto handle_effects(F&&
 
 /// Runs body() here, answered by `by` alone: what it does not handle answers
 /// errc::unhandled_effect. It needs no runtime: where the dispatcher answers "not now" the fiber
-/// parks, and a plain thread sleeps. Returns what body returns; its exceptions pass through.
+/// parks, and a plain thread sleeps. Returns and throws as handle_effects does.
 template <dispatcher D, class F>
 [[nodiscard]] auto exec(D& by, F&& body) -> std::invoke_result_t<F&&> {
   return detail::run_handled<std::invoke_result_t<F&&>>(true, std::forward<F>(body), by);

@@ -140,6 +140,32 @@ TEST_CASE(
   CHECK(coir::perform(tell{}).error() == errc::unhandled_effect);
 }
 
+TEST_CASE(
+    "handlers: after a finish what leaves the body as an exception is dropped, however it runs") {
+  const auto body = [] {
+    if (!coir::perform(ask_number{})) throw std::runtime_error("its own answer to a refusal");
+    return 2;
+  };
+  auto ends_it =
+      coir::on<ask_number>([](const ask_number&) { return dispatched<int>::finish(77); });
+  CHECK(coir::handle_effects(body, ends_it) == 77);
+  CHECK(coir::exec(ends_it, body) == 77);
+  auto begun = coir::step(body);
+  auto stepped = coir::advance(ends_it, std::move(begun.waiting()));
+  REQUIRE(stepped.state.has_value());
+  CHECK(stepped.state.value() == 77);
+  bool reached = false;
+  auto ends_nothing =
+      coir::on<ask_number>([](const ask_number&) { return dispatched<int>::finish(); });
+  coir::handle_effects(
+      [&] {
+        if (!coir::perform(ask_number{})) throw std::runtime_error("as above");
+        reached = true;
+      },
+      ends_nothing);
+  CHECK_FALSE(reached);
+}
+
 TEST_CASE("handlers: finish with something that the body does not return is refused") {
   const int got = coir::handle_effects(
       [] {

@@ -140,6 +140,20 @@ TEST_CASE("T68 a cancel asks once; what came is still given, then the stream has
   });
 }
 
+TEST_CASE("T74 who looks without waiting leaves the error of the end to who waits, once") {
+  test::on_fiber([] {
+    sockets pair;
+    auto bytes = coir::perform(coir::recv_stream{pair.one});
+    CHECK_FALSE(bytes.try_next().has_value());
+    CHECK(coir::io::close(std::exchange(pair.one, -1)).has_value());
+    while (bytes.alive()) coir::this_fiber::yield();
+    for (int i = 0; i < 2; ++i) CHECK_FALSE(bytes.try_next().has_value());
+    CHECK(bytes.next().error() == std::errc::operation_canceled);
+    CHECK_FALSE(bytes.try_next().has_value());
+    CHECK_FALSE(bytes.next()->has_value());
+  });
+}
+
 TEST_CASE("T69 there is nothing to cancel in a stream that is none") {
   coir::multishot<unsigned> none;
   none.cancel();
