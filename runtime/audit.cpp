@@ -87,9 +87,16 @@ void audit::check_worker(worker& w) {
   // One that moves is counted by neither worker until it arrives.
   const std::uint64_t walked = t.queued + t.runnable + t.parked, live = w.live_.get();
   says(live <= walked && walked - live <= t.passing, "the living are counted", live, walked);
-  if (w.buffers_ != nullptr)
-    says(w.buffers_->refused() == 0, "a buffer is given back once", w.buffers_->refused(), 0);
+  if (w.buffers_ != nullptr) check_buffers(w);
   check_operations(w);
+}
+
+void audit::check_buffers(worker& w) {
+  const buffer_pool& all = *w.buffers_;
+  says(all.refused() == 0, "a buffer is given back once", all.refused(), 0);
+  if (!all.picked_by_backend() || !w.outside().simulated()) return;
+  const std::uint64_t found = static_cast<const sim&>(w.outside()).lent_here() + all.out();
+  says(found == all.count(), "a buffer is lent or out", found, all.count());
 }
 
 void audit::check_operations(worker& w) {

@@ -39,6 +39,7 @@ class audit {
   void count_records();
   void check_record(const record& r);
   void check_worker(worker& w);
+  void check_buffers(worker& w);
   void check_operations(worker& w);
   void check_sums();
 

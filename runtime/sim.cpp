@@ -146,6 +146,15 @@ std::size_t sim::in_flight() const noexcept {
   return flights_.size() + static_cast<std::size_t>(submitted);
 }
 
+std::size_t sim::lent_here() const noexcept {
+  const auto brings = [](const completion& c) { return (c.flags & IORING_CQE_F_BUFFER) != 0; };
+  std::size_t count = lent_free_.size();
+  for (const auto& [number, f] : flights_) count += f.buffer >= 0 && !f.done;
+  for (const auto& [when, h] : calendar_) count += h.is_completion && brings(h.what);
+  for (const completion& c : visible_) count += brings(c);
+  return count;
+}
+
 // -- time
 
 bool sim::pending() const noexcept {

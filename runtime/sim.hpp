@@ -72,6 +72,8 @@ class sim final : public backend {
   bool threads_for_blocking_sockets() const noexcept override;
   /// Operations that were accepted and whose last completion was not reaped.
   std::size_t in_flight() const noexcept;
+  /// Lent buffers that are free, hold data for nobody yet, or are told of by what was not reaped.
+  std::size_t lent_here() const noexcept;
   sim_world& world() noexcept { return world_; }
   /// Takes part again, after detach().
   void come_back() noexcept;

@@ -115,6 +115,29 @@ TEST_CASE("audit: a record in the wrong stage, without its stack, or without its
                "who is claimed has a wake link on its way"));
 }
 
+TEST_CASE("audit: a buffer that is lent and out at once is named") {
+  sim_world world({.goes_on = true});
+  const auto [one, other] = world.connection();
+  const auto ended = run_in_sim(world, [&, from = one, to = other] {
+    auto bytes = coir::perform(coir::recv_stream{from});
+    REQUIRE(coir::io::send(to, std::as_bytes(std::span("one", 3))).has_value());
+    {
+      const auto lease = bytes.next();
+      REQUIRE((lease && lease->has_value()));
+      CHECK(audit(core()).look() == "");
+    }
+    REQUIRE(here().buffers()->picked_by_backend());
+    bytes.cancel();
+    while (bytes.next().value().has_value()) continue;
+    CHECK(audit(core()).look() == "");
+    REQUIRE(here().buffers()->came(0));  // it is out, and nobody knows of it
+    here().outside().return_buffer(0);
+    CHECK(begins(audit(core()).look(), "a buffer is lent or out"));
+  });
+  CAPTURE(ended.has_value() ? std::string() : ended.error().message());
+  REQUIRE(ended.has_value());
+}
+
 TEST_CASE("audit: a generation that goes back is named") {
   sim_world world;
   const auto ended = run_in_sim(world, [&] {
