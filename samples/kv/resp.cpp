@@ -178,10 +178,15 @@ bool resp_server::answer(conversation& c) {
 /// Makes the changes that wait, and answers them.
 void resp_server::settle(conversation& c) {
   if (c.changes.empty()) return;
-  const std::size_t count = c.changes.size();
-  const auto done = change_all(std::exchange(c.changes, {}));
+  using list = const std::vector<change>;
+  const auto all = std::make_shared<list>(std::exchange(c.changes, {}));
   c.changes_bytes = 0;
-  for (std::size_t i = 0; i < count; ++i) {
+  const auto together = change_all(all);
+  // Nobody said that they belong together: one that finds no memory leaves the others theirs.
+  const bool singly =
+      !together && together.error() == std::errc::not_enough_memory && all->size() > 1;
+  for (const change& each : *all) {
+    const auto done = singly ? change_all(std::make_shared<list>(1, each)) : together;
     if (done)
       c.out += "+OK\r\n";
     else
@@ -189,7 +194,8 @@ void resp_server::settle(conversation& c) {
   }
 }
 
-coir::result<std::size_t> resp_server::change_all(std::vector<change> changes) {
+coir::result<std::size_t> resp_server::change_all(
+    std::shared_ptr<const std::vector<change>> changes) {
   {
     const std::lock_guard held(mutex_);
     ++counters_.inputs;
@@ -248,7 +254,8 @@ bool resp_server::erase(conversation& c) {
   }
   // One that is told a number has an input of its own.
   coir::result<std::size_t> done = 0;
-  if (!changes.empty()) done = change_all(std::move(changes));
+  if (!changes.empty())
+    done = change_all(std::make_shared<const std::vector<change>>(std::move(changes)));
   if (done)
     put_number(c.out, ':', *done);
   else

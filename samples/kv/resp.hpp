@@ -63,7 +63,7 @@ class resp_server {
   void talk(conversation& c);
   bool answer(conversation& c);
   void settle(conversation& c);
-  coir::result<std::size_t> change_all(std::vector<change> changes);
+  coir::result<std::size_t> change_all(std::shared_ptr<const std::vector<change>> changes);
   bool send(conversation& c);
 
   bool get(conversation& c);

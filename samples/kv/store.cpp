@@ -93,12 +93,12 @@ coir::result<> store::close() {
 // -- what an input does; on the machine's worker --------------------------------------------------
 
 coir::result<std::size_t> store::handle(const input& in, machine::context& context) {
-  if (in.reset) return handle_reset(context);
+  if (in.changes == nullptr) return handle_reset(context);
   std::vector<entry> entries;
   // What exists may be gone before this lands (by a reset, which frees far more than it needs), so
   // the cap can be passed by what is in flight and no further.
   std::size_t cost = 0;
-  for (const change& c : in.changes) {
+  for (const change& c : *in.changes) {
     entries.push_back(write_change(c));
     cost += table_.cost(c);
   }
@@ -108,7 +108,7 @@ coir::result<std::size_t> store::handle(const input& in, machine::context& conte
   if (!first) return coir::fail(first.error());
   return context.update([&in, sequence = *first](table* t) mutable {
     std::size_t known = 0;
-    for (const change& c : in.changes) known += t->apply(sequence++, c) ? 1 : 0;
+    for (const change& c : *in.changes) known += t->apply(sequence++, c) ? 1 : 0;
     return known;
   });
 }
@@ -129,13 +129,14 @@ void store::on_record(const record& r) {
 
 // -- for anybody ----------------------------------------------------------------------------------
 
-coir::result<std::size_t> store::change_all(std::vector<change> changes, coir::deadline until) {
-  if (changes.empty()) return coir::fail(std::errc::invalid_argument);
-  for (const change& c : changes) {
+coir::result<std::size_t> store::change_all(std::shared_ptr<const std::vector<change>> changes,
+                                            coir::deadline until) {
+  if (changes->empty()) return coir::fail(std::errc::invalid_argument);
+  for (const change& c : *changes) {
     if (c.key.size() > key_bytes_max) return coir::fail(std::errc::invalid_argument);
     if (c.value.size() > value_bytes_max) return coir::fail(std::errc::message_size);
   }
-  return machine_->call({.changes = std::move(changes), .reset = false}, until);
+  return machine_->call({std::move(changes)}, until);
 }
 
 coir::result<> store::write(std::string_view key, std::string value, coir::deadline until) {
@@ -159,7 +160,7 @@ std::optional<std::int64_t> store::read(std::string_view key) const {
 }
 
 coir::result<> store::reset(coir::deadline until) {
-  auto done = machine_->call({.changes = {}, .reset = true}, until);
+  auto done = machine_->call({}, until);
   return done ? coir::result<>() : coir::fail(done.error());
 }
 

@@ -17,6 +17,7 @@
 
 #include <coir/state_machine.hpp>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -56,7 +57,12 @@ class store final : private journal_listener {
   /// operation_canceled nobody knows: what had begun goes on and is made, if the cap, the disk and
   /// a stop allow it; what still waited in line, or for room there, never is.
   [[nodiscard]] coir::result<std::size_t> change_all(std::vector<change> changes,
-                                                     coir::deadline until = coir::never);
+                                                     coir::deadline until = coir::never) {
+    return change_all(std::make_shared<const std::vector<change>>(std::move(changes)), until);
+  }
+  /// The same, for who keeps them.
+  [[nodiscard]] coir::result<std::size_t> change_all(
+      std::shared_ptr<const std::vector<change>> changes, coir::deadline until = coir::never);
   /// One of them.
   [[nodiscard]] coir::result<> write(std::string_view key, std::string value,
                                      coir::deadline until = coir::never);
@@ -85,8 +91,7 @@ class store final : private journal_listener {
 
  private:
   struct input {
-    std::vector<change> changes;
-    bool reset = false;
+    std::shared_ptr<const std::vector<change>> changes;  // none: a reset
   };
   // Readers are everywhere, so the table has locks of its own, and the machine holds its place.
   using machine = coir::state_machine<input, std::size_t, table*>;

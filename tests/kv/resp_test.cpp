@@ -78,6 +78,19 @@ std::string set(std::string_view key, std::string_view value) {
 
 }  // namespace
 
+TEST_CASE("resp: of changes asked for at once, one that finds no memory leaves the others theirs") {
+  on_fibers([] {
+    whole_server s({}, {.memory_max = 2 * (1 + kv::key_overhead_bytes)});
+    auto c = s.client();
+    c.ask(set("a", "1"), "+OK\r\n");
+    c.ask(set("a", "2") + set("b", "3") + set("c", "4") + set("b", "5"),
+          "+OK\r\n+OK\r\n-OOM command not allowed when used memory > 'maxmemory'\r\n+OK\r\n");
+    c.ask("*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "$1\r\n2\r\n");
+    c.ask("*2\r\n$3\r\nGET\r\n$1\r\nb\r\n", "$1\r\n5\r\n");
+    c.ask("*2\r\n$3\r\nGET\r\n$1\r\nc\r\n", "$-1\r\n");
+  });
+}
+
 TEST_CASE("resp: each command has its answer") {
   on_fibers([] {
     whole_server s;
