@@ -92,6 +92,7 @@ void lasting_operation::free() noexcept {
 
 std::int32_t lasting_operation::begin(const io::unique_fd* owner) noexcept {
   kind_.fill(op_, sqe());
+  if (asks_for_many(sqe())) return -EINVAL;
   opcode_ = sqe().opcode;
   if (!home_.operations().admits(opcode_))
     return -(io_own_base + static_cast<std::int32_t>(errc::opcode_refused));

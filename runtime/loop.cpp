@@ -134,6 +134,10 @@ bool loop_core::launch(loop_job& job) {
   effect_call& call = *job.body->asks;
   io_uring_sqe entry{};
   if (guarded(job, [&] { call.type->fill(call.op, entry); }) != reply::answered) return false;
+  if (asks_for_many(entry)) {
+    call.refused = std::make_error_code(std::errc::invalid_argument);
+    return false;
+  }
   if (const std::error_code why = hold(job, entry)) {
     call.refused = why;
     return false;

@@ -125,6 +125,27 @@ bool asked_not_to_wait(const io_uring_sqe& entry) noexcept {
   }
 }
 
+bool asks_for_many(const io_uring_sqe& entry) noexcept {
+  if (COIR_MUTANT(anybody_asks_for_many)) return false;
+  // Of newer headers than Debian 12 has.
+  constexpr unsigned ticks = 1 << 6;           // IORING_TIMEOUT_MULTISHOT
+  constexpr std::uint8_t read_multishot = 49;  // IORING_OP_READ_MULTISHOT
+  if ((entry.flags & IOSQE_BUFFER_SELECT) != 0) return true;
+  switch (entry.opcode) {
+    case IORING_OP_ACCEPT:
+      return (entry.ioprio & IORING_ACCEPT_MULTISHOT) != 0;
+    case IORING_OP_RECV:
+    case IORING_OP_RECVMSG:
+      return (entry.ioprio & IORING_RECV_MULTISHOT) != 0;
+    case IORING_OP_POLL_ADD:
+      return (entry.len & IORING_POLL_ADD_MULTI) != 0;
+    case IORING_OP_TIMEOUT:
+      return (entry.timeout_flags & ticks) != 0;
+    default:
+      return entry.opcode == read_multishot;
+  }
+}
+
 namespace {
 
 template <class T>
@@ -369,6 +390,8 @@ std::int32_t perform_to_the_end(const io_uring_sqe& entry, std::int64_t until_ns
 std::int32_t perform_outside(fill_function fill, const void* op, deadline until) noexcept {
   io_uring_sqe entry{};
   fill(op, entry);
+  if (asks_for_many(entry)) [[unlikely]]
+    return -EINVAL;
   return perform_entry(entry, ns_of(until));
 }
 

@@ -41,6 +41,10 @@ void note_answer(const io_uring_sqe& entry, std::int32_t res) noexcept;
 /// MSG_DONTWAIT of the caller: EAGAIN is the answer that was asked for.
 bool asked_not_to_wait(const io_uring_sqe& entry) noexcept;
 
+/// It would complete more than once, or take a buffer of its worker's. Both are for streams, which
+/// ask for them themselves; anybody else would lose what came before the last completion.
+bool asks_for_many(const io_uring_sqe& entry) noexcept;
+
 /// Waits until no worker has an operation on `fd`, then closes it. 0 or a negative errno. Fibers
 /// park, threads block.
 int close_everywhere(runtime_core& core, int fd) noexcept;

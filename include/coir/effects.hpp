@@ -8,7 +8,8 @@
 //   - Who asks does not know who answers: the handlers of the fiber, innermost first
 //     (coir/handlers.hpp), then the backend. Without a handler this costs one branch.
 //   - From a user's submission entry the runtime takes opcode, fd, addr, len, off and the
-//     operation's flags; user_data, links, CQE_SKIP and personality are its own.
+//     operation's flags; user_data, links, CQE_SKIP and personality are its own. What asks for
+//     many completions, or for a buffer of the ring's, is refused: invalid_argument.
 //
 // Comes from: coir/io.hpp, coir/net.hpp, users' own operations.   Goes to: runtime/perform.hpp.
 #pragma once

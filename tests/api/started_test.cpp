@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "on_fiber.hpp"
 #include "runtime/worker.hpp"
@@ -373,4 +374,58 @@ TEST_CASE("C-T14: an exception of a fiber comes out after all have been awaited"
     CHECK_THROWS_AS((void)coir::await_all(reading, throwing), std::runtime_error);
     CHECK(open_now() == 0);
   });
+}
+
+namespace {
+/// What a program of its own may write into an entry.
+struct raw_op {
+  using value_type = std::int32_t;
+  static constexpr std::string_view name = "test.raw";
+  unsigned opcode;
+  int fd;
+  std::uint16_t ioprio = 0;
+  std::uint32_t len = 0, timeout_flags = 0;
+  std::uint8_t flags = 0;
+  void fill(io_uring_sqe& e) const noexcept {
+    e.opcode = static_cast<std::uint8_t>(opcode);
+    e.fd = fd;
+    e.ioprio = ioprio;
+    e.len = len;
+    e.timeout_flags = timeout_flags;
+    e.flags = flags;
+  }
+  std::int32_t complete(std::int32_t res) const noexcept { return res; }
+};
+}  // namespace
+
+TEST_CASE("started: one that would have many answers, or a buffer of the ring's, is refused") {
+  const ends pipe;
+  const std::vector<raw_op> all = {
+      {.opcode = IORING_OP_ACCEPT, .fd = pipe.out, .ioprio = IORING_ACCEPT_MULTISHOT},
+      {.opcode = IORING_OP_RECV, .fd = pipe.out, .ioprio = IORING_RECV_MULTISHOT},
+      {.opcode = IORING_OP_POLL_ADD, .fd = pipe.out, .len = IORING_POLL_ADD_MULTI},
+      {.opcode = IORING_OP_TIMEOUT, .fd = -1, .timeout_flags = 1 << 6},  // IORING_TIMEOUT_MULTISHOT
+      {.opcode = IORING_OP_READ, .fd = pipe.out, .flags = IOSQE_BUFFER_SELECT},
+      {.opcode = 49, .fd = pipe.out},  // IORING_OP_READ_MULTISHOT
+  };
+  const auto is_refused = [](const coir::result<std::int32_t>& answer) {
+    return !answer && answer.error() == std::errc::invalid_argument;
+  };
+  test::on_fiber([&] {
+    for (const raw_op& each : all) {
+      CAPTURE(each.opcode);
+      CHECK(is_refused(coir::perform(each)));
+      CHECK(is_refused(coir::start(each).get()));
+    }
+    CHECK(open_now() == 0);
+  });
+  auto outside = coir::make_backend(test::tested({}));
+  REQUIRE(outside);
+  auto in = coir::loop::make(**outside);
+  REQUIRE(in);
+  for (const raw_op& each : all) {
+    CAPTURE(each.opcode);
+    auto asked = in->submit([&each] { return coir::perform(each); });
+    CHECK(is_refused(asked.get().value()));
+  }
 }
