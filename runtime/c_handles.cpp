@@ -31,6 +31,12 @@ c_handles& c_handles::here() {
   return *current_;
 }
 
+namespace {
+/// When the library is loaded: a fork while another thread begins would leave the child a beginning
+/// that nobody ends.
+[[gnu::constructor]] void begin() { (void)c_handles::here(); }
+}  // namespace
+
 // Runs in the child of fork, which has one thread. The parent's table may have been in the middle
 // of a change, so nothing of it is read again.
 void c_handles::begin_child() noexcept {

@@ -76,7 +76,8 @@ inline bool publish_end(record& fiber, const joiner_news& news) noexcept {
   // relaxed: a hint, for those whose errand has not been run yet; it finds them in any case.
   const bool far_joiners = fiber.far_joiners || news.told();
   // release: publishes the answer.
-  fiber.join.store(join_done, std::memory_order_release);
+  fiber.join.store(join_done, COIR_MUTANT(end_unpublished) ? std::memory_order_relaxed
+                                                           : std::memory_order_release);
   return far_joiners && !COIR_MUTANT(joiners_forgotten);
 }
 

@@ -144,8 +144,11 @@ fiber_id id_of(const task& t) noexcept {
   return {r.slot, r.shared->serial, r.generation.load(std::memory_order_relaxed)};
 }
 
-void* allocate_box(std::size_t bytes, std::size_t alignment) {
-  if (worker* const here = worker::current()) ++here->counts().boxes;
+void* allocate_box(task& owner, std::size_t bytes, std::size_t alignment) {
+  auto& core = static_cast<runtime_core&>(*static_cast<record&>(owner).shared);
+  worker* const here = worker::current();
+  here != nullptr&& & here->shared() == &core ? void(++here->counts().boxes)
+                                              : core.count_foreign(&foreign_counts::boxes);
   // Asked for an alignment, the C library goes a way that keeps nothing at hand: 20 ns more.
   return alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
              ? ::operator new(bytes)

@@ -52,6 +52,10 @@ class list {
 
   void push_back(T& one) noexcept { link_before(head_, node(one)); }
   void push_front(T& one) noexcept { link_before(*head_.next, node(one)); }
+  /// Before `place`, a member; null: behind the last.
+  void insert(T* place, T& one) noexcept {
+    link_before(place == nullptr ? head_ : node(*place), node(one));
+  }
 
   /// The oldest member, unlinked; null when the list is empty.
   T* pop_front() noexcept {

@@ -118,6 +118,20 @@ result<std::vector<unsigned>> allowed_processors(mask_call ask) {
   }
 }
 
+thread_setting::thread_setting() noexcept
+    : why_unknown_(mask_of_process(sizeof mask_, mask_.data())) {
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &signals_);
+}
+
+int thread_setting::hear_signals() const noexcept {
+  return ::pthread_sigmask(SIG_SETMASK, &signals_, nullptr);
+}
+
+int thread_setting::run_there() const noexcept {
+  if (why_unknown_ != 0) return why_unknown_;
+  return ::pthread_setaffinity_np(::pthread_self(), sizeof mask_, mask_.data());
+}
+
 prefers_node::prefers_node(unsigned node) noexcept {
   node_set nodes{};
   if (node >= node_bits) return;

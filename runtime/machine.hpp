@@ -11,6 +11,7 @@
 #pragma once
 
 #include <sched.h>
+#include <signal.h>
 
 #include <array>
 #include <cstdint>
@@ -63,6 +64,20 @@ inline constexpr unsigned processors_most = 1u << 16;
 
 /// The numbers of the processors this process may use, the least first. Errors: those of `ask`.
 result<std::vector<unsigned>> allowed_processors(mask_call ask = &mask_of_process);
+
+/// Which signals the thread hears that makes this, and on which processors it may run.
+class thread_setting {
+ public:
+  thread_setting() noexcept;
+  /// For the calling thread. Allocates nothing and takes no lock. 0 or an errno.
+  int hear_signals() const noexcept;
+  int run_there() const noexcept;
+
+ private:
+  sigset_t signals_{};
+  std::array<cpu_set_t, processors_most / CPU_SETSIZE> mask_{};
+  int why_unknown_ = 0;  // the errno of the kernel that does not tell the mask
+};
 
 /// While it lives, memory that this thread touches first comes from `node`, if that has some; then
 /// from where it came before. Nothing is done for processor::nothing.

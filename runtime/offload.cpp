@@ -71,6 +71,7 @@ bool offload_pool::withdraw(offload_call& call) noexcept {
 
 void offload_pool::work() noexcept {
   ::pthread_setname_np(::pthread_self(), "coir/offload");
+  if (first_ != nullptr) first_(with_);
   std::unique_lock held(mutex_);
   for (;;) {
     ++idle_;

@@ -6,7 +6,9 @@
 //   - A call that a thread has taken runs to its end, and whoever made it waits for it; only a
 //     waiting call can be withdrawn.
 //   - A call is not touched any more once its `finished` was called.
-//   - Threads block every signal, and end in the destructor, after the queue is empty.
+//   - Threads block every signal, and end in the destructor, after the queue is empty. Where
+//   workers
+//     are pinned they are not: they run where the process may.
 //
 // Comes from: coir::blocking, poll.   Goes to: the caller's functions.
 #pragma once
@@ -36,6 +38,12 @@ class offload_pool {
       : threads_max_(threads_max), queue_max_(queue_max) {}
   ~offload_pool();
 
+  /// Each of its threads calls that first: they inherit the processors of whoever submits. Before
+  /// the first call; `with` outlives the pool.
+  void begin_by(void (*first)(const void* with) noexcept, const void* with) noexcept {
+    first_ = first;
+    with_ = with;
+  }
   /// Empty: it was taken. errc::offload_full: the queue is full; else there is no thread and none
   /// could be started, and the error says why.
   refusal submit(offload_call& call);
@@ -51,6 +59,8 @@ class offload_pool {
 
   const unsigned threads_max_;
   const unsigned queue_max_;
+  void (*first_)(const void* with) noexcept = nullptr;
+  const void* with_ = nullptr;
   mutable std::mutex mutex_;
   std::condition_variable more_;
   list<offload_call> queue_;

@@ -7,7 +7,8 @@
 //
 // Always true:
 //   - Only a closure that waits for its first run travels, and nobody of its worker waits in its
-//     record.
+//     record. Those that may not are passed over, a few of them: who is looked for stands near the
+//     front, where the oldest are.
 //   - A fiber that has a home already may be known there to somebody far who waits for it. So its
 //     end looks into the join stripe in any case; a link that is under way follows it (hear()).
 //   - What a full mailbox is answered with, in this order: who may run anywhere, a connection too,
@@ -23,10 +24,13 @@
 // Goes to: deflect.hpp, a neighbour's mailbox.
 #include "runtime/hop.hpp"
 
+#include <algorithm>
+
 namespace coir::detail {
 
 namespace {
-constexpr unsigned batch_max = 64;  // fibers in one mail
+constexpr unsigned batch_max = 64;    // fibers in one mail
+constexpr unsigned passed_over = 16;  // that may not travel, at most, in a look for who may
 }  // namespace
 
 inline load worker::load_of(unsigned i) const noexcept {
@@ -40,8 +44,8 @@ void worker::set_threshold(std::uint32_t told) noexcept {
   if (settings_.workers == 1) return;
   asks_from_ = threshold_.pinned() ? threshold_.tasks() : adaptive_threshold::enough_for_hungry;
   // At a pick somebody goes on to run, as the pusher does at a push; so all the others are to
-  // spare.
-  feeds_from_ = threshold_.pinned() ? threshold_.tasks() + 1 : 1;
+  // spare. More than there can be stays so.
+  feeds_from_ = threshold_.pinned() ? std::max(threshold_.tasks() + 1, threshold_.tasks()) : 1;
   asks_live_from_ = threshold_.tasks();
 }
 
@@ -105,8 +109,11 @@ inline bool worker::is_hungry(bool lone) const noexcept {
   if (!is_hungry(is_lone(mine)) || shared_.stopping.load(std::memory_order_relaxed)) return;
   // Whoever waits at another priority than the normal one stays here, in its level, and may be all
   // there are. It was asked about when it was new.
-  record* const first = unstarted_.front();
-  if (first == nullptr || !may_travel(*first)) return;
+  record* first = unstarted_.front();
+  for (unsigned passed = 0; first != nullptr && !may_leave(*first, distance::sibling);
+       first = unstarted_.after(*first))
+    if (++passed > passed_over || COIR_MUTANT(nobody_is_passed_over)) return;
+  if (first == nullptr) return;
   record& oldest = *first;
   const worker_set hungry = shared_.hungry.look();
   const worker_set for_one = shared_.hungry.look_for_one();
@@ -120,21 +127,29 @@ inline bool worker::is_hungry(bool lone) const noexcept {
   const decision d = feed_hungry(from, what, [this](unsigned i) { return load_of(i); });
   if (d.count == 0 || !shared_.hungry.take_away(d.target)) return;
   if (d.count == 1 && !for_one.contains(d.target)) lone_tries_.spend();
-  leave_home(oldest);
-  if (!post(d, oldest)) return_home(oldest);
+  record* const behind = leave_home(oldest);
+  if (!post(d, oldest)) return_home(oldest, behind);
 }
 
 inline bool worker::may_travel(const record& waiting) const noexcept {
   return waiting.held == holds::closure && waiting.local_joiners == nullptr && &waiting != first_;
 }
 
-/// From the line of the unstarted into nobody's hands; and back to its front.
-inline void worker::leave_home(record& waiting) noexcept {
+/// It may go so far.
+inline bool worker::may_leave(const record& waiting, distance far) const noexcept {
+  return may_travel(waiting) &&
+         may_go({waiting.treat.where(), waiting.treat.kind(), waiting.treat.hops()}, far);
+}
+
+/// From the line of the unstarted into nobody's hands: who stood behind it; and back before that.
+inline record* worker::leave_home(record& waiting) noexcept {
+  record* const behind = unstarted_.after(waiting);
   leave_line(waiting);
   --live_;
+  return behind;
 }
-inline void worker::return_home(record& waiting) noexcept {
-  unstarted_.push_front(waiting);
+inline void worker::return_home(record& waiting, record* behind) noexcept {
+  unstarted_.insert(behind, waiting);
   ++unstarted_count_;
   ++live_;
 }
@@ -144,14 +159,17 @@ inline void worker::return_home(record& waiting) noexcept {
 bool worker::post(const decision& d, record& last) noexcept {
   const distance far = settings_.around.to(d.target);
   record* chain[batch_max];
-  unsigned count = 0;
-  while (count + 1 < d.count) {
-    record* const oldest = unstarted_.front();
-    if (oldest == nullptr || !may_travel(*oldest) ||
-        !may_go({oldest->treat.where(), oldest->treat.kind(), oldest->treat.hops()}, far))
+  record* behind[batch_max];
+  unsigned count = 0, passed = 0;
+  for (record* next = unstarted_.front(); next != nullptr && count + 1 < d.count;) {
+    record& each = *next;
+    next = unstarted_.after(each);
+    if (may_leave(each, far)) {
+      behind[count] = leave_home(each);
+      chain[count++] = &each;
+    } else if (++passed > passed_over || COIR_MUTANT(nobody_is_passed_over)) {
       break;
-    leave_home(*oldest);
-    chain[count++] = oldest;
+    }
   }
   chain[count++] = &last;
   for (unsigned i = 0; i < count; ++i) {
@@ -165,9 +183,9 @@ bool worker::post(const decision& d, record& last) noexcept {
     return true;
   }
   ++counts_.mailbox_refused;
-  for (unsigned i = count; i-- != 0;) {
+  for (unsigned i = count; i-- != 0;) {  // who stood behind one is there again before it
     chain[i]->mailed_behind = nullptr;
-    if (chain[i] != &last) return_home(*chain[i]);
+    if (chain[i] != &last) return_home(*chain[i], behind[i]);
   }
   return false;
 }

@@ -5,7 +5,7 @@
 //     middle of a change, by a thread that does not exist here. Nothing of it is read again but
 //     the next serial, so that no identity of the parent's names a fiber of the child.
 //   - The child's one thread is a plain one, also where it was forked off by a fiber: its worker is
-//     the parent's, and so is the ring.
+//     the parent's, and so is the ring. It hears the signals again that a worker does not.
 //   - The list is in the order of the serials. Nothing is allocated but by register_core, and by
 //     the child of a fork.
 //
@@ -63,15 +63,22 @@ void after_fork_in_child() {
     const book& parents = the_book();
     current_book() = new book{{}, {}, parents.next_serial, &parents};
   }
+  const runtime_core* const of_fiber = current_core();
   if (!COIR_MUTANT(forked_fiber_stays)) arch::set_thread_word(nullptr);
+  if (of_fiber != nullptr) of_fiber->leave_worker();
+}
+
+/// When the library is loaded: were it done by the first runtime, a fork by another thread in that
+/// moment would leave the child a beginning that nobody ends.
+[[gnu::constructor]] void hear_of_forks() {
+  (void)current_book();
+  (void)::pthread_atfork(nullptr, nullptr, &after_fork_in_child);
 }
 
 }  // namespace
 
 void register_core(runtime_core& core) {
   book& b = the_book();
-  static const int once = ::pthread_atfork(nullptr, nullptr, &after_fork_in_child);
-  (void)once;
   const std::lock_guard held(b.mutex);
   core.serial = b.next_serial++;
   b.cores.push_back(&core);

@@ -45,9 +45,10 @@ inline bool worker::somebody_calls() const noexcept {
 void worker::sleep_or_poll() noexcept {
   ++counts_.turns;
   if (!COIR_MUTANT(ready_untold)) counts_.ready.set(ready_now());
+  // Not only in busy turns: the spins of one that always wins lead to no sleep.
+  if (stacks_.spilled() && counts_.turns.get() % turns_per_trim == 0) [[unlikely]]
+    stacks_.trim(outside_->now_ns());
   if (anything_to_do() || outside_->ready()) {
-    if (stacks_.spilled() && counts_.turns.get() % turns_per_trim == 0) [[unlikely]]
-      stacks_.trim(outside_->now_ns());
     if (outside_->pending() && !COIR_MUTANT(submits_when_idle)) outside_->wait(no_wait_ns);
     return;
   }

@@ -101,6 +101,14 @@ int runtime_core::take_place(unsigned index) noexcept {
   return why;
 }
 
+void runtime_core::leave_worker() const noexcept {
+  if (!starter_ || COIR_MUTANT(forked_fiber_stays_deaf)) return;
+  if (chosen.pin_workers) (void)starter_->run_there();
+  ::pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+  ::prctl(PR_SET_TIMERSLACK, 0UL, 0UL, 0UL, 0UL);  // what it was
+  (void)starter_->hear_signals();
+}
+
 /// What is asked of the threads of workers, where they have none.
 void runtime_core::tell_unheeded() const {
   if (COIR_MUTANT(unheeded_untold)) return;
@@ -130,6 +138,11 @@ result<> runtime_core::start() {
     return {};
   }
   count_workers(*this, true);
+  starter_.emplace();
+  if (chosen.pin_workers && !COIR_MUTANT(offload_pinned))
+    offload_.begin_by(
+        [](const void* as) noexcept { (void)static_cast<const thread_setting*>(as)->run_there(); },
+        &*starter_);
   try {
     if (chosen.stall_after.count() != 0)
       watch_ =
@@ -313,7 +326,9 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
 }
 
 void runtime_core::refuse_queued(std::error_code why) noexcept {
-  // No thread serves: what was queued ends here with the error, and its closure is destroyed.
+  // No thread serves: what was queued ends here with the error, and its closure is destroyed. Who
+  // waits for a record is a plain thread, and looks at `stopping`.
+  if (!COIR_MUTANT(room_waited_for_unstarted)) wake_for_room(*this, UINT32_MAX);
   do {
     take_what_is_left(why);
   } while (!all_ended());
@@ -374,8 +389,12 @@ stats runtime_core::snapshot() const {
   if (inherited()) return all;
   if (!workers_.empty()) all.backend = workers_[0]->outside().name();
   for (const auto& w : workers_) all.workers.push_back(w->stats());
-  if (!all.workers.empty())
+  if (!all.workers.empty()) {
     all.workers[0].spawned += foreign_spawned_.load(std::memory_order_relaxed);
+    all.workers[0].mailbox_refused +=
+        by_foreigners_.mailbox_refused.load(std::memory_order_relaxed);
+  }
+  all.boxes = by_foreigners_.boxes.load(std::memory_order_relaxed);
   for (const auto& w : workers_) all.boxes += w->counts().boxes.get();
   all.records_touched = records.touched();
   all.stacks_made = pool->stats().slots;

@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -42,6 +43,11 @@ using backend_factory =
 struct quota_files {
   std::string told = "/proc/self/cgroup";
   std::string root = "/sys/fs/cgroup";
+};
+
+/// What is done by those who are no worker of the runtime.
+struct foreign_counts {
+  atomic<std::uint64_t> boxes{0}, mailbox_refused{0};
 };
 
 class runtime_core : public commons {
@@ -99,6 +105,11 @@ class runtime_core : public commons {
   /// False: refused, and uncount_foreign_spawn() follows.
   bool count_foreign_spawn() noexcept { return counted_in(foreign_spawned_, stopping); }
   void uncount_foreign_spawn() noexcept;
+  void count_foreign(atomic<std::uint64_t> foreign_counts::*what) noexcept {
+    // relaxed: a count that nothing follows from.
+    if (!COIR_MUTANT(foreigners_uncounted))
+      (by_foreigners_.*what).fetch_add(1, std::memory_order_relaxed);
+  }
   std::string describe_survivors() const noexcept;
   unsigned next_worker() noexcept {
     return turn_.fetch_add(1, std::memory_order_relaxed) % workers();
@@ -109,6 +120,9 @@ class runtime_core : public commons {
     return inherited() || state_.load(std::memory_order_seq_cst) == state::ended;
   }
   bool abandoned() const noexcept { return state_.load() == state::abandoned; }
+  /// In the child of a fork, by the thread of a fiber of ours: it goes on as a thread like the one
+  /// that started us.
+  void leave_worker() const noexcept;
 
   // Who keeps it from being destroyed: threads that close a descriptor, whose errands the workers
   // must serve, and whoever waits for a fiber of it by name.
@@ -141,7 +155,8 @@ class runtime_core : public commons {
   result<> make_workers(const backend_factory& make);
   result<> make_workers(backend_kind wish);
 
-  std::unique_ptr<sim_world> world_;  // of one that is driven
+  std::unique_ptr<sim_world> world_;       // of one that is driven
+  std::optional<thread_setting> starter_;  // of one that was started, and is not driven
   machine place_;
   unsigned processors_ = 1;   // that this process may use
   bool workers_run_ = false;  // guarded by the lock of the registry
@@ -152,7 +167,8 @@ class runtime_core : public commons {
   std::unique_ptr<watch> watch_;  // from start until the threads end; null: nobody watches
   atomic<state> state_{state::created};
   atomic<std::uint64_t> foreign_spawned_{0};  // by threads that are no worker of ours
-  atomic<std::uint32_t> idle_word_{0};        // grows whenever a worker was idle while settling
+  foreign_counts by_foreigners_;
+  atomic<std::uint32_t> idle_word_{0};  // grows whenever a worker was idle while settling
   atomic<std::uint32_t> turn_{0};
   atomic<int> attach_error_{0};
   std::mutex life_;                // start and shutdown, one at a time

@@ -34,8 +34,8 @@ void on_signal(int number) {
   // seq_cst: counted before the look; partner: restore() clears the table before it counts.
   inside.fetch_add(1, std::memory_order_seq_cst);
   const auto byte = static_cast<unsigned char>(number);
-  // acquire: pairs with create(); the pipe exists.
-  const int fd = write_ends[static_cast<std::size_t>(number)].load(std::memory_order_acquire) - 1;
+  // seq_cst: after the count; partner: as above. And the pipe exists.
+  const int fd = write_ends[static_cast<std::size_t>(number)].load(std::memory_order_seq_cst) - 1;
   // A full pipe already holds what wakes the reader.
   if (fd >= 0) [[maybe_unused]]
     const auto written = ::write(fd, &byte, 1);

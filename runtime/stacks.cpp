@@ -296,7 +296,7 @@ stacks::refusal stacks::guard_slot(const shelf& from, const stack_shape& shape) 
       !COIR_MUTANT(guards_unbounded))
     return refusal::guards;
   refused_errno_ = install_guard(way_, from.next, shape.guard_bytes);
-  if (refused_errno_ == EINVAL && way_ == guard_way::madvise) {
+  if (refused_errno_ == EINVAL && way_ == guard_way::madvise && !COIR_MUTANT(locked_unguarded)) {
     way_ = guard_way::mprotect;  // the memory was locked after the probe
     return guard_slot(from, shape);
   }

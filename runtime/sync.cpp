@@ -6,8 +6,8 @@
 //
 // Always true:
 //   - state_ is 2 while the queue is not empty and the mutex is held.
-//   - An event's flag changes under its queue's lock, so a waiter that saw it closed is in the
-//     queue before it can open.
+//   - An event opens under its queue's lock, so a waiter that saw it closed is in the queue before
+//     it can open.
 //
 // Comes from: coir/sync.hpp.   Goes to: waiting.
 #include "coir/sync.hpp"

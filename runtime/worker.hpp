@@ -249,8 +249,9 @@ class worker {
   void feed_if_hungry() noexcept;
   void feed() noexcept;
   bool may_travel(const record& waiting) const noexcept;
-  void leave_home(record& waiting) noexcept;
-  void return_home(record& waiting) noexcept;
+  bool may_leave(const record& waiting, distance far) const noexcept;
+  record* leave_home(record& waiting) noexcept;
+  void return_home(record& waiting, record* behind) noexcept;
   bool post(const decision& d, record& last) noexcept;
   record* take_any_unstarted() noexcept;
   void fetch_ahead() noexcept;

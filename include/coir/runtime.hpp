@@ -42,7 +42,8 @@ struct worker_stats {
   std::uint64_t deflected_out = 0;    ///< mailed to a neighbour, since nobody named a worker: what
                                       ///< was spawned here, and what came by mail and went on
   std::uint64_t deflected_in = 0;     ///< taken out of the mailbox, also what was spawned for here
-  std::uint64_t mailbox_refused = 0;  ///< mails of this worker that found the target's box full
+  std::uint64_t mailbox_refused = 0;  ///< mails of this worker that found the target's box full;
+                                      ///< those of plain threads are added to worker 0
   std::uint64_t mailbox_depth = 0;    ///< now: unstarted fibers in this worker's mailbox, where
                                       ///< one place may hold up to 64 of them
   std::uint64_t wakes_sent = 0;       ///< to other workers: the end of a wait, a cancel, a detach

@@ -163,6 +163,30 @@ TEST_CASE("life: a fiber that forks is a plain thread in the child, and goes on 
   CHECK(rt.shutdown().has_value());
 }
 
+TEST_CASE("life: the child of a fiber's fork hears the signals that a worker does not, anywhere") {
+  const auto processors = [] {
+    cpu_set_t mask;
+    return ::sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 0;
+  };
+  const int before = processors();
+  auto made = coir::runtime::create(tested({.workers = 1, .pin_workers = true}));
+  REQUIRE(made.has_value());
+  const auto done = (*made)->run([&] {
+    sigset_t mask;
+    CHECK(::pthread_sigmask(SIG_SETMASK, nullptr, &mask) == 0);
+    CHECK(::sigismember(&mask, SIGTERM) == 1);
+    const pid_t child = forked();
+    if (child == 0) {
+      int wrong = ::pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+      if (::sigismember(&mask, SIGTERM) != 0 || ::sigismember(&mask, SIGALRM) != 0) wrong |= 2;
+      if (processors() != before) wrong |= 4;
+      ::_exit(wrong);
+    }
+    CHECK(coir::blocking([child] { return exit_code_of(child); }).value() == 0);
+  });
+  CHECK(done.has_value());
+}
+
 TEST_CASE("life: a body that returns in the child of its fork ends the child and is named") {
   const test::ending end = test::in_child([] {
     (void)coir::run(

@@ -324,8 +324,36 @@ TEST_CASE("snapshot: large closures are counted, and so are records and stacks t
     CHECK(then.stacks_made >= 1);
   });
   CHECK(root.join().has_value());
+  CHECK(rt->snapshot().boxes == before.boxes + 11);  // the root's is a thread's
   CHECK(rt->shutdown().has_value());
-  CHECK(rt->snapshot().boxes > before.boxes);
+}
+
+TEST_CASE("snapshot: what other threads and runtimes do counts where they do it") {
+  auto rt = started({.workers = 1, .mailbox_slots = 1});
+  auto other = started({.workers = 1});
+  std::array<std::uint64_t, 20> large{};
+  std::atomic<bool> held{false}, free{false};
+  auto holder = rt->spawn([&] {
+    held = true;
+    while (!free) std::this_thread::yield();
+  });
+  while (!held) std::this_thread::yield();
+  const std::uint64_t before = rt->snapshot().boxes;
+  auto visitor = other->spawn([&] {
+    auto first = rt->try_spawn([large] { CHECK(large[0] == 0); });  // in its only place
+    REQUIRE(first.has_value());
+    CHECK(rt->try_spawn([] {}).error() == coir::errc::mailbox_full);
+    CHECK(coir::snapshot().boxes == 0);
+    CHECK(coir::snapshot().workers[0].mailbox_refused == 0);
+    free = true;
+    CHECK(first->join().has_value());
+  });
+  CHECK(visitor.join().has_value());
+  CHECK(holder.join().has_value());
+  CHECK(rt->snapshot().boxes == before + 1);
+  CHECK(rt->snapshot().workers[0].mailbox_refused == 1);
+  CHECK(rt->shutdown().has_value());
+  CHECK(other->shutdown().has_value());
 }
 
 TEST_CASE("snapshot: stacks lie in memory where they were touched, and are told when asked") {

@@ -102,6 +102,10 @@ TEST_CASE("list: a random program agrees with a deque, and each member knows if 
     } else if (random() % 4 == 0) {
       l.push_front(one);
       model.push_front(&one);
+    } else if (random() % 4 == 0) {
+      const auto place = model.begin() + static_cast<std::ptrdiff_t>(random() % (model.size() + 1));
+      l.insert(place == model.end() ? nullptr : *place, one);
+      model.insert(place, &one);
     } else {
       l.push_back(one);
       model.push_back(&one);

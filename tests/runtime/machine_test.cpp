@@ -232,6 +232,21 @@ TEST_CASE("machine: workers that wander are as far as it can be, in a global one
   CHECK(as_near(*small, distance::cluster) == 15);
 }
 
+TEST_CASE(
+    "machine: threads for what blocks run where the process may, also where workers are pinned") {
+  const auto all = allowed_processors();
+  REQUIRE(all.has_value());
+  auto made = coir::runtime::create(tested({.workers = 1, .pin_workers = true}));
+  REQUIRE(made.has_value());
+  const auto ended = (*made)->run([&] {
+    CHECK(allowed_processors()->size() == 1);
+    const auto there = coir::blocking([] { return allowed_processors()->size(); });
+    REQUIRE(there.has_value());
+    CHECK(*there == all->size());
+  });
+  CHECK(ended.has_value());
+}
+
 TEST_CASE("machine: a pinned worker runs on its processor and no other, its memory is its node's") {
   for (const bool near : {false, true}) {
     auto made =

@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "coir/coir.hpp"
@@ -386,4 +387,38 @@ TEST_CASE("runtime: an id of a fiber that ended names nobody, although its slot 
     CHECK(young.join().has_value());
   });
   CHECK(root.join().has_value());
+}
+
+TEST_CASE("runtime: who waits for a record of one that never starts hears of its end") {
+  auto made =
+      coir::runtime::create(test::tested({.workers = 1, .fibers_max = 64, .mailbox_slots = 1024}));
+  REQUIRE(made.has_value());
+  coir::runtime& rt = **made;
+  std::vector<coir::handle<void>> kept;
+  for (;;) {
+    auto one = rt.try_spawn([] {});
+    if (!one && one.error() == coir::errc::mailbox_full) {
+      MESSAGE("left out: fewer places in a mailbox than records");
+      CHECK(rt.shutdown().has_value());
+      return;
+    }
+    if (!one) break;
+    kept.push_back(std::move(*one));
+  }
+  REQUIRE(!kept.empty());
+  std::error_code told;
+  std::thread waiting([&] { told = rt.spawn([] {}).join().error(); });
+  {
+    const auto core = coir::detail::find_core(kept[0].id().runtime);
+    REQUIRE(core);
+    const auto stands = [&] {
+      const coir::detail::word_lock held(core->room.lock);
+      return core->room.head != nullptr;
+    };
+    while (!stands()) std::this_thread::yield();
+  }
+  CHECK(rt.shutdown().has_value());
+  waiting.join();
+  CHECK(told == coir::errc::shutting_down);
+  for (auto& each : kept) CHECK(each.join().error() == std::errc::operation_canceled);
 }

@@ -244,3 +244,57 @@ TEST_CASE(
   // Nobody looked again and again: the naps (nine), and the joins of waiters that have not ended.
   CHECK(parks <= 1 + waiters + waiters);
 }
+
+TEST_CASE(
+    "fairness: B13 beside a flood above it a low holder has one pick in 33, and whoever waits for "
+    "it waits no longer, however urgent") {
+  const coir::options o = test::tested({.fibers_max = 2'048, .stack_bytes = 64 << 10});
+  const unsigned flood = std::min(200u, o.fibers_max / 2);
+  constexpr unsigned yields = 10;  // of the holder, while it holds
+  constexpr std::int64_t ages_after = 32;
+  sim_world world;
+  coir::mutex lock;
+  std::int64_t waited = 0;
+  const auto ended = run_in_sim(
+      world,
+      [&] {
+        bool over = false, held = false;
+        coir::scope all;
+        for (unsigned i = 0; i < flood; ++i)
+          all.spawn([&] {
+            while (!over) {
+              world.compute(pick_ns);
+              coir::this_fiber::yield();
+            }
+          });
+        auto holder = coir::spawn(
+            [&] {
+              lock.lock();
+              held = true;
+              for (unsigned i = 0; i < yields; ++i) {
+                world.compute(pick_ns);
+                coir::this_fiber::yield();
+              }
+              lock.unlock();
+            },
+            {.prio = coir::priority::low});
+        while (!held) coir::this_fiber::yield();
+        auto waiter = coir::spawn(
+            [&] {
+              const std::int64_t asked = now_ns();
+              lock.lock();
+              waited = now_ns() - asked;
+              lock.unlock();
+            },
+            {.prio = coir::priority::critical});
+        REQUIRE(waiter.join().has_value());
+        over = true;
+        REQUIRE(holder.join().has_value());
+        REQUIRE(all.join().has_value());
+      },
+      o);
+  REQUIRE(ended.has_value());
+  CHECK(waited >= (yields - 1) * pick_ns);
+  // Each part of what it holds the lock for, and its end, comes with one pick of its level.
+  CHECK(waited <= (yields + 1) * (ages_after + 1) * pick_ns + (o.run_budget + 1) * pick_ns);
+}

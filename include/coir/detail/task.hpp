@@ -83,8 +83,8 @@ struct task {
   }
 };
 
-/// A counted allocation for what does not fit into a record.
-COIR_API void* allocate_box(std::size_t bytes, std::size_t alignment);
+/// An allocation for what does not fit into the record of `owner`, whose runtime counts it.
+COIR_API void* allocate_box(task& owner, std::size_t bytes, std::size_t alignment);
 COIR_API void free_box(void* box, std::size_t bytes, std::size_t alignment) noexcept;
 
 template <class T>
@@ -122,7 +122,7 @@ struct body {
   template <class G>
   static void put(task& t, G&& callable) {
     if constexpr (boxed) {
-      void* box = allocate_box(box_bytes, box_alignment);
+      void* box = allocate_box(t, box_bytes, box_alignment);
       try {
         ::new (box) F(std::forward<G>(callable));
       } catch (...) {
