@@ -160,8 +160,8 @@ inline void worker::start_by_name(record& fresh) noexcept {
   if (COIR_MUTANT(yield_goes_on)) return;
   const std::uint64_t pick = picks_.get();
   // Who runs and is not of normal priority has set think_at_ to 0.
-  if (!arch::switch_is_inlined || parks_are_checked || ready_.empty() ||
-      (pick >= think_at_ && !COIR_MUTANT(yield_unthinking))) [[unlikely]] {
+  if (!arch::switch_is_inlined || parks_are_checked || pick >= think_at_ || ready_.empty())
+      [[unlikely]] {
     me.treat.usual_level() ? ready_.push_back(me) : queue_apart(me);
     return hop(me);
   }

@@ -298,3 +298,31 @@ TEST_CASE(
   // Each part of what it holds the lock for, and its end, comes with one pick of its level.
   CHECK(waited <= (yields + 1) * (ages_after + 1) * pick_ns + (o.run_budget + 1) * pick_ns);
 }
+
+TEST_CASE(
+    "fairness: two that do nothing but yield hear of the end of a turn, and a timer is heard") {
+  sim_world world;
+  std::int64_t late = 0;
+  const coir::options o = test::tested({});
+  const auto ended = run_in_sim(
+      world,
+      [&] {
+        bool over = false;
+        coir::scope all;
+        for (int i = 0; i < 2; ++i)
+          all.spawn([&] {
+            while (!over) {
+              world.compute(pick_ns);
+              coir::this_fiber::yield();
+            }
+          });
+        const std::int64_t due = now_ns() + 10 * pick_ns;
+        REQUIRE(coir::this_fiber::sleep_for(std::chrono::nanoseconds(10 * pick_ns)).has_value());
+        late = now_ns() - due;
+        over = true;
+        REQUIRE(all.join().has_value());
+      },
+      o);
+  REQUIRE(ended.has_value());
+  CHECK(late <= (o.run_budget + 2) * pick_ns);
+}
