@@ -145,10 +145,8 @@ fiber_id id_of(const task& t) noexcept {
 }
 
 void* allocate_box(task& owner, std::size_t bytes, std::size_t alignment) {
-  auto& core = static_cast<runtime_core&>(*static_cast<record&>(owner).shared);
-  worker* const here = worker::current();
-  here != nullptr&& & here->shared() == &core ? void(++here->counts().boxes)
-                                              : core.count_foreign(&foreign_counts::boxes);
+  static_cast<runtime_core&>(*static_cast<record&>(owner).shared)
+      .count(&worker_counters::boxes, &foreign_counts::boxes);
   // Asked for an alignment, the C library goes a way that keeps nothing at hand: 20 ns more.
   return alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
              ? ::operator new(bytes)

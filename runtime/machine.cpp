@@ -119,17 +119,16 @@ result<std::vector<unsigned>> allowed_processors(mask_call ask) {
 }
 
 thread_setting::thread_setting() noexcept
-    : why_unknown_(mask_of_process(sizeof mask_, mask_.data())) {
+    : known_(mask_of_process(sizeof mask_, mask_.data()) == 0) {
   ::pthread_sigmask(SIG_SETMASK, nullptr, &signals_);
 }
 
-int thread_setting::hear_signals() const noexcept {
-  return ::pthread_sigmask(SIG_SETMASK, &signals_, nullptr);
+void thread_setting::hear_signals() const noexcept {
+  ::pthread_sigmask(SIG_SETMASK, &signals_, nullptr);
 }
 
-int thread_setting::run_there() const noexcept {
-  if (why_unknown_ != 0) return why_unknown_;
-  return ::pthread_setaffinity_np(::pthread_self(), sizeof mask_, mask_.data());
+void thread_setting::run_there() const noexcept {
+  if (known_) ::pthread_setaffinity_np(::pthread_self(), sizeof mask_, mask_.data());
 }
 
 prefers_node::prefers_node(unsigned node) noexcept {

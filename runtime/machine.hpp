@@ -69,14 +69,15 @@ result<std::vector<unsigned>> allowed_processors(mask_call ask = &mask_of_proces
 class thread_setting {
  public:
   thread_setting() noexcept;
-  /// For the calling thread. Allocates nothing and takes no lock. 0 or an errno.
-  int hear_signals() const noexcept;
-  int run_there() const noexcept;
+  /// For the calling thread. Allocates nothing and takes no lock. Where the kernel refuses, the
+  /// thread stays as it is.
+  void hear_signals() const noexcept;
+  void run_there() const noexcept;
 
  private:
   sigset_t signals_{};
   std::array<cpu_set_t, processors_most / CPU_SETSIZE> mask_{};
-  int why_unknown_ = 0;  // the errno of the kernel that does not tell the mask
+  bool known_;  // the kernel told the mask
 };
 
 /// While it lives, memory that this thread touches first comes from `node`, if that has some; then

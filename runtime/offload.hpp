@@ -6,9 +6,8 @@
 //   - A call that a thread has taken runs to its end, and whoever made it waits for it; only a
 //     waiting call can be withdrawn.
 //   - A call is not touched any more once its `finished` was called.
-//   - Threads block every signal, and end in the destructor, after the queue is empty. Where
-//   workers
-//     are pinned they are not: they run where the process may.
+//   - Threads block every signal, and end in the destructor, after the queue is empty.
+//   - They run where the process may, also where workers are pinned.
 //
 // Comes from: coir::blocking, poll.   Goes to: the caller's functions.
 #pragma once

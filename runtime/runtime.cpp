@@ -103,10 +103,10 @@ int runtime_core::take_place(unsigned index) noexcept {
 
 void runtime_core::leave_worker() const noexcept {
   if (!starter_ || COIR_MUTANT(forked_fiber_stays_deaf)) return;
-  if (chosen.pin_workers) (void)starter_->run_there();
+  if (chosen.pin_workers) starter_->run_there();
   ::pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
   ::prctl(PR_SET_TIMERSLACK, 0UL, 0UL, 0UL, 0UL);  // what it was
-  (void)starter_->hear_signals();
+  starter_->hear_signals();
 }
 
 /// What is asked of the threads of workers, where they have none.
@@ -141,7 +141,7 @@ result<> runtime_core::start() {
   starter_.emplace();
   if (chosen.pin_workers && !COIR_MUTANT(offload_pinned))
     offload_.begin_by(
-        [](const void* as) noexcept { (void)static_cast<const thread_setting*>(as)->run_there(); },
+        [](const void* as) noexcept { static_cast<const thread_setting*>(as)->run_there(); },
         &*starter_);
   try {
     if (chosen.stall_after.count() != 0)
@@ -326,8 +326,8 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
 }
 
 void runtime_core::refuse_queued(std::error_code why) noexcept {
-  // No thread serves: what was queued ends here with the error, and its closure is destroyed. Who
-  // waits for a record is a plain thread, and looks at `stopping`.
+  // No thread serves: what was queued ends here with the error, and its closure is destroyed.
+  // Whoever waits for a record finds that the runtime stops.
   if (!COIR_MUTANT(room_waited_for_unstarted)) wake_for_room(*this, UINT32_MAX);
   do {
     take_what_is_left(why);

@@ -105,10 +105,16 @@ class runtime_core : public commons {
   /// False: refused, and uncount_foreign_spawn() follows.
   bool count_foreign_spawn() noexcept { return counted_in(foreign_spawned_, stopping); }
   void uncount_foreign_spawn() noexcept;
-  void count_foreign(atomic<std::uint64_t> foreign_counts::*what) noexcept {
-    // relaxed: a count that nothing follows from.
-    if (!COIR_MUTANT(foreigners_uncounted))
-      (by_foreigners_.*what).fetch_add(1, std::memory_order_relaxed);
+  /// One more: `ours` where a worker of ours calls, else `foreign`.
+  void count(counter worker_counters::*ours,
+             atomic<std::uint64_t> foreign_counts::*foreign) noexcept {
+    worker* const here = worker::current();
+    if (here != nullptr && &here->shared() == this) {
+      ++(here->counts().*ours);
+    } else if (!COIR_MUTANT(foreigners_uncounted)) {
+      // relaxed: a count that nothing follows from.
+      (by_foreigners_.*foreign).fetch_add(1, std::memory_order_relaxed);
+    }
   }
   std::string describe_survivors() const noexcept;
   unsigned next_worker() noexcept {

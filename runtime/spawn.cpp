@@ -184,10 +184,7 @@ namespace {
 
 bool mail_to(runtime_core& core, record& r, unsigned target) noexcept {
   if (core.at(target).send(r)) return true;
-  worker* const here = worker::current();
-  here != nullptr&& & here->shared() == &core
-      ? void(++here->counts().mailbox_refused)
-      : core.count_foreign(&foreign_counts::mailbox_refused);
+  core.count(&worker_counters::mailbox_refused, &foreign_counts::mailbox_refused);
   return false;
 }
 

@@ -251,7 +251,8 @@ TEST_CASE(
   const coir::options o = test::tested({.fibers_max = 2'048, .stack_bytes = 64 << 10});
   const unsigned flood = std::min(200u, o.fibers_max / 2);
   constexpr unsigned yields = 10;  // of the holder, while it holds
-  constexpr std::int64_t ages_after = 32;
+  constexpr std::int64_t ages_after =
+      coir::detail::levels<coir::detail::record, coir::detail::queue_node>::ages_after;
   sim_world world;
   coir::mutex lock;
   std::int64_t waited = 0;
