@@ -122,6 +122,11 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
   if (outside_->exhausted()) shared_.on_idle(shared_);
 }
 
+/// Whoever has something in an inbox is the one to ask when he rests the next time.
+bool worker::rests_for_others() const noexcept {
+  return resting() == rest::for_others && (inbox_empty() || COIR_MUTANT(rung_told_as_idle));
+}
+
 bool worker::no_stack_can_come_back() const noexcept {
   if (COIR_MUTANT(stack_not_waited_for)) return true;
   if (COIR_MUTANT(stack_waited_for_ever)) return false;

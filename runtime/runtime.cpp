@@ -197,8 +197,7 @@ bool runtime_core::stuck() const noexcept {
   const auto resting = [this] {
     return std::all_of(workers_.begin(), workers_.end(), [](const auto& w) {
       // Who has unstarted ones and rests is hungry for a stack, and will give that up by itself.
-      return w->resting() == rest::for_others && w->inbox_empty() &&
-             w->published_load().unstarted == 0;
+      return w->rests_for_others() && w->published_load().unstarted == 0;
     });
   };
   if (!resting() || offload_.busy() != 0) return false;
@@ -210,9 +209,8 @@ bool runtime_core::stuck() const noexcept {
 bool runtime_core::all_others_rest(commons& all, unsigned self) noexcept {
   auto& core = static_cast<runtime_core&>(all);
   if (core.offload_.busy() != 0) return false;
-  return std::all_of(core.workers_.begin(), core.workers_.end(), [self](const auto& w) {
-    return w->index() == self || (w->resting() == rest::for_others && w->inbox_empty());
-  });
+  return std::all_of(core.workers_.begin(), core.workers_.end(),
+                     [self](const auto& w) { return w->index() == self || w->rests_for_others(); });
 }
 
 void runtime_core::on_worker_idle(commons& self) noexcept {
@@ -231,10 +229,8 @@ void runtime_core::on_worker_idle(commons& self) noexcept {
     for (const auto& w : core.workers_) w->quit();
     return;
   }
-  // Who has something in an inbox has been rung, or will be: he is the one to ask when he rests.
-  const bool everybody = std::all_of(core.workers_.begin(), core.workers_.end(), [](const auto& w) {
-    return w->resting() == rest::for_others && (w->inbox_empty() || COIR_MUTANT(rung_told_as_idle));
-  });
+  const bool everybody = std::all_of(core.workers_.begin(), core.workers_.end(),
+                                     [](const auto& w) { return w->rests_for_others(); });
   if (everybody) tell_idle(core.idle_word_);
 }
 

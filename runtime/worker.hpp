@@ -178,8 +178,8 @@ class worker {
   }
   rest resting() const noexcept { return rest_.load(std::memory_order_seq_cst); }
   bool inbox_empty() const noexcept { return mail_.empty() && wakes_.empty(); }
+  bool rests_for_others() const noexcept;  // who has been rung, or will be, does not
   worker_stats stats() const noexcept;
-
   std::uint32_t own_unstarted() const noexcept {
     return static_cast<std::uint32_t>(unstarted_count_.get());
   }

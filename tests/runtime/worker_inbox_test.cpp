@@ -137,12 +137,16 @@ TEST_CASE("worker: what is sent lies in its inbox before a worker that sleeps is
   bool sending = false;
   s.on_wait = [&](std::int64_t until_ns) {
     if (until_ns != never_ns || nights == 2) return;
+    const worker& asleep = core->at(0);
+    CHECK(asleep.rests_for_others());
     sending = true;
     from_elsewhere([&] {
       if (nights++ == 0) return opened[0].set();
       mailed = spawn_first(*core, [&] { opened[1].set(); });
     });
     sending = false;
+    // It has been rung and does not know yet: nobody may take it for one that waits for others.
+    CHECK_FALSE(asleep.rests_for_others());
   };
   s.on_wake = [&] {
     rung += sending;
