@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <span>
 
 #include "bench/measure.hpp"
 #include "bench/peers.hpp"
@@ -40,15 +41,18 @@ class block_numbers {
 class aligned_blocks {
  public:
   explicit aligned_blocks(std::size_t count)
-      : memory_(static_cast<std::byte*>(std::aligned_alloc(block_bytes, count * block_bytes))) {
+      : bytes_(count * block_bytes),
+        memory_(static_cast<std::byte*>(std::aligned_alloc(block_bytes, count * block_bytes))) {
     if (!memory_) throw std::bad_alloc();
   }
   std::byte* at(std::size_t i) const { return memory_.get() + i * block_bytes; }
+  std::span<std::byte> all() const { return {memory_.get(), bytes_}; }
 
  private:
   struct freed {
     void operator()(std::byte* p) const { std::free(p); }
   };
+  std::size_t bytes_;
   std::unique_ptr<std::byte, freed> memory_;
 };
 

@@ -47,6 +47,7 @@ struct read_plan {
   std::uint64_t blocks;  ///< of 4096 bytes in the file
   unsigned depth;        ///< under way at a time
   unsigned reads;        ///< by each of them
+  bool fixed = false;    ///< into memory that the ring knows
 };
 
 /// Where two who wake each other live.

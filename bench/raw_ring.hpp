@@ -8,6 +8,8 @@
 
 #include <liburing.h>
 
+#include <cstddef>
+#include <span>
 #include <system_error>
 
 namespace bench::raw {
@@ -36,6 +38,11 @@ class ring {
   ring& operator=(const ring&) = delete;
   ~ring() { io_uring_queue_exit(&ring_); }
 
+  /// As buffer 0.
+  void know(std::span<std::byte> all) {
+    const iovec piece{all.data(), all.size()};
+    must("io_uring_register", io_uring_register_buffers(&ring_, &piece, 1));
+  }
   int fd() const { return ring_.ring_fd; }
   io_uring_sqe* next() { return io_uring_get_sqe(&ring_); }
   void submit() { must("io_uring_enter", io_uring_submit(&ring_)); }

@@ -76,14 +76,18 @@ struct walker {
   unsigned left;
 };
 
-void read_all(raw::ring& r, int file, std::vector<walker>& walkers) {
+void read_all(raw::ring& r, int file, bool fixed, std::vector<walker>& walkers) {
   unsigned under_way = 0;
   const auto go_on = [&](walker& w) {
     if (w.left == 0) return;
     --w.left;
     ++under_way;
     io_uring_sqe* const sqe = r.next();
-    io_uring_prep_read(sqe, file, w.into, block_bytes, w.blocks.next() * block_bytes);
+    const std::uint64_t at = w.blocks.next() * block_bytes;
+    if (fixed)
+      io_uring_prep_read_fixed(sqe, file, w.into, block_bytes, at, 0);
+    else
+      io_uring_prep_read(sqe, file, w.into, block_bytes, at);
     sqe->user_data = reinterpret_cast<std::uint64_t>(&w);
   };
   for (walker& w : walkers) go_on(w);
@@ -102,11 +106,12 @@ sample raw_file_read(const read_plan& plan) {
   const int file = ::open(plan.path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
   if (file < 0) throw std::system_error(errno, std::system_category(), plan.path);
   const aligned_blocks buffers(plan.depth);
+  if (plan.fixed) r.know(buffers.all());
   const sample got = measure_reads(plan, [&](unsigned reads, unsigned seed) {
     std::vector<walker> walkers;
     for (unsigned i = 0; i < plan.depth; ++i)
       walkers.push_back({block_numbers(seed + i, plan.blocks), buffers.at(i), reads});
-    read_all(r, file, walkers);
+    read_all(r, file, plan.fixed, walkers);
   });
   ::close(file);
   return got;

@@ -52,10 +52,12 @@ void write_file(const std::string& path) {
 }
 
 sample coir_file_read(const read_plan& plan) {
-  return on_coir([&] {
+  const aligned_blocks buffers(plan.depth);
+  coir::options chosen{.workers = 1};
+  if (plan.fixed) chosen.fixed_buffers = {buffers.all()};
+  const auto root = [&] {
     const coir::io::unique_fd file(::open(plan.path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (!file) fail_with_errno(plan.path);
-    const aligned_blocks buffers(plan.depth);
     std::vector<coir::handle<void>> fibers;
     const counting counts;
     sample got = measure_reads(plan, [&](unsigned reads, unsigned seed) {
@@ -72,7 +74,8 @@ sample coir_file_read(const read_plan& plan) {
     });
     got.per_operation = counts.per(double{1} * plan.depth * (plan.reads + warm_up_reads(plan)));
     return got;
-  });
+  };
+  return on_coir(root, chosen);
 }
 
 constexpr const char* fio_path = "/usr/bin/fio";
@@ -83,10 +86,10 @@ sample fio_reads(const read_plan& plan, int cpu) {
     return "--number_ios=" + std::to_string(std::uint64_t{reads} * plan.depth);
   };
   program fio({fio_path, "--output-format=json", "--name=global", "--filename=" + plan.path,
-               "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=io_uring",
-               "--iodepth=" + std::to_string(plan.depth), "--randrepeat=0", "--norandommap",
-               "--name=warm_up", number_of(warm_up_reads(plan)), "--name=counted", "--stonewall",
-               number_of(plan.reads)},
+               plan.fixed ? "--fixedbufs=1" : "--fixedbufs=0", "--rw=randread", "--bs=4k",
+               "--direct=1", "--ioengine=io_uring", "--iodepth=" + std::to_string(plan.depth),
+               "--randrepeat=0", "--norandommap", "--name=warm_up", number_of(warm_up_reads(plan)),
+               "--name=counted", "--stonewall", number_of(plan.reads)},
               cpu);
   std::string all;
   while (fio.another_line()) all += fio.line() + '\n';
@@ -98,13 +101,10 @@ sample fio_reads(const read_plan& plan, int cpu) {
   return {share * 1e9 / iops, iops};
 }
 
-}  // namespace
-
-void add_file_read(rows& to, const settings& chosen) {
-  const read_plan plan{chosen.folder + "/file_read.dat", file_blocks, depth,
-                       chosen.quick ? 40u : 200u};
-  row one{"file_read/128",
-          "random 4 KiB reads past the page cache, 128 under way",
+void add_reads(rows& to, const settings& chosen, const char* name, const char* what,
+               const read_plan& plan) {
+  row one{name,
+          what,
           {{"CPU per read", "ns"}, {"reads/s", "", false}},
           {{"coir", role::ours, [=] { return coir_file_read(plan); }},
            {"liburing, batches as they come", role::raw, [=] { return raw_file_read(plan); }},
@@ -113,6 +113,16 @@ void add_file_read(rows& to, const settings& chosen) {
           {{reach::kind::of_raw, 1.10}}};
   one.prepare = [plan] { write_file(plan.path); };
   to.push_back(std::move(one));
+}
+
+}  // namespace
+
+void add_file_read(rows& to, const settings& chosen) {
+  read_plan plan{chosen.folder + "/file_read.dat", file_blocks, depth, chosen.quick ? 40u : 200u};
+  add_reads(to, chosen, "file_read/128", "random 4 KiB reads past the page cache, 128 under way",
+            plan);
+  plan.fixed = true;
+  add_reads(to, chosen, "file_read_fixed/128", "the same into memory that the ring knows", plan);
 }
 
 }  // namespace bench

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -52,6 +53,11 @@ typedef struct coir_config {
                              "stack=64K, idle_spin=0, guards=grouped # why". See docs/c.md.
                              The fields above win over it. What is refused is EINVAL and one
                              line of the log, which says what to write instead. */
+
+  /* Memory that every ring shall know; may be null. See options::fixed_buffers in
+   * coir/options.hpp. */
+  const struct iovec* fixed_buffers;
+  size_t fixed_buffers_count;
 } coir_config;
 
 /* `float`: the floating-point controls (rounding, traps) are the fiber's own. `cross_thread`: it

@@ -20,6 +20,7 @@
 
 #include "runtime/base.hpp"
 #include "runtime/counter.hpp"
+#include "runtime/fixed.hpp"
 #include "runtime/token.hpp"
 
 namespace coir::detail {
@@ -70,6 +71,9 @@ class backend {
   /// for operations that take one when their data is there; after attach(), once. They stay until
   /// the backend's end. A negative errno: it can take none, and nothing was kept.
   virtual int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept;
+  /// Reads and writes in this memory shall cost less from now on; before attach(), once. It stays
+  /// as it is until the backend's end. 1: nothing is gained by that here; or a negative errno.
+  virtual int fix_buffers(memory_ranges) noexcept { return 1; }
   /// One that a completion brought may be used again.
   virtual void return_buffer(unsigned buffer) noexcept;
   /// Asks for the end of `target`; an answer may come as a completion of kind cancel and means

@@ -23,6 +23,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -178,6 +179,9 @@ bool take_config(const coir_config* from, options& out) {
   if (c.stack_bytes != 0) out.stack_bytes = c.stack_bytes;
   if (c.ring_entries != 0) out.ring_entries = c.ring_entries;
   if (c.mailbox_slots != 0) out.mailbox_slots = c.mailbox_slots;
+  if (c.fixed_buffers == nullptr) return c.fixed_buffers_count == 0;
+  for (const iovec& one : std::span(c.fixed_buffers, c.fixed_buffers_count))
+    out.fixed_buffers.emplace_back(static_cast<std::byte*>(one.iov_base), one.iov_len);
   return true;
 }
 

@@ -18,6 +18,8 @@ constexpr opcodes of_our_calls(IORING_OP_NOP, IORING_OP_READ, IORING_OP_READV, I
                                IORING_OP_SHUTDOWN, IORING_OP_POLL_ADD, IORING_OP_TIMEOUT,
                                IORING_OP_SPLICE);
 constexpr opcodes unseen(IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE);
+// What becomes of a READ and a WRITE.
+constexpr opcodes of_fixed_buffers(IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED);
 
 }  // namespace
 
@@ -28,6 +30,9 @@ opcodes admitted(const options& o) noexcept {
   return all;
 }
 
-opcodes taken_by_ring(const options& o) noexcept { return admitted(o).with(unseen); }
+opcodes taken_by_ring(const options& o) noexcept {
+  const opcodes all = admitted(o).with(unseen);
+  return o.fixed_buffers.empty() ? all : all.with(of_fixed_buffers);
+}
 
 }  // namespace coir::detail

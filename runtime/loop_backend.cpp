@@ -218,6 +218,7 @@ result<std::unique_ptr<backend>> make_backend(const options& o, std::pmr::memory
   auto pool = std::make_unique<detail::offload_pool>(o.offload_threads, o.offload_queue);
   auto made = detail::make_outside(*kind, o, *pool);
   if (!made) return fail(made.error());
+  if (auto told = detail::tell_of_fixed_buffers(**made, o, true); !told) return fail(told.error());
   return detail::make_loop_backend(*std::move(made), std::move(pool), o, memory);
 }
 

@@ -111,11 +111,11 @@ constexpr option_row rows[] = {
 /// row above.
 [[maybe_unused]] void every_field(options& o) {
   [[maybe_unused]] auto& [workers, fibers_max, stack_bytes, guards, topo, pin_workers,
-                          numa_placement, scrub_on_exit, hardened_ring, ring_opcodes, backend,
-                          ring_entries, mailbox_slots, run_budget, deflect_threshold,
+                          numa_placement, scrub_on_exit, hardened_ring, ring_opcodes, fixed_buffers,
+                          backend, ring_entries, mailbox_slots, run_budget, deflect_threshold,
                           stream_buffers, stream_buffer_bytes, offload_threads, offload_queue,
                           idle_spin, stall_after, log] = o;
-  static_assert(std::size(rows) == 21, "as many as there are names, but for the log");
+  static_assert(std::size(rows) == 21, "as many as there are names, but for memory and the log");
 }
 
 // -- reading

@@ -27,7 +27,49 @@ bool has_no_ring(const std::error_code& why) noexcept {
   return std::ranges::find(errors, why.value()) != std::end(errors);
 }
 
+std::string memory_text(const options& o) {
+  std::size_t bytes = 0;
+  for (const std::span<std::byte> range : o.fixed_buffers) bytes += range.size();
+  return std::to_string((bytes + 1023) / 1024) + " KiB for each worker";
+}
+
+/// The line for errno `error` of the registration: cause and remedy.
+std::string fixed_text(int error, const options& o) {
+  const std::string head =
+      std::string("io_uring_register: ") + std::strerror(error) + " (options::fixed_buffers, ";
+  switch (error) {
+    case ENOMEM:
+      return head + memory_text(o) + ", memlock limit " + memlock_text() +
+             "): raise `ulimit -l`, or lower options::fixed_buffers or options::workers";
+    case EFAULT:
+      return head +
+             "memory that is not mapped, or not to be written): give memory that may be read "
+             "and written until the runtime has ended";
+    case EOPNOTSUPP:
+      return head + "memory that is mapped from a file): give anonymous memory or huge pages";
+    default:
+      return head + memory_text(o) +
+             "): io_uring_register(2) names the causes; set options::fixed_buffers to nothing";
+  }
+}
+
 }  // namespace
+
+result<> tell_of_fixed_buffers(backend& outside, const options& o, bool first) {
+  if (o.fixed_buffers.empty()) return {};
+  const auto refuse = [&o](int error, const std::string& why) {
+    if (o.log) o.log({log_record::level::error, why});
+    return fail(std::error_code(error, std::generic_category()));
+  };
+  if (const std::string wrong = fixed_refusal(o.fixed_buffers); !wrong.empty())
+    return refuse(EINVAL, wrong);
+  const int known = outside.fix_buffers(o.fixed_buffers);
+  if (known < 0) return refuse(-known, fixed_text(-known, o));
+  if (known > 0 && first && o.log && !COIR_MUTANT(fixed_unheeded_untold))
+    o.log({log_record::level::note, std::string("options::fixed_buffers: nothing is gained on ") +
+                                        outside.name() + ", which has no ring that knows them"});
+  return {};
+}
 
 result<backend_kind> wished_backend(const options& o) {
   if (o.backend != backend_kind::automatic) return o.backend;

@@ -33,4 +33,9 @@ std::unique_ptr<sim_world> make_real_world(const options& o);
 result<std::unique_ptr<backend>> make_outside(backend_kind& kind, const options& o,
                                               offload_pool& pool);
 
+/// Tells a backend of options::fixed_buffers, before it is attached. `first`: of several that are
+/// told the same, this one's line of the log speaks for all. Errors: invalid_argument; those of the
+/// system; each with a line of the log.
+result<> tell_of_fixed_buffers(backend& outside, const options& o, bool first);
+
 }  // namespace coir::detail

@@ -207,6 +207,7 @@ result<> runtime_core::make_worker(unsigned index, const backend_factory& make) 
   }
   auto outside = make(index, chosen);
   if (!outside) return fail(outside.error());
+  if (auto told = tell_of_fixed_buffers(**outside, chosen, index == 0); !told) return told;
   // Who spins alone waits for nobody; and where time is simulated it would stand still.
   const bool spins = chosen.workers > 1 && !(*outside)->simulated();
   const worker_settings s{.index = index,

@@ -129,7 +129,19 @@ bool uring::submit(const io_uring_sqe& from, token t, bool urgent) noexcept {
     e->flags &= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_ASYNC;
   e->personality = 0;
   e->user_data = t.raw;
+  if (!fixed_.empty()) [[unlikely]]
+    use_fixed(*e);
   return true;
+}
+
+/// A read or write of one buffer in memory that the kernel knows says so.
+void uring::use_fixed(io_uring_sqe& e) const noexcept {
+  const bool reads = e.opcode == IORING_OP_READ;
+  if ((!reads && e.opcode != IORING_OP_WRITE) || (e.flags & IOSQE_BUFFER_SELECT) != 0) return;
+  const int piece = COIR_MUTANT(fixed_unused) ? -1 : fixed_.index_of(e.addr, e.len);
+  if (piece < 0) return;
+  e.opcode = reads ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+  e.buf_index = static_cast<std::uint16_t>(piece);
 }
 
 std::int32_t uring::send_now(const io_uring_sqe& entry) noexcept {

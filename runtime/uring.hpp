@@ -37,6 +37,7 @@ class uring final : public backend {
   std::int32_t send_now(const io_uring_sqe& entry) noexcept override;
   bool waits_inside(int fd) const noexcept override;
   bool goes_on(std::uint8_t opcode) const noexcept override;
+  int fix_buffers(memory_ranges all) noexcept override;
   int lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept override;
   void return_buffer(unsigned buffer) noexcept override;
   bool cancel(token target) noexcept override;
@@ -55,6 +56,7 @@ class uring final : public backend {
  private:
   io_uring_sqe* entry(bool urgent) noexcept;
   io_uring_sqe* own_entry() noexcept;
+  void use_fixed(io_uring_sqe& e) const noexcept;
   void arm_bell() noexcept;
   void enter_failed(int n, std::int64_t until_ns, bool came) noexcept;
   int sleep(const __kernel_timespec* limit) noexcept;
@@ -75,12 +77,16 @@ class uring final : public backend {
   std::byte* lent_first_ = nullptr;
   unsigned lent_count_ = 0;
   unsigned lent_bytes_ = 0;
+  fixed_map fixed_;  // what the kernel knows beforehand
   backend_counts counts_;
 };
 
 /// The line for errno `error` of io_uring_setup(2): cause and remedy.
 /// `sysctl` is kernel.io_uring_disabled; below 0: read from /proc.
 std::string refusal_text(int error, unsigned entries, long sysctl = -1);
+
+/// What RLIMIT_MEMLOCK is, for a line of the log.
+std::string memlock_text();
 
 /// Makes one disabled ring, or says why the kernel refuses: one line naming the cause (sysctl,
 /// seccomp, kernel, memlock, file descriptors) and the remedy goes to `log`, and

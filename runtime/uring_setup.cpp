@@ -41,13 +41,6 @@ long read_number(const char* path) noexcept {
   return n > 0 ? std::strtol(text, nullptr, 10) : -1;
 }
 
-std::string memlock_text() {
-  rlimit limit{};
-  ::getrlimit(RLIMIT_MEMLOCK, &limit);
-  if (limit.rlim_cur == RLIM_INFINITY) return "unlimited";
-  return std::to_string(limit.rlim_cur / 1024) + " KiB";
-}
-
 std::string descriptors_text() {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
@@ -55,6 +48,13 @@ std::string descriptors_text() {
 }
 
 }  // namespace
+
+std::string memlock_text() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_MEMLOCK, &limit);
+  if (limit.rlim_cur == RLIM_INFINITY) return "unlimited";
+  return std::to_string(limit.rlim_cur / 1024) + " KiB";
+}
 
 std::string refusal_text(int error, unsigned entries, long sysctl) {
   utsname system{};
@@ -104,18 +104,24 @@ unsigned ring_flags() noexcept {
          IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
 }
 
+/// What `ask` answers, and asks again: a ring that has ended may still hold what is wanted.
+template <class Ask>
+int ask_for_memory(Ask ask) noexcept {
+  const std::int64_t give_up_ns = monotonic_ns() + 1'000'000'000;
+  for (;;) {
+    const int answer = ask();
+    if (answer != -ENOMEM || monotonic_ns() > give_up_ns || COIR_MUTANT(ring_asked_for_once))
+      return answer;
+    const timespec pause_for{0, 5'000'000};
+    ::nanosleep(&pause_for, nullptr);
+  }
+}
+
 int open_ring(io_uring& ring, unsigned entries) noexcept {
   io_uring_params p{};
   p.flags = ring_flags();
   p.cq_entries = entries * 4;
-  const std::int64_t give_up_ns = monotonic_ns() + 1'000'000'000;
-  for (;;) {
-    const int made = io_uring_queue_init_params(entries, &ring, &p);
-    if (made != -ENOMEM || monotonic_ns() > give_up_ns || COIR_MUTANT(ring_asked_for_once))
-      return made;
-    const timespec pause_for{0, 5'000'000};
-    ::nanosleep(&pause_for, nullptr);
-  }
+  return ask_for_memory([&] { return io_uring_queue_init_params(entries, &ring, &p); });
 }
 
 /// What a hardened ring takes, which is said before it is enabled, and once. 0 or a negative errno.
@@ -150,6 +156,18 @@ std::string restriction_text(int error) {
 }
 
 }  // namespace
+
+int uring::fix_buffers(memory_ranges all) noexcept try {
+  fixed_map known(all);
+  const int answer = ask_for_memory([&] {
+    return io_uring_register_buffers(&ring_, known.pieces().data(),
+                                     static_cast<unsigned>(known.pieces().size()));
+  });
+  if (answer == 0) fixed_ = std::move(known);
+  return answer;
+} catch (const std::bad_alloc&) {
+  return -ENOMEM;
+}
 
 result<std::unique_ptr<backend>> make_uring(unsigned entries,
                                             const std::function<void(const log_record&)>& log,

@@ -46,6 +46,7 @@ inline constexpr room runtime_rooms[] = {
     // the outside world
     {"backend", 5},
     {"offload", 5},
+    {"fixed", 5},
     {"hardened", 5},
     {"outside", 5},
     {"attempt", 5},

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,6 +68,14 @@ struct options {
   /// and the kernel is told to refuse it, too (io_uring_register(2), restrictions of the ring).
   bool hardened_ring = false;
   std::vector<std::uint8_t> ring_opcodes = {};  ///< of a hardened ring: IORING_OP_..., 0 to 62 each
+  /// Memory of the program's that every ring shall know ("fixed buffers"): a read or write of one
+  /// buffer that lies in it spares the kernel the look for its pages. It pays where many reads or
+  /// writes with O_DIRECT are under way; elsewhere little or nothing. Not of a file; each byte
+  /// once; 16384 pieces of 1 GiB in all at most. Its pages are locked, for each worker apart
+  /// (RLIMIT_MEMLOCK), and it must stay mapped as it is until the runtime has ended. What the
+  /// kernel refuses is an error of create(), with a line of the log. On poll and sim nothing is
+  /// gained, and the log says so.
+  std::vector<std::span<std::byte>> fixed_buffers = {};
   backend_kind backend = backend_kind::automatic;
   unsigned ring_entries = 1024;     ///< submission queue of each worker, 1 to 32768
   unsigned mailbox_slots = 1024;    ///< mails on their way to one worker, 1 to 65536: a fiber each,
@@ -108,8 +117,8 @@ struct options {
                                                       std::string* why = nullptr);
   [[nodiscard]] COIR_API static result<options> parse(std::string_view text, const options& base,
                                                       std::string* why = nullptr);
-  /// All but the log, by their names, for a log or a file; parse() reads it. Values out of range
-  /// are written as they are.
+  /// All but the log and the fixed buffers, by their names, for a log or a file; parse() reads it.
+  /// Values out of range are written as they are.
   COIR_API std::string to_text() const;
 };
 

@@ -38,6 +38,32 @@ static void a_text_is_read_and_a_field_wins_over_it(void) {
   CHECK_EQ(workers_of(config), 2);
 }
 
+/* Memory that the rings know: an empty piece is refused, one that is not is read into. */
+static intptr_t read_into(void* memory) {
+  int ends[2];
+  CHECK_EQ(pipe(ends), 0);
+  CHECK_EQ(coir_write(ends[1], "known", 5), 5);
+  CHECK_EQ(coir_read(ends[0], memory, 5), 5);
+  CHECK_EQ(coir_close(ends[0]), 0);
+  CHECK_EQ(coir_close(ends[1]), 0);
+  return 0;
+}
+
+static void fixed_buffers_are_taken_over(void) {
+  static char memory[4096];
+  const struct iovec pieces[] = {{memory, sizeof memory}, {memory, 0}};
+  coir_config config = tested_config(1);
+  config.fixed_buffers = pieces;
+  config.fixed_buffers_count = 2;
+  coir_runtime* none = NULL;
+  CHECK_EQ(coir_runtime_create(&config, &none), -EINVAL);
+  config.fixed_buffers_count = 1;
+  CHECK_EQ(coir_run(&config, read_into, memory, NULL), 0);
+  CHECK(memcmp(memory, "known", 5) == 0);
+  config.fixed_buffers = NULL;
+  CHECK_EQ(coir_runtime_create(&config, &none), -EINVAL);
+}
+
 /* Keeps what is written to stderr meanwhile. */
 static int said[2], saved;
 
@@ -90,6 +116,7 @@ static void a_config_without_the_field_is_understood(void) {
 
 int main(void) {
   RUN(a_text_is_read_and_a_field_wins_over_it);
+  RUN(fixed_buffers_are_taken_over);
   RUN(a_text_that_is_no_option_is_refused_and_named);
   RUN(a_config_without_the_field_is_understood);
   return 0;

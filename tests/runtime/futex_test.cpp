@@ -36,13 +36,22 @@ TEST_CASE("futex: neither a wait nor a wake changes errno") {
 
 TEST_CASE("futex: who waits sleeps in the kernel instead of asking again and again") {
   std::atomic<std::uint32_t> word{0};
-  rusage before{}, after{};
-  REQUIRE(::getrusage(RUSAGE_THREAD, &before) == 0);
-  const std::int64_t until = monotonic_ns() + 2'000'000;
-  while (futex_wait(word, 0, until)) {
+  const auto given_away = [] {
+    rusage now{};
+    REQUIRE(::getrusage(RUSAGE_THREAD, &now) == 0);
+    return now.ru_nvcsw;
+  };
+  // One deadline may pass before it is looked at, and a page may have to be waited for; not always.
+  constexpr int rounds = 20;
+  int slept = 0;
+  for (int i = 0; i < rounds; ++i) {
+    const long before = given_away();
+    const std::int64_t until = monotonic_ns() + 2'000'000;
+    while (futex_wait(word, 0, until)) {
+    }
+    slept += given_away() > before;
   }
-  REQUIRE(::getrusage(RUSAGE_THREAD, &after) == 0);
-  CHECK(after.ru_nvcsw > before.ru_nvcsw);  // it gave its processor away
+  CHECK(slept > rounds / 2);
 }
 
 TEST_CASE("futex: a thread that sleeps is woken, whichever side comes first") {

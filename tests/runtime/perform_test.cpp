@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "coir/effects.hpp"
+#include "coir/io.hpp"
 #include "scripted_backend.hpp"
 
 using namespace coir::detail;
@@ -100,6 +101,19 @@ TEST_CASE("perform: C3 a close that was interrupted has closed") {
   CHECK_FALSE(scripted::run(s, [&] { res = perform_entry(entry_of(IORING_OP_CLOSE), never_ns); }));
   CHECK(res == 0);
   CHECK(s.count(IORING_OP_CLOSE) == 1);
+}
+
+TEST_CASE("perform: a number that its owner has no longer is asked for nothing") {
+  script s;
+  s.answer_all(1);
+  std::int32_t res = 0;
+  CHECK_FALSE(scripted::run(s, [&] {
+    const coir::io::unique_fd closed_meanwhile;  // after the entry was filled
+    res = perform_entry(entry_of(IORING_OP_READ), never_ns, &closed_meanwhile);
+    CHECK(scripted::here().operations().count(20) == 0);
+  }));
+  CHECK(res == -EBADF);
+  CHECK(s.submitted.empty());
 }
 
 TEST_CASE("perform: EAGAIN of what cannot be polled for is the answer") {

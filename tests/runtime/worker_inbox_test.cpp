@@ -318,6 +318,29 @@ spins in_restless_nights(coir::workload kind) {
 
 }  // namespace
 
+TEST_CASE("worker: who was fed with next to nothing says so when it is hungry again") {
+  script s;
+  const auto core = scripted::make_core(s, {.idle_spin = std::chrono::microseconds(0)}, 2);
+  REQUIRE(core != nullptr);
+  coir::event over;
+  std::array<coir::handle<void>, 2> fed;
+  std::array<bool, 3> for_one{};  // what it says each time that it is hungry
+  unsigned nights = 0;
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns != never_ns || nights == for_one.size()) return;
+    CHECK(core->hungry.any(2));
+    for_one.at(nights) = core->hungry.any_for_one(2);
+    from_elsewhere([&, night = nights++] {
+      if (night == fed.size()) return over.set();
+      CHECK(core->hungry.take_away(0));  // as whoever feeds it
+      fed.at(night) = spawn_first(*core, [&s, night] { s.now_ns += night * 1'000'000; });
+    });
+  };
+  auto root = spawn_first(*core, [&] { CHECK(over.wait().has_value()); });
+  CHECK_FALSE(core->run_here());
+  CHECK(for_one == std::array{true, false, true});
+}
+
 TEST_CASE("worker: one that looks around in vain does so less and less") {
   const spins seen = in_restless_nights(coir::workload::io);
   CHECK(seen.won == 0);
