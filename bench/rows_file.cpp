@@ -85,12 +85,13 @@ sample fio_reads(const read_plan& plan, int cpu) {
   const auto number_of = [&](unsigned reads) {
     return "--number_ios=" + std::to_string(std::uint64_t{reads} * plan.depth);
   };
-  program fio({fio_path, "--output-format=json", "--name=global", "--filename=" + plan.path,
-               plan.fixed ? "--fixedbufs=1" : "--fixedbufs=0", "--rw=randread", "--bs=4k",
-               "--direct=1", "--ioengine=io_uring", "--iodepth=" + std::to_string(plan.depth),
-               "--randrepeat=0", "--norandommap", "--name=warm_up", number_of(warm_up_reads(plan)),
-               "--name=counted", "--stonewall", number_of(plan.reads)},
-              cpu);
+  program fio(
+      {fio_path, "--output-format=json", "--name=global", "--filename=" + plan.path,
+       "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=io_uring",
+       plan.fixed ? "--fixedbufs=1" : "--fixedbufs=0", "--iodepth=" + std::to_string(plan.depth),
+       "--randrepeat=0", "--norandommap", "--name=warm_up", number_of(warm_up_reads(plan)),
+       "--name=counted", "--stonewall", number_of(plan.reads)},
+      cpu);
   std::string all;
   while (fio.another_line()) all += fio.line() + '\n';
   fio.wait();
