@@ -2,7 +2,8 @@
 # plugin.sh: a plugin that links libcoir.so is loaded, run and unloaded again and again by a program
 # that does not.
 #
-# Always true: the host has no symbol of coir, so the library comes and goes with the plugin.
+# Always true: the host has no symbol of coir, so the library comes with the plugin; it stays when
+# that goes.
 #
 # Comes from: ctest.   Goes to: plugin_host.cpp, plugin.c.
 set -u

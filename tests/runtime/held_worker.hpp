@@ -12,6 +12,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -75,6 +76,15 @@ void on_two_workers(const coir::options& o, Root root) {
 }
 
 inline std::uint64_t given_away() { return coir::snapshot().workers[0].deflected_out; }
+
+inline void a_turn_passes() {
+  CHECK(coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)).has_value());
+}
+
+/// Until one of two workers is worth being fed with one fiber.
+inline void wait_for_hunger() {
+  wait_for([] { return coir::detail::worker::current()->shared().hungry.any_for_one(2); });
+}
 
 /// As everybody does.
 inline constexpr auto spawn_usual = [](auto body) { return coir::spawn(std::move(body)); };

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <climits>
 #include <vector>
 
 #include "held_worker.hpp"
@@ -36,6 +37,18 @@ TEST_CASE("placing_bound: a mail takes many, past those that may not travel") {
     CHECK(given_away() > 1);
     other.release();
     join(all);
+  });
+}
+
+TEST_CASE("placing_bound: whoever pinned the greatest threshold of all feeds nobody") {
+  on_two_workers({}, [](coir::runtime& rt) {
+    CHECK(rt.set_deflection_threshold(0, UINT_MAX).has_value());
+    a_turn_passes();
+    wait_for_hunger();
+    std::vector<coir::handle<void>> all;
+    for (int i = 0; i < 40; ++i) all.push_back(coir::spawn([] {}));
+    join(all);
+    CHECK(given_away() == 0);
   });
 }
 

@@ -40,10 +40,6 @@ struct crowd {
   }
 };
 
-void a_turn_passes() {
-  CHECK(coir::this_fiber::sleep_for(std::chrono::nanoseconds(1)).has_value());
-}
-
 /// Until some of `c` have run on worker 1, which looks for work.
 void feed_hungry_neighbour(crowd& c) {
   wait_for([] { return worker::current()->shared().hungry.any(2); });
@@ -92,10 +88,6 @@ class pair_of_long {
   count begun_{0}, met_{0};
   std::array<coir::handle<void>, 2> both_;
 };
-
-void wait_for_hunger() {
-  wait_for([] { return worker::current()->shared().hungry.any_for_one(2); });
-}
 
 /// As serve() spawns the fiber of a connection.
 constexpr auto spawn_connection = [](auto body) {
