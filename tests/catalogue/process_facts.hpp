@@ -8,6 +8,8 @@
 // Comes from: tests of the catalogue and of the life of a runtime.   Goes to: /proc/self.
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
@@ -43,6 +45,20 @@ inline std::uint64_t sleeps_of_thread(long id) {
     if (word == "voluntary_ctxt_switches:" && status >> count) return count;
   }
   return 0;
+}
+
+/// True when every other thread of this process sleeps in the kernel.
+inline bool others_sleep() {
+  const std::string self = std::to_string(::gettid());
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (task.path().filename() == self) continue;
+    std::ifstream stat(task.path() / "stat");
+    std::string line;
+    // The state follows the name, which may hold anything, also parentheses.
+    if (!std::getline(stat, line)) continue;  // it has ended meanwhile
+    if (line.compare(line.rfind(')') + 1, 2, " S") != 0) return false;
+  }
+  return true;
 }
 
 /// Rings and joined threads end a moment after they were given up. True when `count` says `wanted`
