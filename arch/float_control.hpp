@@ -43,13 +43,12 @@ COIR_UNINSTRUMENTED inline void save_float(float_state& into) noexcept {
   asm volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(into.mxcsr), "=m"(into.x87_control));
 }
 
-/// Loading a control word is several times dearer than reading it, so it is loaded only when it
-/// differs from what the thread has `now`.
+/// MXCSR is loaded always: to compare would be to wait for what was stored a moment ago. The x87
+/// word is loaded only where it differs from what the thread has `now`, because it takes another
+/// instruction before it.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline void change_float(
     const float_state& now, const float_state& to) noexcept {
-  if (now.mxcsr != to.mxcsr) [[unlikely]] {
-    asm volatile("ldmxcsr %0" : : "m"(to.mxcsr));
-  }
+  asm volatile("ldmxcsr %0" : : "m"(to.mxcsr));
   if (COIR_MUTANT(x87_left_alone)) return;
   if (now.x87_control != to.x87_control) [[unlikely]] {
     // Cleared first: with a flag of the past still raised, unmasking or loading would trap here.
