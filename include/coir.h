@@ -49,13 +49,13 @@ typedef struct coir_config {
   size_t stack_bytes;     /* 16 KiB to 8 MiB; default 256 KiB */
   unsigned ring_entries;  /* 1 to 32768; default 1024 */
   unsigned mailbox_slots; /* 1 to 65536; default 1024 */
-  const char* options;    /* any option as text, from a file or getenv(3); may be null:
+  const char* options;    /* options as text, from a file or getenv(3); may be null:
                              "stack=64K, idle_spin=0, guards=grouped # why". See docs/c.md.
                              The fields above win over it. What is refused is EINVAL and one
                              line of the log, which says what to write instead. */
 
-  /* Memory that every ring shall know; may be null. See options::fixed_buffers in
-   * coir/options.hpp. */
+  /* Memory that every ring shall know; may be null, then the count is 0. See
+   * options::fixed_buffers in coir/options.hpp. */
   const struct iovec* fixed_buffers;
   size_t fixed_buffers_count;
 } coir_config;

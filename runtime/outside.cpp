@@ -42,11 +42,11 @@ std::string fixed_text(int error, const options& o) {
       return head + memory_text(o) + ", memlock limit " + memlock_text() +
              "): raise `ulimit -l`, or lower options::fixed_buffers or options::workers";
     case EFAULT:
-      return head +
-             "memory that is not mapped, or not to be written): give memory that may be read "
-             "and written until the runtime has ended";
     case EOPNOTSUPP:
-      return head + "memory that is mapped from a file): give anonymous memory or huge pages";
+      return head +
+             "memory that is not mapped, not to be written, or of a file): give anonymous memory "
+             "or "
+             "huge pages that may be read and written until the runtime has ended";
     default:
       return head + memory_text(o) +
              "): io_uring_register(2) names the causes; set options::fixed_buffers to nothing";

@@ -7,12 +7,13 @@
 //   - Tearing a ring down is asynchronous in the kernel, so ENOMEM is tried again for a second
 //     before memlock is blamed.
 //   - The line names one cause among sysctl, seccomp, kernel, memlock and file descriptors, and
-//     what to do.
+//     what to do. A profile that forbids what a ring is used by is found before there is one.
 //
 // Comes from: runtime::create.   Goes to: uring.hpp.
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -149,6 +150,33 @@ int restrict_ring(io_uring& ring, opcodes only) noexcept {
   return io_uring_register_restrictions(&ring, rules.data(), count);
 }
 
+/// A call that a profile forbids although it lets io_uring_setup(2) through; without a name: none.
+struct forbidden {
+  const char* name = nullptr;
+  int error = 0;
+};
+
+/// Asks the two others for nothing, so that a ring which could never be used is not made.
+forbidden ask_the_others(const io_uring& ring) noexcept {
+  const auto forbids = [](long answer) {
+    return answer != 0 && (errno == EPERM || errno == EACCES || errno == ENOSYS) &&
+           !COIR_MUTANT(half_a_profile_unseen);
+  };
+  io_uring_probe nothing{};
+  if (forbids(::syscall(SYS_io_uring_register, ring.ring_fd, IORING_REGISTER_PROBE, &nothing, 0)))
+    return {"io_uring_register", errno};
+  // A ring that is not enabled yet answers EBADFD.
+  if (forbids(::syscall(SYS_io_uring_enter, ring.ring_fd, 0, 0, 0, nullptr, 0)))
+    return {"io_uring_enter", errno};
+  return {};
+}
+
+std::string forbidden_text(const forbidden& what) {
+  return std::string(what.name) + ": " + std::strerror(what.error) +
+         " (seccomp: the profile lets io_uring_setup through, and not this): allow io_uring_setup, "
+         "io_uring_enter and io_uring_register in the profile";
+}
+
 std::string restriction_text(int error) {
   return std::string("io_uring_register: ") + std::strerror(error) +
          " (restrictions, for options::hardened_ring): allow io_uring_register in the seccomp "
@@ -183,6 +211,12 @@ result<std::unique_ptr<backend>> make_uring(unsigned entries,
   if (made < 0) {
     ::close(bell_fd);
     return refuse(-made);
+  }
+  if (const forbidden what = ask_the_others(ring); what.name != nullptr) {
+    io_uring_queue_exit(&ring);
+    ::close(bell_fd);
+    log({log_record::level::error, forbidden_text(what)});
+    return fail(std::error_code(what.error, std::generic_category()));
   }
   if (const int restricted = only == nullptr ? 0 : restrict_ring(ring, *only); restricted < 0) {
     io_uring_queue_exit(&ring);

@@ -75,11 +75,11 @@ class COIR_API backend {
 
 /// The backend of a runtime's worker, for a loop on the calling thread, chosen by options::backend
 /// as there. `ring_entries`: 8 to 32768. `memory`: of the completions that wait to be reaped.
-/// Errors: those of io_uring_setup(2) or epoll_create1(2), with one line to `log` that names the
-/// cause. Of the backend itself: submit answers not_enough_memory where there is none for the
-/// completions of another operation; so does reap, once, which is not the end of the backend, where
-/// there was none for those of an operation that asked for one after the other (they were disposed
-/// of).
+/// `fixed_buffers` must outlive it. Errors: those of io_uring_setup(2), io_uring_register(2) or
+/// epoll_create1(2) and invalid_argument, with one line to `log` that names the cause. Of the
+/// backend itself: submit answers not_enough_memory where there is none for the completions of
+/// another operation; so does reap, once, which is not the end of the backend, where there was none
+/// for those of an operation that asked for one after the other (they were disposed of).
 [[nodiscard]] COIR_API result<std::unique_ptr<backend>> make_backend(
     const options& o = {}, std::pmr::memory_resource* memory = std::pmr::get_default_resource());
 

@@ -69,11 +69,14 @@ struct options {
   bool hardened_ring = false;
   std::vector<std::uint8_t> ring_opcodes = {};  ///< of a hardened ring: IORING_OP_..., 0 to 62 each
   /// Memory of the program's that every ring shall know ("fixed buffers"): a read or write of one
-  /// buffer that lies in it spares the kernel the look for its pages. It pays where many reads or
-  /// writes with O_DIRECT are under way; elsewhere little or nothing. Not of a file; each byte
+  /// buffer that lies in one of these spans spares the kernel the look for its pages. It pays where
+  /// many reads or writes with O_DIRECT are under way; elsewhere little or nothing. Anonymous
+  /// memory or huge pages, not of a file (before Linux 6.5 a static array counts as one); each byte
   /// once; 16384 pieces of 1 GiB in all at most. Its pages are locked, for each worker apart
-  /// (RLIMIT_MEMLOCK), and it must stay mapped as it is until the runtime has ended. What the
-  /// kernel refuses is an error of create(), with a line of the log. On poll and sim nothing is
+  /// (RLIMIT_MEMLOCK), and must stay the same until the runtime has ended: no munmap(2), no
+  /// madvise(2) that gives them back. A file that takes ordinary memory only refuses reads and
+  /// writes in it (/dev/fuse EINVAL, ublk EACCES): keep its buffers elsewhere. What the kernel
+  /// refuses to know is an error of create(), with a line of the log. On poll and sim nothing is
   /// gained, and the log says so.
   std::vector<std::span<std::byte>> fixed_buffers = {};
   backend_kind backend = backend_kind::automatic;

@@ -84,7 +84,8 @@ class COIR_API runtime {
   /// asked for by name and is refused the errno of io_uring_setup(2): EPERM, EACCES, ENOSYS, EINVAL
   /// or ENOMEM (a log line names the cause among sysctl, seccomp, kernel and memlock, and the
   /// remedy); EMFILE (a log line names the limit); not_enough_memory; with pin_workers the errno of
-  /// sched_getaffinity(2), with numa_placement that of set_mempolicy(2) (a log line names which).
+  /// sched_getaffinity(2), with numa_placement that of set_mempolicy(2), with fixed_buffers that of
+  /// io_uring_register(2): not_enough_memory, bad_address or another (a log line names which).
   [[nodiscard]] static result<std::unique_ptr<runtime>> create(options o = {});
 
   /// Starts the workers. What was spawned before runs now. Errors: errc::already_started,

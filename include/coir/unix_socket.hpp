@@ -15,6 +15,7 @@
 
 #include "coir/byte_stream.hpp"
 #include "coir/fiber.hpp"
+#include "coir/streams.hpp"
 
 namespace coir::net {
 
@@ -35,6 +36,16 @@ class COIR_API unix_stream : public byte_stream {
   [[nodiscard]] static result<std::pair<unix_stream, unix_stream>> pair();
 };
 
+/// Connections of a listening Unix socket; see unix_listener::incoming.
+struct incoming_unix_connections {
+  using value_type = unix_stream;
+  static constexpr std::string_view name = "incoming_unix_connections";
+  accept_stream accepts;
+  void fill(io_uring_sqe& sqe) const noexcept { accepts.fill(sqe); }
+  unix_stream item(std::int32_t res, std::uint32_t) const noexcept { return unix_stream(res); }
+  static bool passes(std::int32_t res) noexcept { return accept_stream::passes(res); }
+};
+
 /// A listening Unix socket. Move-only. Its destructor closes.
 class COIR_API unix_listener {
  public:
@@ -53,6 +64,10 @@ class COIR_API unix_listener {
   /// One connection. Fibers only. Errors of accept(2); a full descriptor table is waited out, with
   /// one log line.
   [[nodiscard]] result<unix_stream> accept(deadline until = never);
+  /// As tcp_listener::incoming.
+  [[nodiscard]] multishot<unix_stream> incoming(const stream_options& o = {}) const {
+    return detail::stream_of(incoming_unix_connections{{fd_.get()}}, o, &fd_);
+  }
   /// As tcp_listener::serve.
   [[nodiscard]] result<> serve(std::function<void(unix_stream)> handler,
                                const spawn_options& each = {});

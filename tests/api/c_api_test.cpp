@@ -16,6 +16,7 @@
 #include <string>
 
 #include "runtime/base.hpp"
+#include "tests/catalogue/process_facts.hpp"
 #include "tests/test_options.hpp"
 
 using test::tested;
@@ -162,6 +163,7 @@ TEST_CASE("c_api: C code works on the fibers of a runtime that C++ made") {
 // might.
 TEST_CASE("c_api: a deadlock of all fibers is an answer, not a hang" *
           doctest::skip(COIR_TSAN != 0)) {
+  REQUIRE(test::comes_down_to(1, &test::live_threads));
   static coir::event never_set;
   const auto wait = [](void*) -> intptr_t { return never_set.wait() ? 0 : -1; };
   const coir_config config = tested_config(2);

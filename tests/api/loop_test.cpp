@@ -364,7 +364,7 @@ TEST_CASE("T56 loop: hundreds with completions in any order, each resumed exactl
       dice = dice * 1664525u + 1013904223u;
       return (dice >> 8) % n;
     };
-    const int count = 1 + static_cast<int>(roll(300));
+    const int count = 1 + static_cast<int>(roll(500));
     std::vector<coir::submitted<int>> all;
     for (int i = 0; i < count; ++i) {
       all.push_back(w.in.submit([i] { return value(i) + value(i + 1); }));

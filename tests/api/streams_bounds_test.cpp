@@ -35,6 +35,23 @@ TEST_CASE(
   });
 }
 
+TEST_CASE("T75 what finds no place in the completion queue comes all the same, each once") {
+  const std::size_t before = descriptors_open();
+  const auto ended = coir::run(
+      [] {
+        server s;
+        s.connect(100);  // at once, and there is room for eight completions
+        auto incoming = coir::perform(coir::accept_stream{s.fd});
+        for (int i = 0; i < 100; ++i) REQUIRE(incoming.next()->has_value());
+        CHECK(incoming.buffered() == 0);
+        if (test::on_a_ring("a stream whose completions find no place"))
+          CHECK(incoming.rearmed() != 0);
+      },
+      test::tested({.workers = 1, .ring_entries = 2}));
+  CHECK(ended.has_value());
+  CHECK(descriptors_open() == before);
+}
+
 TEST_CASE("T75 a stream that is to end when it is full says so after what came") {
   test::on_fiber([] {
     server s;

@@ -140,6 +140,32 @@ TEST_CASE("T68 a cancel asks once; what came is still given, then the stream has
   });
 }
 
+TEST_CASE("T73 a runtime that stops ends every stream of every fiber") {
+  auto made = coir::runtime::create(test::tested({.workers = 1}));
+  REQUIRE(made.has_value());
+  const auto all = (*made)->run([&] {
+    server s;
+    int ended = 0;
+    for (int i = 0; i < 3; ++i)
+      coir::spawn([&] {
+        {
+          sockets pair;
+          auto incoming = coir::perform(coir::accept_stream{s.fd});
+          auto ticks = coir::perform(coir::tick_stream(1h));
+          auto bytes = coir::perform(coir::recv_stream{pair.one});
+          CHECK(bytes.next().error() == std::errc::operation_canceled);
+          CHECK(ticks.next().error() == std::errc::operation_canceled);
+        }
+        ++ended;
+      }).detach();
+    while (open_now() < 9) coir::this_fiber::yield();
+    (*made)->request_stop();
+    while (ended != 3) coir::this_fiber::yield();
+    CHECK(open_now() == 0);
+  });
+  CHECK(all.has_value());
+}
+
 TEST_CASE("T74 who looks without waiting leaves the error of the end to who waits, once") {
   test::on_fiber([] {
     sockets pair;

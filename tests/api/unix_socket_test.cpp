@@ -357,6 +357,28 @@ TEST_CASE("unix_socket: a connect that a ring waits in ends by deadline, by canc
   });
 }
 
+TEST_CASE("unix_socket: connections come as a stream, which ends when the listener closes") {
+  on_fiber([] {
+    auto listener = unix_listener::listen(abstract("incoming"));
+    REQUIRE(listener.has_value());
+    auto incoming = listener->incoming();
+    for (int i = 0; i < 3; ++i) {
+      auto client = unix_stream::connect(listener->name());
+      REQUIRE(client.has_value());
+      auto one = incoming.next();
+      REQUIRE(one.has_value());
+      REQUIRE(one->has_value());
+      std::array<std::byte, 5> b{};
+      CHECK(client->write_all("hello").has_value());
+      CHECK((*one)->read_exact(b).has_value());
+      CHECK(b[4] == std::byte{'o'});
+    }
+    CHECK(listener->close().has_value());
+    CHECK(incoming.next().error() == std::errc::operation_canceled);
+    CHECK_FALSE(incoming.next()->has_value());
+  });
+}
+
 TEST_CASE("unix_socket: serve gives every connection a fiber, and ends when the listener closes") {
   on_fiber(
       [] {

@@ -50,8 +50,9 @@ static intptr_t read_into(void* memory) {
 }
 
 static void fixed_buffers_are_taken_over(void) {
-  static char memory[4096];
-  const struct iovec pieces[] = {{memory, sizeof memory}, {memory, 0}};
+  char* const memory = aligned_alloc(4096, 4096);
+  CHECK(memory != NULL);
+  const struct iovec pieces[] = {{memory, 4096}, {memory, 0}};
   coir_config config = tested_config(1);
   config.fixed_buffers = pieces;
   config.fixed_buffers_count = 2;
@@ -62,6 +63,7 @@ static void fixed_buffers_are_taken_over(void) {
   CHECK(memcmp(memory, "known", 5) == 0);
   config.fixed_buffers = NULL;
   CHECK_EQ(coir_runtime_create(&config, &none), -EINVAL);
+  free(memory);
 }
 
 /* Keeps what is written to stderr meanwhile. */

@@ -144,16 +144,21 @@ TEST_CASE("http: a client that waits for 100 Continue gets it, and then its answ
 
 TEST_CASE("http: a head or a body that does not come is refused with 408; silence just ends") {
   on_fibers([] {
-    http_place place(echo, {.head_time = 20ms, .body_grace = 20ms, .idle_time = 20ms});
-    auto slow_head = place.client();
+    // A place for each, so that no other time ends it first.
+    http_place heads(echo, {.head_time = 20ms, .idle_time = 1h});
+    auto slow_head = heads.client();
     CHECK(slow_head.ask("POST / HT").status == 408);
     CHECK(slow_head.is_closed());
-    auto slow_body = place.client();
+    http_place bodies(echo, {.head_time = 1h, .body_grace = 20ms, .idle_time = 1h});
+    auto slow_body = bodies.client();
     CHECK(slow_body.ask("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab").status == 408);
     CHECK(slow_body.is_closed());
-    auto silent = place.client();
+    http_place silences(echo, {.idle_time = 20ms});
+    auto silent = silences.client();
     CHECK(silent.is_closed());
-    auto silent_later = place.client();
+    // Its first byte must come within that time.
+    http_place later(echo, {.idle_time = 1s});
+    auto silent_later = later.client();
     CHECK(silent_later.ask(post("x")).status == 200);
     CHECK(silent_later.is_closed());
   });

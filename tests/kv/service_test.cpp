@@ -131,10 +131,14 @@ TEST_CASE("service: C-T7: a failed disk is 503 for writers and resets, and reade
 
 TEST_CASE("service: a full store answers 507, and a disk that takes too long 500") {
   on_fibers([] {
-    whole_server s({.memory_max = 1 + kv::key_overhead_bytes}, {.answer_time = 20ms});
+    whole_server s({.memory_max = 1 + kv::key_overhead_bytes}, {});
     auto client = s.place.client();
     CHECK(client.ask(post("Write \"x\" 1")).body == "Ok");
     CHECK(client.ask(post("Write \"y\" 1")).status == 507);
+  });
+  on_fibers([] {
+    whole_server s({}, {.answer_time = 20ms});
+    auto client = s.place.client();
     s.on.stalled = true;
     const answer late = client.ask(post("Write \"x\" 2"));
     CHECK(late.status == 500);

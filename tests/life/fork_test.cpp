@@ -234,18 +234,18 @@ TEST_CASE("life: a child may have its own runtime, forked off by a thread, a fib
   auto made = coir::runtime::create(tested({.workers = 2}));
   REQUIRE(made.has_value());
   REQUIRE((*made)->start().has_value());
-  const pid_t of_thread = forked();
+  const pid_t of_thread = forked_in_silence();
   if (of_thread == 0) {
     if (own() != 0) ::_exit(1);
     auto second = coir::runtime::create(tested({.workers = 1}));  // alive while it forks again
     if (!second || !(*second)->start()) ::_exit(2);
-    const pid_t grandchild = forked();
+    const pid_t grandchild = forked_in_silence();
     if (grandchild == 0) ::_exit(refused((*second)->try_spawn([] {})) ? own() : 3);
     ::_exit(exit_code_of(grandchild));
   }
   CHECK(exit_code_of(of_thread) == 0);
   auto of_fiber = (*made)->spawn([&] {
-    const pid_t child = forked();
+    const pid_t child = forked_in_silence();
     if (child == 0) ::_exit(own());
     return coir::blocking([child] { return exit_code_of(child); });
   });

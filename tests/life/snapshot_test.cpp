@@ -150,7 +150,7 @@ TEST_CASE("snapshot: of a worker that rests everybody else knows who is parked, 
   const auto rests = [&] {
     const auto s = rt->snapshot().workers[1];
     return s.parked == 2 && s.ready == 0 && s.unstarted == 0 && s.operations_open == 1 &&
-           s.timers == 1;
+           s.timers == 1 && s.sleeps >= 1 && s.enters >= 1;
   };
   while (!rests()) coir::this_fiber::yield();
   const auto then = rt->snapshot().workers[1];

@@ -27,7 +27,7 @@ try() {
 }
 limits="descriptors_0 descriptors_1 descriptors_2 descriptors_3 threads address_space"
 # shellcheck disable=SC2086  # several words
-try "" seccomp access kernel old_kernel no_memory memlock $limits
+try "" seccomp access kernel old_kernel no_memory register enter memlock $limits
 # shellcheck disable=SC2086
 try poll $limits
 [ "$failed" -ne 0 ] || [ "$made" -ne 0 ] || exit 77

@@ -18,6 +18,7 @@
 
 #include "coir/coir.hpp"
 #include "scripted_backend.hpp"
+#include "tests/catalogue/process_facts.hpp"
 #include "tests/test_options.hpp"
 
 using namespace std::chrono_literals;
@@ -121,6 +122,8 @@ TEST_CASE(
         },
         {.name = "obedient"});
     while (running.load() != 2) std::this_thread::yield();
+    rt->request_stop();
+    while (!obedient.done()) std::this_thread::yield();
     const auto first = rt->shutdown(coir::in(100ms));
     if (first || first.error() != coir::errc::survivors) wrong |= 2;
     if (said.find("'stubborn' (") == std::string::npos) wrong |= 4;
@@ -226,6 +229,8 @@ TEST_CASE("runtime: a fiber that ignores 1,000 cancelled answers is reported onc
 TEST_CASE("runtime: fibers that wait for each other for ever are a deadlock, and are named" *
           doctest::skip(COIR_TSAN)) {
   for (const unsigned workers : {1u, 2u}) {
+    // The threads of the life before may be in the list of the process for a moment.
+    REQUIRE(test::comes_down_to(1, &test::live_threads));
     std::string said;
     coir::event never_set;
     coir::options o = small(workers);

@@ -97,6 +97,31 @@ TEST_CASE("uring_setup: limits are told as they are, also when there is none") {
         std::string::npos);
 }
 
+TEST_CASE("uring_setup: a profile that lets a ring be made and never used is named at once") {
+  struct row {
+    unsigned call;
+    int error;
+    const char* name;
+  };
+  for (const row& r : {row{SYS_io_uring_register, EPERM, "io_uring_register: "},
+                       row{SYS_io_uring_enter, ENOSYS, "io_uring_enter: "},
+                       row{SYS_io_uring_enter, EACCES, "io_uring_enter: "}}) {
+    CAPTURE(r.name);
+    const test::ending end = test::in_child([&r] {
+      const int before = ::dup(0);
+      ::close(before);
+      if (!test::play_kernel({{r.call, {}, test::answers(r.error)}})) ::_exit(1);
+      std::string said;
+      const auto made = make_uring(8, [&](const coir::log_record& l) { said = l.text; });
+      if (made || made.error().value() != r.error) ::_exit(2);
+      if (!said.starts_with(r.name) || said.find("in the profile") == said.npos) ::_exit(3);
+      ::_exit(::dup(0) == before ? 0 : 4);
+    });
+    CAPTURE(end.text);
+    CHECK(end.code == 0);
+  }
+}
+
 #if defined(__x86_64__) && !COIR_ASAN && !COIR_TSAN  // a sanitizer has handlers of its own
 namespace {
 

@@ -17,6 +17,7 @@
 
 #include "coir/coir.hpp"
 #include "tests/catalogue/child.hpp"
+#include "tests/catalogue/process_facts.hpp"
 #include "tests/test_options.hpp"
 
 using namespace std::chrono_literals;
@@ -146,6 +147,7 @@ TEST_CASE("watch: B12 the same call on the offload pool stalls nobody, and the o
 // The thread sanitizer has a thread of its own, so nobody there can know that all threads rest.
 TEST_CASE("watch: a deadlock is still told, although one thread more is there" *
           doctest::skip(COIR_TSAN)) {
+  REQUIRE(test::comes_down_to(1, &test::live_threads));
   lines log;
   coir::event never_set;
   const auto done =
