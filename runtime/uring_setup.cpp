@@ -162,8 +162,9 @@ forbidden ask_the_others(const io_uring& ring) noexcept {
     return answer != 0 && (errno == EPERM || errno == EACCES || errno == ENOSYS) &&
            !COIR_MUTANT(half_a_profile_unseen);
   };
-  io_uring_probe nothing{};
-  if (forbids(::syscall(SYS_io_uring_register, ring.ring_fd, IORING_REGISTER_PROBE, &nothing, 0)))
+  alignas(io_uring_probe) std::array<std::byte, sizeof(io_uring_probe)> none{};
+  if (forbids(
+          ::syscall(SYS_io_uring_register, ring.ring_fd, IORING_REGISTER_PROBE, none.data(), 0)))
     return {"io_uring_register", errno};
   // A ring that is not enabled yet answers EBADFD.
   if (forbids(::syscall(SYS_io_uring_enter, ring.ring_fd, 0, 0, 0, nullptr, 0)))
