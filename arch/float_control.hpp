@@ -44,8 +44,8 @@ COIR_UNINSTRUMENTED inline void save_float(float_state& into) noexcept {
 }
 
 /// MXCSR is loaded always: to compare would be to wait for what was stored a moment ago. The x87
-/// word is loaded only where it differs from what the thread has `now`, because it takes another
-/// instruction before it.
+/// word is loaded only where it differs from what the thread has `now`, because fnclex has to come
+/// before it.
 [[gnu::always_inline]] COIR_UNINSTRUMENTED inline void change_float(
     const float_state& now, const float_state& to) noexcept {
   asm volatile("ldmxcsr %0" : : "m"(to.mxcsr));

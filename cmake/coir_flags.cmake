@@ -22,8 +22,8 @@ set(coir_definitions "")
 if(COIR_SANITIZE)
   set(sanitize -fsanitize=${COIR_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-    # What clang 14 puts in front of a function it copies into the parts of a coroutine, where it
-    # cannot stand ("Cannot represent a difference across sections").
+    # This check puts data in front of each function. Clang 14 copies them into the parts of a
+    # coroutine, where they cannot stand ("Cannot represent a difference across sections").
     list(APPEND sanitize -fno-sanitize=function)
   endif()
   add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:${sanitize}>")
