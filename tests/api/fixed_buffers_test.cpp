@@ -13,7 +13,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +22,7 @@
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "tests/catalogue/child.hpp"
 #include "tests/needs.hpp"
 #include "tests/test_options.hpp"
 
@@ -83,7 +83,7 @@ TEST_CASE("fixed buffers: files, pipes and sockets give and take the same bytes"
   heard h;
   const unique_fd file(::memfd_create("fixed", MFD_CLOEXEC));
   REQUIRE(file.get() >= 0);
-  const auto all_came = coir::run(
+  const auto ended = coir::run(
       [&] {
         // Within, across the end of what is known, and elsewhere.
         const range in = memory.all().first(5'000), out = memory.all().subspan(8'000, 5'000);
@@ -101,10 +101,9 @@ TEST_CASE("fixed buffers: files, pipes and sockets give and take the same bytes"
           REQUIRE(coir::io::pread(file.get(), to, 100).value() == to.size());
           CHECK(std::ranges::equal(from, to));
         }
-        return true;
       },
       h.about({memory.all().first(8'192), memory.all().subspan(8'192, 4'096)}, 2));
-  CHECK(all_came.value());
+  CHECK(ended.has_value());
   const bool on_ring = h.said.empty();
   INFO(h.said);
   if (!on_ring) {
@@ -187,11 +186,8 @@ TEST_CASE("fixed buffers: the limit on locked memory is named") {
   rlimit now{};
   REQUIRE(::getrlimit(RLIMIT_MEMLOCK, &now) == 0);
   const rlim_t little = std::min<rlim_t>(now.rlim_max, 1 << 20);
-  constexpr int left_out = 77;
-  const auto child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    ::alarm(60);
+  constexpr int left_out = 4;
+  const test::ending end = test::in_child([&] {
     constexpr unsigned nobody = 65'534;
     const rlimit both{little, little};
     if (::setrlimit(RLIMIT_MEMLOCK, &both) != 0) ::_exit(3);
@@ -206,10 +202,8 @@ TEST_CASE("fixed buffers: the limit on locked memory is named") {
                               std::to_string(little / 1024) + " KiB";
     const bool ring_itself = h.said.starts_with("io_uring_setup");  // so little is left
     ::_exit(ring_itself ? left_out : h.said.find(words) != std::string::npos ? 0 : 2);
-  }
-  int status = 0;
-  REQUIRE(::waitpid(child, &status, 0) == child);
-  REQUIRE(WIFEXITED(status));
-  if (WEXITSTATUS(status) == left_out) MESSAGE("left out: nobody may have a ring here");
-  CHECK((WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == left_out));
+  });
+  CAPTURE(end.text);
+  if (end.code == left_out) MESSAGE("left out: nobody may have a ring here");
+  CHECK((end.code == 0 || end.code == left_out));
 }
