@@ -155,6 +155,42 @@ std::error_code wait_for(const effect_call& call, backoff& pauses) {
   return ended;
 }
 
+reply refuse(effect_call& call, std::error_code why) noexcept {
+  call.refused = why;
+  return reply::refused;
+}
+
+/// An effect of `fiber` (null: of a thread), whose chain begins with `innermost`, is not to be
+/// asked: the fiber is cancelled, or a body that it runs is to end. That is told and counted.
+bool is_to_end(handler_frame* innermost, record* fiber) noexcept {
+  handler_frame* const ends = ending_among(innermost);
+  if (ends == nullptr && (fiber == nullptr || !is_cancelled(*fiber))) return false;
+  if (ends != nullptr && ends->ignored != nullptr) ends->ignored(*ends);
+  if (fiber != nullptr) worker::current()->count_ignored(*fiber);
+  return true;
+}
+
+/// From `asked` outward, to the first who does not forward.
+inline reply ask_from(asking& all, handler_frame*& asked, effect_call& call) {
+  reply said = reply::forward;
+  while (asked != nullptr && (said = all.ask(*asked, call)) == reply::forward) asked = asked->outer;
+  return said;
+}
+
+/// `asked` said "not now": waits and asks, as often as may be.
+[[gnu::noinline]] reply ask_again(asking& all, handler_frame* asked, effect_call& call) {
+  const retry_policy policy = call.policy != nullptr ? *call.policy : retry_policy();
+  backoff pauses(policy.pause, policy.pause_max);
+  reply said = reply::would_block;
+  for (unsigned attempts = 1; said == reply::would_block; ++attempts) {
+    if (attempts >= policy.attempts_max && !COIR_MUTANT(asked_without_end))
+      return refuse(call, std::make_error_code(std::errc::resource_unavailable_try_again));
+    if (const std::error_code ended = wait_for(call, pauses)) return refuse(call, ended);
+    said = ask_from(all, asked, call);
+  }
+  return said;
+}
+
 }  // namespace
 
 /// A computation cannot tell its loop whom an event wakes, so it looks again and again.
@@ -199,38 +235,13 @@ void leave_handler(handler_frame& frame) noexcept {
 }
 
 reply ask_handlers(effect_call& call) {
-  const auto refused = [&call](std::error_code why) {
-    call.refused = why;
-    return reply::refused;
-  };
   asking all;
-  handler_frame* const innermost = all.innermost();
-  record* const me = all.fiber();
-  handler_frame* const ends = call.must_happen ? nullptr : ending_among(innermost);
-  if (ends != nullptr || (!call.must_happen && me != nullptr && is_cancelled(*me))) {
-    if (ends != nullptr && ends->ignored != nullptr) ends->ignored(*ends);
-    if (me != nullptr) worker::current()->count_ignored(*me);
-    return refused(std::make_error_code(std::errc::operation_canceled));
-  }
-  const unsigned most = call.policy != nullptr ? call.policy->attempts_max : UINT32_MAX;
-  unsigned attempts = 0;
-  std::optional<backoff> pauses;
-  for (handler_frame* asked = innermost; asked != nullptr;) {
-    const reply said = all.ask(*asked, call);
-    if (said == reply::forward) {
-      asked = asked->outer;
-      continue;
-    }
-    if (said != reply::would_block) return said;
-    if (++attempts >= most && !COIR_MUTANT(asked_without_end))
-      return refused(std::make_error_code(std::errc::resource_unavailable_try_again));
-    if (!pauses) {
-      const retry_policy policy = call.policy != nullptr ? *call.policy : retry_policy();
-      pauses.emplace(policy.pause, policy.pause_max);
-    }
-    if (const std::error_code ended = wait_for(call, *pauses)) return refused(ended);
-  }
-  return reply::forward;
+  if (all.innermost() == nullptr) return reply::forward;
+  if (!call.must_happen && is_to_end(all.innermost(), all.fiber())) [[unlikely]]
+    return refuse(call, std::make_error_code(std::errc::operation_canceled));
+  handler_frame* asked = all.innermost();
+  const reply said = ask_from(all, asked, call);
+  return said == reply::would_block ? ask_again(all, asked, call) : said;
 }
 
 reply ask_everybody(effect_call& call) {

@@ -170,8 +170,15 @@ COIR_UNINSTRUMENTED inline void find_thread(stepped& c) noexcept {
   c.thread_errno = errno_here();
 }
 
-/// From whoever steps to the computation, until that stops.
-[[gnu::noinline]] COIR_UNINSTRUMENTED void step_in(stepped& c) noexcept {
+/// Before a switch, in whose function nothing else looks at the thread.
+inline bool is_here(const stepped& c) noexcept {
+  return c.thread == number_of_thread || COIR_MUTANT(stepped_anywhere);
+}
+
+/// From whoever steps to the computation, until that stops. In the frame of resume_computation(),
+/// and step_out() in that of stop_at(): each return behind a switch goes where the processor does
+/// not expect it.
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void step_in(stepped& c) noexcept {
   const handler_chain here = handlers_here();
   find_thread(c);
   const int kept = std::exchange(*c.thread_errno, c.own_errno);
@@ -189,7 +196,8 @@ COIR_UNINSTRUMENTED inline void find_thread(stepped& c) noexcept {
 }
 
 /// The way back.
-[[gnu::noinline]] COIR_UNINSTRUMENTED void step_out(stepped& c, bool for_good) noexcept {
+[[gnu::always_inline]] COIR_UNINSTRUMENTED inline void step_out(stepped& c,
+                                                                bool for_good) noexcept {
   find_thread(c);
   c.own_errno = *c.thread_errno;
   arch::switch_notes& place = notes_here();
@@ -329,9 +337,7 @@ void give_computation_back(stepped& inner) noexcept {
   if (stepping_thread* const here = this_thread()) here->warm.give(on);
 }
 
-bool computation_is_here(const computation& c) noexcept {
-  return c.inner->thread == number_here() || COIR_MUTANT(stepped_anywhere);
-}
+bool computation_is_here(const computation& c) noexcept { return is_here(*c.inner); }
 
 void begin_computation(computation& c) noexcept {
   c.inner->typed = &c;
@@ -339,7 +345,7 @@ void begin_computation(computation& c) noexcept {
 }
 
 void resume_computation(computation& c, reply said) noexcept {
-  COIR_ASSERT(computation_is_here(c) && "a computation goes on on the thread that began it");
+  COIR_ASSERT(is_here(*c.inner) && "a computation goes on on the thread that began it");
   c.inner->said = said;
   c.asks = nullptr;
   step_in(*c.inner);

@@ -152,8 +152,8 @@ requires(!multishot_operation<Op> || io_operation<Op>)
     const std::int32_t res = detail::perform_io(detail::filler<Op>, &op, until);
     if (res != detail::handlers_first) [[likely]]
       return detail::answer_of(op, res);
-  } else if (!detail::handlers_are_there()) {
-    return detail::perform_unhandled(op, until);
+  } else if constexpr (outside_operation<Op>) {
+    if (!detail::handlers_are_there()) return detail::perform_unhandled(op, until);
   }
   return detail::perform_handled(op, until, nullptr,
                                  [&] { return detail::perform_unhandled(op, until); });

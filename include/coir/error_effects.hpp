@@ -179,7 +179,8 @@ advanced<detail::caught<E, R>> advance_catching(D& by, suspension<detail::caught
   auto at = run_catching<E>([&] { return advance(by, std::move(held)); });
   if (at) return *std::move(at);
   held.discard();
-  return {step_result<whole>(std::in_place, tl::unexpected<E>(std::move(at.error()))), outcome::ok};
+  return advanced<whole>(
+      step_result<whole>(std::in_place, tl::unexpected<E>(std::move(at.error()))));
 }
 
 }  // namespace coir

@@ -9,6 +9,8 @@
 //   - Bodies end before their stacks do: a loop that ends, or is drained, asks for the end of what
 //     is under way, waits for the last completions, and lets every body return.
 //   - One thread: the one that made it.
+//   - It waits for effects. What a body waits for in other ways (a mutex, a join, an item of a
+//     stream, what was start()ed) the whole loop waits for.
 //
 // Comes from: the user.   Goes to: coir/stepping.hpp, coir/detail/loop_core.hpp.
 #pragma once

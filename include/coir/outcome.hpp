@@ -56,18 +56,23 @@ class live_operation {
   live_operation() = default;
   /// `end` is called once: by end(), or when this is destroyed. It must not throw.
   explicit live_operation(std::function<void()> end) noexcept : end_(std::move(end)) {}
-  live_operation(live_operation&& from) noexcept : end_(std::exchange(from.end_, nullptr)) {}
+  live_operation(live_operation&& from) noexcept {
+    if (from) end_.swap(from.end_);
+  }
   live_operation& operator=(live_operation&& from) noexcept {
     if (this != &from) {
       end();
-      end_ = std::exchange(from.end_, nullptr);
+      if (from) end_.swap(from.end_);
     }
     return *this;
   }
   ~live_operation() { end(); }
   explicit operator bool() const noexcept { return end_ != nullptr; }
   void end() noexcept {
-    if (const auto last = std::exchange(end_, nullptr)) last();
+    if (end_ == nullptr) return;
+    std::function<void()> last;
+    last.swap(end_);
+    last();
   }
 
  private:

@@ -94,6 +94,9 @@ struct computation_with final : computation_of<R> {
 template <class R>
 step_result<R> result_of_step(computation_of<R>& c);
 
+/// To be copied: each that is made calls into the C++ library.
+inline const std::error_code no_error;
+
 }  // namespace detail
 
 /// A body that waits for the answer to one effect. Move-only; owns the body's stack.
@@ -221,10 +224,11 @@ class [[nodiscard]] step_result {
   std::error_code error() const noexcept { return error_.value_or(std::error_code()); }
 
  private:
+  // waiting_ and thrown_ apart: side by side both are loaded at once, before both are written.
   std::optional<stored> value_;
   suspension<R> waiting_;
-  std::exception_ptr thrown_;
   std::optional<std::error_code> error_;
+  std::exception_ptr thrown_;
   bool suspended_ = false;
 };
 
@@ -246,7 +250,8 @@ step_result<R> result_of_step(computation_of<R>& c) {
 
 /// Runs body() on a stack of its own to its first effect, or to its end. Any thread, and fibers.
 /// The computation goes on only in calls of this thread; what it waits for without an effect (a
-/// mutex, a join) the caller waits for. Throws what moving `body` throws.
+/// mutex, a join, the next item of a stream) the caller waits for. Throws what moving `body`
+/// throws.
 template <class F, class R = std::invoke_result_t<std::decay_t<F>&>>
 step_result<R> step(F&& body, const step_options& options = {}) {
   using whole = detail::computation_with<R, F>;
@@ -274,11 +279,19 @@ step_result<R> step(F&& body, const step_options& options = {}) {
 ///   failure      nothing was answered, and `error` says why: `state` holds the same suspension
 template <class R>
 struct [[nodiscard]] advanced {
+  // Not an aggregate: of one the compiler clears all before it fills a part.
+  explicit advanced(step_result<R>&& s, outcome o = outcome::ok,
+                    std::error_code e = detail::no_error, const wait_hint& h = {})
+      : state(std::move(s)), last(o), error(e), hint(h) {}
+  /// Where `c` stands now.
+  advanced(detail::computation_of<R>& c, outcome o, live_operation&& l)
+      : state(detail::result_of_step(c)), last(o), error(detail::no_error), live(std::move(l)) {}
+
   step_result<R> state;
-  outcome last = outcome::failure;
-  std::error_code error = {};
-  live_operation live = {};
-  wait_hint hint = {};
+  outcome last;
+  std::error_code error;
+  live_operation live;
+  wait_hint hint;
 };
 
 /// Has `by` answer the one operation that `held` waits for, and runs the body to its next effect.
@@ -289,7 +302,7 @@ template <dispatcher D, class R>
 advanced<R> advance(D& by, suspension<R>&& held) {
   detail::effect_call* const call = held.call();
   const auto refused = [&held](std::error_code why) {
-    return advanced<R>{step_result<R>(std::move(held)), outcome::failure, why};
+    return advanced<R>(step_result<R>(std::move(held)), outcome::failure, why);
   };
   if (call == nullptr) return refused(make_error_code(errc::resumed_twice));
   if (!held.is_here()) return refused(make_error_code(errc::wrong_thread));
@@ -298,10 +311,12 @@ advanced<R> advance(D& by, suspension<R>&& held) {
   switch (detail::ask_one_of(by, typename D::handles{}, *call, besides)) {
     case detail::reply::answered: {
       const outcome how = besides.live ? outcome::more : outcome::ok;
-      return {held.resume_answered(detail::reply::answered), how, {}, std::move(besides.live)};
+      auto& c = static_cast<detail::computation_of<R>&>(*held.release());
+      detail::resume_computation(c, detail::reply::answered);
+      return advanced<R>(c, how, std::move(besides.live));
     }
     case detail::reply::would_block:
-      return {step_result<R>(std::move(held)), outcome::would_block, {}, {}, call->hint};
+      return advanced<R>(step_result<R>(std::move(held)), outcome::would_block, {}, call->hint);
     case detail::reply::forward:
       return refused(make_error_code(errc::unhandled_effect));
     case detail::reply::refused:
@@ -312,8 +327,8 @@ advanced<R> advance(D& by, suspension<R>&& held) {
     return refused(make_error_code(errc::wrong_operation));
   held.discard();
   using whole = detail::finishing_with<detail::something<R>>;
-  return {step_result<R>(std::in_place, std::move(static_cast<whole&>(*besides.finish).value)),
-          outcome::ok};
+  return advanced<R>(
+      step_result<R>(std::in_place, std::move(static_cast<whole&>(*besides.finish).value)));
 }
 
 /// A suspension and what belongs to it: carried through every step, also to the end.
@@ -329,8 +344,7 @@ struct with_context {
 template <class Context, class F, class R = std::invoke_result_t<std::decay_t<F>&>>
 with_context<std::decay_t<Context>, R> step_with(Context&& context, F&& body,
                                                  const step_options& options = {}) {
-  return {std::forward<Context>(context),
-          advanced<R>{step(std::forward<F>(body), options), outcome::ok}};
+  return {std::forward<Context>(context), advanced<R>(step(std::forward<F>(body), options))};
 }
 
 /// advance() of one that waits; the context comes along.
@@ -347,7 +361,7 @@ struct fuel {
 /// Advances until the computation has ended, `by` does not answer, or the fuel is used up.
 template <dispatcher D, class R>
 advanced<R> advance_all(D& by, step_result<R> state, fuel& left) {
-  advanced<R> at{std::move(state), outcome::ok};
+  advanced<R> at(std::move(state));
   while (at.state.is_suspended() && left.steps != 0) {
     --left.steps;
     at = advance(by, std::move(at.state.waiting()));
