@@ -5,7 +5,7 @@
 //     question waits, and in how a program is given up: ended by its handler, discarded, cancelled
 //     in a loop, or cancelled as a fiber.
 //
-// Comes from: drivers_test.cpp.   Goes to: random_program.hpp.
+// Comes from: drivers_test.cpp, sim/drivers_test.cpp.   Goes to: random_program.hpp.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -177,34 +177,38 @@ seen by_loop(F body, memory& m) {
 /// it comes again.
 class pipes {
  public:
-  pipes() {
+  pipes() : owned_(true) {
     REQUIRE(::pipe(to_.data()) == 0);
     REQUIRE(::pipe(from_.data()) == 0);
   }
+  /// Each a read end and a write end, of somebody else.
+  pipes(std::pair<int, int> to, std::pair<int, int> from)
+      : to_{to.first, to.second}, from_{from.first, from.second} {}
   ~pipes() {
-    for (const int one : {to_[0], to_[1], from_[0], from_[1]}) ::close(one);
+    for (const int one : {to_[0], to_[1], from_[0], from_[1]})
+      if (owned_) ::close(one);
   }
   pipes(const pipes&) = delete;
   pipes& operator=(const pipes&) = delete;
 
   static constexpr long cancel_me = -1, ended = -2;
   std::error_code send(long what) {
-    const auto n = coir::io::write(to_[1], std::as_bytes(std::span(&what, 1)));
+    const auto n = coir::io::write_all(to_[1], std::as_bytes(std::span(&what, 1)));
     return n ? std::error_code() : n.error();
   }
   coir::result<long> receive() {
     long what = 0;
-    const auto n = coir::io::read(from_[0], std::as_writable_bytes(std::span(&what, 1)));
+    const auto n = coir::io::read_exact(from_[0], std::as_writable_bytes(std::span(&what, 1)));
     return n ? coir::result<long>(what) : coir::fail(n.error());
   }
   /// For whoever drives: on a fiber, which waits; and on a thread, which does not.
   long sent() {
     long what = 0;
-    CHECK(coir::io::read(to_[0], std::as_writable_bytes(std::span(&what, 1))) == sizeof what);
+    CHECK(coir::io::read_exact(to_[0], std::as_writable_bytes(std::span(&what, 1))) == sizeof what);
     return what;
   }
   void send_back(long what) {
-    CHECK(coir::io::write(from_[1], std::as_bytes(std::span(&what, 1))) == sizeof what);
+    CHECK(coir::io::write_all(from_[1], std::as_bytes(std::span(&what, 1))));
   }
   std::optional<long> sent_already() {
     pollfd one{to_[0], POLLIN, 0};
@@ -216,6 +220,7 @@ class pipes {
   void send_back_already(long what) { CHECK(::write(from_[1], &what, sizeof what) == sizeof what); }
 
  private:
+  bool owned_ = false;
   std::array<int, 2> to_{}, from_{};
 };
 

@@ -8,7 +8,7 @@
 //   - A program that was given up goes on to its end: each driver gives it up in a way of its own,
 //     and what happens from then on does not depend on that.
 //
-// Comes from: drivers_test.cpp.   Goes to: coir/coroutine.hpp.
+// Comes from: driven.hpp.   Goes to: coir/coroutine.hpp.
 #pragma once
 
 #include <optional>

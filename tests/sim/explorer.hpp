@@ -6,13 +6,14 @@
 //   - At the end nothing is open, lent, armed or alive; coir::sim looks at that.
 //   - A file's records that were promised are there after a cut of the power.
 //
-// Comes from: explorer_test.cpp, explorer.cpp.   Goes to: explored_wires.hpp, explored_fibers.hpp.
+// Comes from: explorer_test.cpp, explorer.cpp.   Goes to: explored_fibers.hpp,
+// explored_wires.hpp, explored_effects.hpp.
 #pragma once
 
 #include <fcntl.h>
 
+#include "explored_effects.hpp"
 #include "explored_fibers.hpp"
-#include "explored_wires.hpp"
 
 namespace explored {
 
@@ -56,8 +57,9 @@ struct journal {
 
 using part_function = void (*)(const part&);
 inline constexpr part_function parts[] = {
-    &tree, &talk,     &crowd,      &lock_and_count, &queue,   &listen_to_stream,
-    &gate, &sleepers, &accept_all, &move_about,     &give_up, &close_under_reader,
+    &tree,    &talk,     &crowd,      &lock_and_count, &queue,   &listen_to_stream,
+    &gate,    &sleepers, &accept_all, &move_about,     &give_up, &close_under_reader,
+    &handled, &stepped,  &first_of,   &machine,
 };
 
 /// One life: `parts_least` to three more of them side by side.
