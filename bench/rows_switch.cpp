@@ -6,7 +6,6 @@
 //     what the installed archive holds of it.
 //
 // Comes from: coir_bench.cpp.   Goes to: arch/context.hpp, arch/float_control.hpp, raw_switch.hpp.
-#include <memory>
 
 #include "arch/context.hpp"
 #include "arch/float_control.hpp"
@@ -91,7 +90,7 @@ struct started {
 /// The first side ends after `laps` switches of each; the second stays where it is.
 template <class Way, class Side>
 double coir_switch_ns(bool differ = false) {
-  const auto stacks = std::make_unique<std::byte[]>(2 * stack_bytes);
+  const raw::stacks stacks(2, stack_bytes);  // of a bare allocation both tops fall on one set
   return fastest_ns(2.0 * laps, [&] {
     pair<Side> sides;
     forget_flags();
@@ -99,9 +98,8 @@ double coir_switch_ns(bool differ = false) {
       if (differ) ours::round_up(sides.b.controls);
     started<Way, Side> a{&sides, &sides.a, &sides.b, laps};
     started<Way, Side> b{&sides, &sides.b, &sides.a, laps + 1};
-    coir::arch::prepare(sides.a.context, stacks.get() + stack_bytes, &started<Way, Side>::run, &a);
-    coir::arch::prepare(sides.b.context, stacks.get() + 2 * stack_bytes, &started<Way, Side>::run,
-                        &b);
+    coir::arch::prepare(sides.a.context, stacks.top(0), &started<Way, Side>::run, &a);
+    coir::arch::prepare(sides.b.context, stacks.top(1), &started<Way, Side>::run, &b);
     Way::go(sides.home.context, sides.a.context);
   });
 }

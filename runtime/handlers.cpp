@@ -244,11 +244,34 @@ reply ask_handlers(effect_call& call) {
   return said == reply::would_block ? ask_again(all, asked, call) : said;
 }
 
+namespace {
+
+/// What the handler of a close waits for inside a computation, and whoever steps that is asked for:
+/// it heeds no cancel there either. False: it is another effect.
+bool wait_regardless(effect_call& call) {
+  if (!call.must_happen || COIR_MUTANT(stepped_close_heeds)) return false;
+  if (call.type->is(type_of<sleep_operation>)) {
+    const auto& pause = *static_cast<const sleep_operation*>(call.op);
+    const std::error_code ended = pause_until(pause.until, false);
+    auto& answer = *static_cast<std::optional<result<>>*>(call.answer);
+    ended ? answer.emplace(fail(ended)) : answer.emplace();
+    return true;
+  }
+  if (!call.type->is(type_of<poll_operation>) || current_fiber() == nullptr) return false;
+  io_uring_sqe entry{};
+  call.type->fill(call.op, entry);
+  call.type->complete(call.op, perform_to_the_end(entry, ns_of(call.until)), call.answer);
+  return true;
+}
+
+}  // namespace
+
 reply ask_everybody(effect_call& call) {
   if (handlers_are_there()) {
     const reply said = ask_handlers(call);
     if (said != reply::forward) return said;
   }
+  if (wait_regardless(call)) return reply::answered;
   const operation_type& kind = *call.type;
   if (kind.fill != nullptr) {
     kind.complete(call.op, perform_outside(kind.fill, call.op, call.until), call.answer);

@@ -135,7 +135,8 @@ bool worker::no_stack_can_come_back() const noexcept {
 
 /// Memory that was refused may be there the next time, so a hungry worker asks again and again.
 /// When meanwhile, for a second, nobody in the runtime had anything to do or to wait for but
-/// others, there is nobody left who could give a stack back.
+/// others, and the process has no thread besides, there is nobody left who could give a stack
+/// back.
 bool worker::nothing_else_moves(bool quiet) noexcept {
   // A park that ends where it began is no switch.
   const std::uint64_t ran = switches() + counts_.parks.get();
@@ -213,6 +214,7 @@ bool worker::spin() noexcept {
       }
       pause();
     }
+    if (!COIR_MUTANT(spin_stands_still)) ++counts_.spin_rounds;
     // Not before: the board is a line that all workers write, and a quick answer comes sooner.
     announce_hunger();
   } while (outside_->now_ns() < until && spin_pays(shared_));

@@ -12,13 +12,15 @@
 // Comes from: coir::runtime.   Goes to: worker::run.
 #include "runtime/runtime.hpp"
 
-#include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "runtime/lanes.hpp"
@@ -39,15 +41,18 @@ void block_signals() noexcept {
 
 void cancel_everybody(errand&, void* at) noexcept { static_cast<worker*>(at)->cancel_all(); }
 
-/// How many threads the process has; 0 when /proc does not tell.
+/// How many threads the process has; 0 when /proc does not tell. Asked where memory is short.
 std::size_t threads_of_process() noexcept {
-  DIR* const tasks = ::opendir("/proc/self/task");
-  if (tasks == nullptr) return 0;
-  std::size_t count = 0;
-  while (const dirent* const entry = ::readdir(tasks))
-    if (entry->d_name[0] != '.') ++count;
-  ::closedir(tasks);
-  return count;
+  const int fd = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  char text[1024];
+  const auto bytes = ::read(fd, text, sizeof text - 1);
+  ::close(fd);
+  if (bytes <= 0) return 0;
+  text[bytes] = '\0';
+  const char* at = std::strrchr(text, ')');  // the end of the second value, the name
+  for (int value = 2; at != nullptr && value != 20; ++value) at = std::strchr(at + 1, ' ');
+  return at != nullptr ? std::strtoul(at, nullptr, 10) : 0;
 }
 
 }  // namespace
@@ -201,16 +206,17 @@ bool runtime_core::stuck() const noexcept {
     });
   };
   if (!resting() || offload_.busy() != 0) return false;
-  const unsigned watching = chosen.stall_after.count() != 0 ? 1 : 0;
-  if (threads_of_process() != workers_.size() + offload_.threads() + watching + 1) return false;
+  if (!alone_in_process()) return false;
   return resting() && offload_.busy() == 0 && resting() && !all_ended();
 }
 
 bool runtime_core::all_others_rest(commons& all, unsigned self) noexcept {
   auto& core = static_cast<runtime_core&>(all);
   if (core.offload_.busy() != 0) return false;
-  return std::all_of(core.workers_.begin(), core.workers_.end(),
-                     [self](const auto& w) { return w->index() == self || w->rests_for_others(); });
+  return std::all_of(
+             core.workers_.begin(), core.workers_.end(),
+             [self](const auto& w) { return w->index() == self || w->rests_for_others(); }) &&
+         (core.alone_in_process() || COIR_MUTANT(threads_unheeded));
 }
 
 void runtime_core::on_worker_idle(commons& self) noexcept {
@@ -274,8 +280,11 @@ std::error_code runtime_core::run_here() noexcept {
   return deadlocked_ ? make_error_code(errc::deadlock) : std::error_code();
 }
 
+/// No thread but ours and the one that waits for us, or on which we run.
 bool runtime_core::alone_in_process() const noexcept {
-  return threads_of_process() == 1 + offload_.threads();
+  std::size_t ours = 1 + offload_.threads();
+  if (!here_ && !is_driven()) ours += workers_.size() + (chosen.stall_after.count() != 0 ? 1 : 0);
+  return threads_of_process() == ours;
 }
 
 void runtime_core::end_threads() noexcept {

@@ -369,7 +369,15 @@ result<std::unique_ptr<runtime>> runtime::create(options o) {
 
 result<> runtime::start() { return core_->start(); }
 void runtime::request_stop() noexcept { core_->request_stop(); }
-result<> runtime::shutdown(deadline until) { return core_->shutdown(detail::ns_of(until)); }
+result<> runtime::shutdown(deadline until) {
+  // A fiber of another one would keep its worker, on which others may have to go on before this one
+  // can end. Its own are refused there.
+  const detail::runtime_core* const here = detail::current_core();
+  if (here != nullptr && here != core_.get() && !core_->inherited() &&
+      !COIR_MUTANT(shutdown_elsewhere))
+    return fail(errc::deadlock);
+  return core_->shutdown(detail::ns_of(until));
+}
 stats runtime::snapshot() const { return core_->snapshot(); }
 result<> runtime::set_deflection_threshold(unsigned worker, unsigned tasks) noexcept {
   if (core_->inherited()) return fail(errc::foreign_runtime);

@@ -49,6 +49,7 @@ machine_core::machine_core(const machine_options& o)
       inflight_max_(std::max(o.inflight_max, 1u)),
       queue_max_(std::max(o.queue_max, 1u)),
       refuse_when_full_(o.refuse_when_full),
+      owner_named_(o.worker.has_value()),
       owner_(o.worker.value_or(current_fiber() != nullptr ? worker::current()->index() : 0)),
       stack_bytes_(o.stack_bytes),
       fibers_(std::in_place) {}
@@ -95,7 +96,11 @@ std::size_t machine_core::queued() const {
 // -- those who serve them -------------------------------------------------------------------------
 
 result<> machine_core::start(runtime* on) {
-  const auto first = [this]() -> result<> {
+  const auto callers = this_fiber::id().runtime;
+  const auto first = [this, callers]() -> result<> {
+    // The number of the caller's worker says nothing in another runtime.
+    if (!owner_named_ && this_fiber::id().runtime != callers && !COIR_MUTANT(owner_of_another))
+      owner_ = 0;
     servers_ = 1;
     auto made = fibers_->spawn([this] { serve(); },
                                {.name = name_, .stack_bytes = stack_bytes_, .worker = owner_});

@@ -56,8 +56,9 @@ void worker::retire_dead() noexcept {
 }
 
 void worker::fail_oldest_unstarted() noexcept {
-  // No fiber here has a stack, so none will ever be given back here: the oldest ends with an error
-  // instead of waiting for ever.
+  // Nobody is left who could give a stack back: the oldest ends with an error instead of waiting
+  // for ever. Who joined it may go on, so that the next one waits as long.
+  if (!COIR_MUTANT(all_end_for_one)) hungry_looks_ = 0;
   record* const oldest = take_any_unstarted();
   if (oldest == first_) first_ = nullptr;
   stack_may_be_had();

@@ -110,11 +110,12 @@ std::string places(const standing& of) {
   return text;
 }
 
-std::uint64_t beat_of(worker& w) noexcept {
-  return w.switches() + w.counts().turns.get() + w.counts().sleeps.get();
-}
-
 }  // namespace
+
+std::uint64_t beat_of(worker& w) noexcept {
+  const worker_counters& c = w.counts();
+  return w.switches() + c.turns.get() + c.sleeps.get() + c.spin_rounds.get();
+}
 
 watch::watch(std::int64_t after_ns, unsigned workers,
              const std::function<void(const log_record&)>& log)

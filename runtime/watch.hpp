@@ -43,6 +43,9 @@ struct standing {
   atomic<std::uint32_t> told{0};
 };
 
+/// Grows as long as the worker goes on. Any thread.
+std::uint64_t beat_of(worker& w) noexcept;
+
 /// One worker, as somebody sees it who looks from time to time.
 struct standstill {
   std::uint64_t beat = 0;

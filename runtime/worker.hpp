@@ -45,7 +45,7 @@ struct worker_counters {
   counter unswitched;  // picks that were no switch, less switches that were no pick: modulo 2^64
   counter ready;       // at the end of the last turn
   counter boxes, parks, deflected_out, deflected_in, mailbox_refused, wakes_sent, wakes_taken,
-      bells_rung, sleeps, turns, spins_won, spins_lost;
+      bells_rung, sleeps, turns, spins_won, spins_lost, spin_rounds;
 };
 
 /// What a worker must know of the options and of its neighbours.

@@ -38,7 +38,9 @@ namespace coir {
 using overflow = detail::fullness;
 
 struct stream_options {
-  unsigned capacity = 64;   ///< items that wait, 1 to 65536
+  /// Items that wait, 1 to 65536. Each of a byte stream holds one of options::stream_buffers, which
+  /// all streams of a worker share: where many may stand unread, fewer here or more there.
+  unsigned capacity = 64;
   unsigned low_water = 16;  ///< a paused stream goes on when so few are left; at most capacity - 1
   overflow when_full = overflow::pause;
   bool auto_rearm = true;  ///< false: where the kernel stops, the stream ends

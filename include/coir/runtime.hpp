@@ -95,8 +95,8 @@ class COIR_API runtime {
   /// waits.
   void request_stop() noexcept;
   /// Stops: cancels every fiber, waits until all have ended, ends the threads. errc::survivors when
-  /// `until` came first: the log names them, and what they use stays. errc::deadlock inside a fiber
-  /// of this runtime. Called again, it waits again: success
+  /// `until` came first: the log names them, and what they use stays. errc::deadlock inside a
+  /// fiber, of whichever runtime: it would keep the worker. Called again, it waits again: success
   /// once the survivors have ended after all.
   [[nodiscard]] result<> shutdown(deadline until = never);
 
@@ -141,7 +141,9 @@ class COIR_API runtime {
   [[nodiscard]] result<std::uint64_t> stacks_resident_bytes() const;
   unsigned workers() const noexcept;
 
-  ~runtime();  ///< shutdown(in 5 s); survivors keep their memory
+  /// shutdown(in 5 s); survivors keep their memory. On a fiber of another runtime, too, whose
+  /// worker it keeps meanwhile.
+  ~runtime();
   runtime(const runtime&) = delete;
   runtime& operator=(const runtime&) = delete;
 

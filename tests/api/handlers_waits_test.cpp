@@ -29,9 +29,11 @@ namespace {
 
 enum class answers { after_a_pause, at_a_time, by_event, by_descriptor, later };
 
-/// A close that is first answered so, in a fiber that is cancelled by then.
-void close_when_cancelled(answers how) {
+/// A close that is first answered so, in a fiber that is cancelled by then; there, or in a
+/// computation that a coroutine steps.
+void close_when_cancelled(answers how, bool stepped) {
   CAPTURE(static_cast<int>(how));
+  CAPTURE(stepped);
   coir::event open;
   std::array<int, 2> ends{};
   REQUIRE(::pipe(ends.data()) == 0);
@@ -61,7 +63,10 @@ void close_when_cancelled(answers how) {
   coir::result<> closed = coir::fail(std::errc::io_error);
   auto closing = coir::spawn([&] {
     while (!coir::this_fiber::cancelled()) coir::this_fiber::yield();
-    coir::handle_effects([&] { closed = coir::io::close(4'321); }, keeper);
+    const auto body = [&] {
+      coir::handle_effects([&] { closed = coir::io::close(4'321); }, keeper);
+    };
+    stepped ? coir::reflect(coir::reify(body))() : body();
   });
   settle();
   closing.cancel();
@@ -84,7 +89,7 @@ TEST_CASE("handlers: a close in a cancelled fiber waits for its handler, whateve
   on_fiber([] {
     for (const auto how : {answers::after_a_pause, answers::at_a_time, answers::by_event,
                            answers::by_descriptor, answers::later})
-      close_when_cancelled(how);
+      for (const bool stepped : {false, true}) close_when_cancelled(how, stepped);
   });
 }
 

@@ -287,6 +287,28 @@ TEST_CASE("state_machine: where no fiber is to be had those who are there serve 
   CHECK(ended.has_value());
 }
 
+TEST_CASE("state_machine: made for another runtime it belongs to a worker of that one") {
+  COIR_NOT_IN_SIM(threads);
+  auto other = coir::runtime::create(test::tested({.workers = 1})).value();
+  REQUIRE(other->start().has_value());
+  const auto done = coir::run(
+      [&] {
+        auto far = coir::spawn(
+            [&]() -> coir::result<int> {
+              auto m = adder::create(*other, {}, [](int add, adder::context& ctx) {
+                return ctx.update([add](test::counter& c) { return c.value += add; });
+              });
+              if (!m) return coir::fail(m.error());
+              return m->call(3);
+            },
+            {.worker = 1});
+        CHECK(far.join() == 3);
+      },
+      test::tested({.workers = 2}));
+  CHECK(done.has_value());
+  CHECK(other->shutdown().has_value());
+}
+
 TEST_CASE("state_machine: a runtime that stops answers every caller") {
   auto r = coir::runtime::create(test::tested({.workers = 2})).value();
   REQUIRE(r->start().has_value());

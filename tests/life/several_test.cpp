@@ -157,7 +157,8 @@ TEST_CASE("life: on a fiber no runtime can be run or waited for, its own or anot
   auto asked = own->spawn([&] {
     const std::error_code dead = coir::errc::deadlock;
     return coir::run([] {}, tested({.workers = 1})).error() == dead &&
-           other->run([] {}).error() == dead && own->shutdown().error() == dead;
+           other->run([] {}).error() == dead && own->shutdown().error() == dead &&
+           other->shutdown().error() == dead;
   });
   CHECK(asked.join().value());
   CHECK(other->spawn([] { return 1; }).join().value() == 1);

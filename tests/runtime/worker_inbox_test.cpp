@@ -19,6 +19,7 @@
 
 #include "coir/coir.hpp"
 #include "runtime/perform.hpp"
+#include "runtime/watch.hpp"
 #include "scripted_backend.hpp"
 
 using namespace coir::detail;
@@ -346,6 +347,26 @@ TEST_CASE("worker: one that looks around in vain does so less and less") {
   CHECK(seen.won == 0);
   CHECK(seen.lost >= 2);  // it tries
   CHECK(seen.lost <= nights_all / 4);
+}
+
+TEST_CASE("worker: one that looks around goes on, for whoever watches it") {
+  script s;
+  const auto core = scripted::make_core(s, {}, 2);
+  REQUIRE(core != nullptr);
+  coir::event enough;
+  std::vector<std::uint64_t> beats;
+  const auto look_on = [&] {
+    s.on_ready = [&, before = s.on_ready] {
+      before();
+      beats.push_back(beat_of(scripted::here()));
+      if (beats.size() == 100) from_elsewhere([&] { enough.set(); });
+    };
+    CHECK(enough.wait().has_value());
+  };
+  const spins seen = while_it_looks_around(s, *core, look_on, [] {});
+  CHECK(seen.won == 1);
+  REQUIRE(beats.size() >= 100);
+  CHECK(beats[90] > beats[2]);  // the first look is the one before
 }
 
 TEST_CASE("worker: one whose last fiber was in the system does not look around before it sleeps") {

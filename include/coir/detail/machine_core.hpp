@@ -114,7 +114,8 @@ class COIR_API machine_core {
   const std::string name_;
   const std::uint32_t inflight_max_, queue_max_;
   const bool refuse_when_full_;
-  const unsigned owner_;
+  const bool owner_named_;
+  unsigned owner_;  // settled by start()
   const std::size_t stack_bytes_;
 
   // Fibers of the owner only.
