@@ -129,15 +129,31 @@ struct awaited_as<handle<T>> {
   [[nodiscard]] static result<T> take(handle<T>& a) { return a.join(); }
 };
 
-/// Keeps the first exception that came out of a fiber, until all have been waited for.
 template <class A>
-std::optional<result<typename awaited_as<A>::value>> take_kept(A& a, std::exception_ptr& first) {
+void take_unless_taken(std::optional<result<typename awaited_as<A>::value>>& into, A& a) {
+  if (!into) into.emplace(awaited_as<A>::take(a));
+}
+/// Of one that failed, whose answer can be lost without a loss. Keeps the first exception.
+template <class A>
+void take_failure(std::optional<result<typename awaited_as<A>::value>>& into, A& a,
+                  std::exception_ptr& first) {
+  if (!awaited_as<A>::failed(a)) return;
   try {
-    return awaited_as<A>::take(a);
+    take_unless_taken(into, a);
   } catch (...) {
     if (first == nullptr) first = std::current_exception();
-    return std::nullopt;
   }
+}
+/// All answers, in order. Where a fiber threw its exception comes out, and who did not fail keeps
+/// its answer.
+template <class... A>
+std::tuple<std::optional<result<typename awaited_as<A>::value>>...> take_all(A&... each) {
+  std::tuple<std::optional<result<typename awaited_as<A>::value>>...> all;
+  std::exception_ptr thrown;
+  std::apply([&](auto&... place) { (take_failure(place, each, thrown), ...); }, all);
+  if (thrown != nullptr) std::rethrow_exception(thrown);
+  std::apply([&](auto&... place) { (take_unless_taken(place, each), ...); }, all);
+  return all;
 }
 
 template <class A>
@@ -179,7 +195,8 @@ struct any_of {
 /// Waits until all have ended; the first that ends with an error (or an exception) has the others
 /// cancelled, and they are waited for. Gives all answers, in order. A cancel of the calling fiber
 /// and `until` cancel all that have not ended; they answer operation_canceled. An exception of a
-/// fiber is rethrown, after all have ended. Fibers only; the started ones must be the caller's own.
+/// fiber is rethrown, after all have ended; who did not fail still has its answer then. Fibers
+/// only; the started ones must be the caller's own.
 template <waitable... A>
 [[nodiscard]] std::tuple<result<typename detail::awaited_as<A>::value>...> await_all(deadline until,
                                                                                      A&... each) {
@@ -200,10 +217,7 @@ template <waitable... A>
     stopping = true;
     (each.cancel(), ...);
   }
-  std::exception_ptr thrown;
-  std::tuple<std::optional<result<typename detail::awaited_as<A>::value>>...> taken{
-      detail::take_kept(each, thrown)...};
-  if (thrown != nullptr) std::rethrow_exception(thrown);
+  auto taken = detail::take_all(each...);
   return std::apply(
       [](auto&... one) {
         return std::tuple<result<typename detail::awaited_as<A>::value>...>{std::move(*one)...};
@@ -236,9 +250,7 @@ template <waitable... A>
   (..., (all[i].over ? void() : each.cancel(), ++i));
   while (!refused && !detail::all_over(all))
     refused = is_refused(detail::await_first(all, never, false));
-  std::exception_ptr thrown;
-  found.answers = decltype(found.answers){detail::take_kept(each, thrown)...};
-  if (thrown != nullptr) std::rethrow_exception(thrown);
+  found.answers = detail::take_all(each...);
   i = 0;
   const auto forget_cancelled = [&](auto& answer) {
     if (i++ != found.index && answer && !*answer &&

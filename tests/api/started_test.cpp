@@ -376,6 +376,23 @@ TEST_CASE("C-T14: an exception of a fiber comes out after all have been awaited"
   });
 }
 
+TEST_CASE("C-T14: where a fiber throws, who did not fail keeps its answer") {
+  test::on_fiber([] {
+    for (const bool any : {false, true}) {
+      auto opening = coir::start(coir::open_operation("/dev/null", O_RDONLY, 0));
+      auto counting = coir::spawn([] { return 5; });
+      auto throwing = coir::spawn([]() -> int { throw std::runtime_error("thrown"); });
+      while (!opening.done() || !counting.done() || !throwing.done()) coir::this_fiber::yield();
+      if (any) CHECK_THROWS((void)coir::await_any(opening, counting, throwing));
+      if (!any) CHECK_THROWS((void)coir::await_all(opening, counting, throwing));
+      const auto fd = opening.get();
+      REQUIRE(fd.has_value());
+      CHECK(coir::io::close(*fd).has_value());
+      CHECK(counting.join() == 5);
+    }
+  });
+}
+
 namespace {
 /// What a program of its own may write into an entry.
 struct raw_op {
