@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -142,15 +143,21 @@ TEST_CASE("worker: where all others only wait for one without a stack it ends wi
   neighbour.give(all.back());  // the root's
   all.pop_back();
   std::error_code told, told_next;
-  std::int64_t between_ns = 0;
+  std::int64_t took_ns = 0;
   bool ran = false, next_ran = false;
   {
     auto root = scripted::spawn_on(*core, [&] {
-      auto child = coir::spawn([&] { ran = true; }), sibling = coir::spawn([&] { ran = true; });
+      // Nobody joins them before both are gone, so that nobody runs in between.
+      coir::event gone;
+      std::shared_ptr<void> held(&gone, [](void* both) { static_cast<coir::event*>(both)->set(); });
+      auto child = coir::spawn([&ran, held] { ran = true; });
+      auto sibling = coir::spawn([&ran, held] { ran = true; });
+      held.reset();
+      took_ns = -s.now_ns;
+      CHECK(gone.wait().has_value());
+      took_ns += s.now_ns;
       told = child.join().error();
-      between_ns = -s.now_ns;
       told_next = sibling.join().error();
-      between_ns += s.now_ns;
       // And a moment later, when there is one again, the next is not harmed.
       neighbour.give(all.back());
       all.pop_back();
@@ -160,7 +167,7 @@ TEST_CASE("worker: where all others only wait for one without a stack it ends wi
   }
   CHECK(told == coir::errc::stack_limit);
   CHECK(told_next == coir::errc::stack_limit);
-  CHECK(between_ns >= 1'000'000'000);  // that one might have got the stack of whoever joined
+  CHECK(took_ns >= 2'000'000'000);  // a second each: one who goes on might give a stack back
   CHECK_FALSE(ran);
   CHECK(next_ran);
   for (const coir::detail::stack& each : all) neighbour.give(each);
