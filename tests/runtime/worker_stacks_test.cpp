@@ -63,6 +63,34 @@ int in_child(F body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 64;
 }
 
+/// A worker for which there is one stack, its root's: all others are a neighbour's.
+class one_stack {
+ public:
+  one_stack(script& s, unsigned fibers)
+      : core(scripted::make_core(s, {.fibers_max = fibers})), neighbour_(*core->pool) {
+    while (const coir::detail::stack one = neighbour_.take(core->stack_class))
+      others_.push_back(one);
+    REQUIRE(others_.size() > 1);
+    give_one();
+  }
+  ~one_stack() {
+    for (const coir::detail::stack& each : others_) neighbour_.give(each);
+  }
+  one_stack(const one_stack&) = delete;
+  one_stack& operator=(const one_stack&) = delete;
+  void give_one() {
+    neighbour_.give(others_.back());
+    neighbour_.flush();
+    others_.pop_back();
+  }
+
+  const std::unique_ptr<coir::detail::runtime_core> core;
+
+ private:
+  coir::detail::stack_cache neighbour_;
+  std::vector<coir::detail::stack> others_;
+};
+
 }  // namespace
 
 TEST_CASE(
@@ -108,25 +136,17 @@ TEST_CASE("worker: a stack that comes back while a worker goes to sleep keeps it
 
 TEST_CASE("worker: a fiber that is cancelled before it got a stack ends without one") {
   script s;
-  auto core = scripted::make_core(s, {.fibers_max = 2});
-  REQUIRE(core != nullptr);
-  coir::detail::stack_cache neighbour(*core->pool);
-  std::vector<coir::detail::stack> all;
-  while (const coir::detail::stack one = neighbour.take(core->stack_class)) all.push_back(one);
-  REQUIRE(all.size() > 1);
-  neighbour.give(all.back());  // the root's
-  all.pop_back();
+  one_stack only(s, 2);
   std::error_code told;
   {
-    auto root = scripted::spawn_on(*core, [&] {
+    auto root = scripted::spawn_on(*only.core, [&] {
       auto child = coir::spawn([] {});
       child.cancel();
       told = child.join().error();
     });
-    CHECK_FALSE(core->run_here());
+    CHECK_FALSE(only.core->run_here());
   }
   CHECK(told == std::errc::operation_canceled);
-  for (const coir::detail::stack& each : all) neighbour.give(each);
 }
 
 // The sanitizer's own thread could give a stack back, as far as a worker can know.
@@ -134,19 +154,12 @@ TEST_CASE("worker: where all others only wait for one without a stack it ends wi
           doctest::skip(COIR_TSAN)) {
   REQUIRE(test::comes_down_to(1, &test::live_threads));
   script s;
-  auto core = scripted::make_core(s, {.fibers_max = 3});
-  REQUIRE(core != nullptr);
-  coir::detail::stack_cache neighbour(*core->pool);
-  std::vector<coir::detail::stack> all;
-  while (const coir::detail::stack one = neighbour.take(core->stack_class)) all.push_back(one);
-  REQUIRE(all.size() > 1);
-  neighbour.give(all.back());  // the root's
-  all.pop_back();
+  one_stack only(s, 3);
   std::error_code told, told_next;
   std::int64_t took_ns = 0;
   bool ran = false, next_ran = false;
   {
-    auto root = scripted::spawn_on(*core, [&] {
+    auto root = scripted::spawn_on(*only.core, [&] {
       // Nobody joins them before both are gone, so that nobody runs in between.
       coir::event gone;
       std::shared_ptr<void> held(&gone, [](void* both) { static_cast<coir::event*>(both)->set(); });
@@ -159,50 +172,39 @@ TEST_CASE("worker: where all others only wait for one without a stack it ends wi
       told = child.join().error();
       told_next = sibling.join().error();
       // And a moment later, when there is one again, the next is not harmed.
-      neighbour.give(all.back());
-      all.pop_back();
+      only.give_one();
       next_ran = coir::spawn([] {}).join().has_value();
     });
-    (void)core->run_here();
+    (void)only.core->run_here();
   }
   CHECK(told == coir::errc::stack_limit);
   CHECK(told_next == coir::errc::stack_limit);
   CHECK(took_ns >= 2'000'000'000);  // a second each: one who goes on might give a stack back
   CHECK_FALSE(ran);
   CHECK(next_ran);
-  for (const coir::detail::stack& each : all) neighbour.give(each);
 }
 
 TEST_CASE("worker: where a thread might bring a stack whoever has none waits on") {
   script s;
-  auto core = scripted::make_core(s, {.fibers_max = 2});
-  REQUIRE(core != nullptr);
-  coir::detail::stack_cache neighbour(*core->pool);
-  std::vector<coir::detail::stack> all;
-  while (const coir::detail::stack one = neighbour.take(core->stack_class)) all.push_back(one);
-  REQUIRE(all.size() > 1);
-  neighbour.give(all.back());  // the root's
-  all.pop_back();
+  one_stack only(s, 2);
   std::atomic<bool> over = false;
   std::thread bystander([&] { over.wait(false); });
   unsigned looks = 0;
   s.on_wait = [&](std::int64_t until_ns) {
     if (until_ns == coir::detail::never_ns || ++looks != 300) return;
-    neighbour.give(all.back());
-    neighbour.flush();
-    all.pop_back();
+    only.give_one();
   };
   coir::result<int> answer = 0;
   {
-    auto root = scripted::spawn_on(*core, [&] { answer = coir::spawn([] { return 7; }).join(); });
-    (void)core->run_here();
+    auto root =
+        scripted::spawn_on(*only.core, [&] { answer = coir::spawn([] { return 7; }).join(); });
+    (void)only.core->run_here();
   }
   over = true;
   over.notify_all();
   bystander.join();
   CHECK(answer == 7);
   CHECK(looks >= 300);
-  for (const coir::detail::stack& each : all) neighbour.give(each);
 }
 
 TEST_CASE("worker: where no stack can ever come back the oldest ends with stack_limit") {
