@@ -204,9 +204,7 @@ inline void stepped(const part& p) {
 
 /// A receive beside a fiber and a deadline: whoever wins, no byte is lost.
 inline void first_of(const part& p) {
-  wire line;
-  line.tag = p.id;
-  std::tie(line.in, line.out) = p.w.connection(p.choose(1, 63));
+  wire line = wire_of_few_bytes(p);
   const std::uint64_t total = p.choose(0, 100);
   bool over = false;
   coir::scope own;

@@ -25,6 +25,13 @@ struct wire {
   }
 };
 
+inline wire wire_of_few_bytes(const part& p) {
+  wire line;
+  line.tag = p.id;
+  std::tie(line.in, line.out) = p.w.connection(p.choose(1, 63));
+  return line;
+}
+
 /// Sends `total` bytes and closes.
 inline void send_all(const part& p, wire& to, std::uint64_t total) {
   std::array<std::byte, 40> data{};
@@ -77,9 +84,7 @@ inline bool receive_once(const part& p, wire& from) {
 
 /// Readers that are cancelled now and then, and one after the other read all there is.
 inline void talk(const part& p) {
-  wire line;
-  line.tag = p.id;
-  std::tie(line.in, line.out) = p.w.connection(p.choose(1, 63));
+  wire line = wire_of_few_bytes(p);
   const std::uint64_t total = p.choose(0, 300);
   bool over = false;
   coir::scope own;  // ends before what its fibers use
