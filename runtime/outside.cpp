@@ -45,8 +45,7 @@ std::string fixed_text(int error, const options& o) {
     case EOPNOTSUPP:
       return head +
              "memory that is not mapped, not to be written, or of a file): give anonymous memory "
-             "or "
-             "huge pages that may be read and written until the runtime has ended";
+             "or huge pages that may be read and written until the runtime has ended";
     default:
       return head + memory_text(o) +
              "): io_uring_register(2) names the causes; set options::fixed_buffers to nothing";
