@@ -164,8 +164,10 @@ std::string audit::look_at_the_end() {
     says(w.flight_.open_count() == 0, "at the end nothing is under way", w.flight_.open_count(), 0);
     says(w.timers_.size() == 0, "at the end no deadline is armed", w.timers_.size(), 0);
     says(w.mail_.empty(), "at the end no mail is on its way", i, 0);
-    if (w.buffers_ != nullptr)
-      says(w.buffers_->out() == 0, "at the end every buffer was given back", w.buffers_->out(), 0);
+    if (w.buffers_ != nullptr) {
+      const unsigned out = w.buffers_->out() + w.buffers_->aside();
+      says(out == 0, "at the end every buffer was given back", out, 0);
+    }
     const int numbers = static_cast<int>(std::min(core_.descriptors().size(), 1024u));
     for (int fd = 0; fd < numbers; ++fd)
       says((*w.flight_.fd_word(fd) & fd_counts::count_mask) == 0,

@@ -123,22 +123,18 @@ int close_now(int fd) noexcept { return ::close(fd) == 0 ? 0 : -errno; }
 /// False: somebody else is closing it.
 bool quiesce(runtime_core& core, int fd) noexcept {
   fd_users& users = core.descriptors();
-  std::uint64_t before = users.close_begin(fd);
-  // The kernel is closing it for its last owner, or has closed it: then it is the caller's own new
-  // one, which must not be taken for the old.
-  while ((before & fd_users::closing) != 0 && (before & fd_users::released) != 0) {
-    users.wait_for_end(fd);
-    before = users.close_begin(fd);
-  }
-  if ((before & fd_users::closing) != 0) return false;
+  const std::uint64_t era = users.era(fd);
+  fd_users::begun begun = users.close_begin(fd, era);
+  for (; begun.at == entrance::later; begun = users.close_begin(fd, era)) users.wait_for_end(fd);
+  if (begun.at != entrance::open) return false;
   worker* const here = worker::current();
   const bool mine_alone = here != nullptr && &here->shared() == &core &&
-                          before == fd_users::bit(here->index()) &&
+                          begun.users == fd_users::bit(here->index()) &&
                           core.workers() <= fd_users::bits;
   if (mine_alone && here->operations().count(fd) == 0) {
     here->operations().close_end(fd);
-  } else if (before != 0) {
-    drain(core, fd, before);
+  } else if (begun.users != 0) {
+    drain(core, fd, begun.users);
   }
   return true;
 }

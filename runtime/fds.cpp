@@ -44,7 +44,7 @@ bool fd_users::awaits_end(int fd) noexcept {
 void fd_users::wait_for_end(int fd) noexcept {
   waiter me;
   // Cancellation is not heeded: the kernel answers a close soon.
-  (void)wait_in(waiting_, me, never_ns, false, [&] { return awaits_end(fd); });
+  (void)wait_here(waiting_, me, never_ns, false, [&] { return awaits_end(fd); });
 }
 
 void fd_users::wake_waiting() noexcept {

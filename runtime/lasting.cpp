@@ -41,6 +41,23 @@ void ask_for_more(io_uring_sqe& e) noexcept {
   }
 }
 
+/// A close of it waits for us. Below 0: there is none.
+class held_number {
+ public:
+  held_number(flight& of, int fd) noexcept : of_(of), fd_(fd) {
+    if (fd_ >= 0) of_.hold(fd_);
+  }
+  ~held_number() {
+    if (fd_ >= 0) of_.let_go(fd_);
+  }
+  held_number(const held_number&) = delete;
+  held_number& operator=(const held_number&) = delete;
+
+ private:
+  flight& of_;
+  const int fd_;
+};
+
 constexpr std::size_t aligned(std::size_t bytes) noexcept { return round_up(bytes, 16); }
 
 }  // namespace
@@ -54,6 +71,7 @@ lasting_operation::lasting_operation(const lasting_kind& kind, const lasting_bou
   pending::fiber = &fiber;
   arrived = &on_completion;
   fed = &on_fed;
+  clear = &make_room;
   ::new (static_cast<void*>(raw_)) io_uring_sqe{};
   entry = &sqe();
 }
@@ -90,7 +108,7 @@ void lasting_operation::free() noexcept {
   ::operator delete(static_cast<void*>(this));
 }
 
-std::int32_t lasting_operation::begin(const io::unique_fd* owner) noexcept {
+std::int32_t lasting_operation::begin(const io::unique_fd* owner) {
   kind_.fill(op_, sqe());
   if (asks_for_many(sqe())) return -EINVAL;
   opcode_ = sqe().opcode;
@@ -102,6 +120,8 @@ std::int32_t lasting_operation::begin(const io::unique_fd* owner) noexcept {
       (home_.operations().fd_word(sqe().fd) == nullptr || !enter_descriptor(home_, sqe().fd)))
     return -EBADF;
   const int source = source_of(sqe());
+  // To enter the second one may take a park, and a close of the first has to wait for it.
+  const held_number first(home_.operations(), source >= 0 ? sqe().fd : -1);
   if (source >= 0 &&
       (home_.operations().fd_word(source) == nullptr || !enter_descriptor(home_, source)))
     return -EBADF;
@@ -146,13 +166,14 @@ void lasting_operation::cancel() noexcept {
 
 void lasting_operation::let_go() noexcept {
   unwanted_ = true;
-  item rest;
+  if (count_ == 0) return;
   while (count_ != 0) {
-    rest = items_[first_];
+    const item rest = items_[first_];
     first_ = (first_ + 1) & (room_ - 1);
     --count_;
     dispose(rest);
   }
+  left_none();
 }
 
 std::int32_t lasting_operation::take_end() noexcept { return std::exchange(end_, 0); }
@@ -214,7 +235,7 @@ void lasting_operation::go(bool later) noexcept {
 void lasting_operation::stay(reason why) noexcept {
   rests_for_ = why;
   pausing_ = false;
-  if (why == reason::starved) pool()->wait_for_one(*this);
+  if (why == reason::starved) pool()->wait_for_one(*this, count_ != 0);
   if (why == reason::later)
     return home_.operations().rest_until(*this, home_.outside().now_ns() + pauses_.next().count());
   (void)home_.operations().rest(*this);
@@ -266,7 +287,32 @@ void lasting_operation::keep(item what) noexcept {
     return cancel();
   }
   items_[(first_ + count_) & (room_ - 1)] = what;
-  ++count_;
+  if (++count_ == 1 && kind_.leases) pool()->keeps_some(*this);
+}
+
+/// The last item that waited was taken. Where there was no buffer for the next one, it starves from
+/// here on.
+void lasting_operation::left_none() noexcept {
+  if (!kind_.leases) return;
+  pool()->keeps_none(*this);
+  if (!hungry::linked() || !patient) return;
+  pool()->leave(*this);
+  pool()->wait_for_one(*this, false);
+}
+
+/// A fiber that is ready takes its items soon; of all others nobody knows when they come.
+void lasting_operation::make_room(buffer_pool::keeper& self) noexcept {
+  auto& me = static_cast<lasting_operation&>(self);
+  const record& whose = *me.pending::fiber;
+  if (COIR_MUTANT(unread_never_cleared) || (me.is_of(&whose) && whose.at == stage::runnable))
+    return;
+  for (std::size_t i = 0; i < me.count_; ++i) {
+    item& one = me.items_[(me.first_ + i) & (me.room_ - 1)];
+    if ((one.flags & IORING_CQE_F_BUFFER) == 0) continue;
+    const unsigned to = me.pool()->move_aside(one.flags >> IORING_CQE_BUFFER_SHIFT,
+                                              static_cast<std::size_t>(one.res));
+    one.flags = (one.flags & 0xffffu) | to << IORING_CQE_BUFFER_SHIFT;
+  }
 }
 
 /// More came after the stream was full than there is room for.
@@ -286,7 +332,7 @@ bool lasting_operation::take(item& out) noexcept {
   if (count_ == 0) return false;
   out = items_[first_];
   first_ = (first_ + 1) & (room_ - 1);
-  --count_;
+  if (--count_ == 0) left_none();
   if (rests_for_ == reason::full && count_ <= bounds_.low_water && !over_ &&
       !COIR_MUTANT(low_water_unheeded)) {
     ++rearmed_;

@@ -12,6 +12,8 @@
 //   - It is over once, and then the kernel has nothing of it: no token is open, and its descriptor
 //     is let go. Until then its memory stays.
 //   - An item is delivered, or disposed of and counted: a descriptor closed, a buffer given back.
+//   - Items that wait in buffers of the worker are known to it, so that what nobody comes for stops
+//     no other stream.
 //   - While `capacity` items wait the kernel is asked to stop (or was not asked to begin); what was
 //     on its way by then is kept.
 //   - Without the kernel's help (backend::goes_on) it is submitted anew after each item; who pulls
@@ -37,7 +39,7 @@ struct watcher {
   shared_park* shared = nullptr;  // others may end this park too: it has to be claimed
 };
 
-class lasting_operation : public lasting, private buffer_pool::hungry {
+class lasting_operation : public lasting, private buffer_pool::hungry, private buffer_pool::keeper {
  public:
   lasting_operation(const lasting_kind& kind, const lasting_bounds& bounds, worker& home,
                     record& fiber) noexcept;
@@ -49,8 +51,8 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
                                  const void* op, worker& home, record& fiber);
   /// The memory goes; it is over.
   void free() noexcept;
-  /// 0, or as io_error() reads it.
-  std::int32_t begin(const io::unique_fd* owner) noexcept;
+  /// 0, or as io_error() reads it. Throws what its description does, and then nothing has begun.
+  std::int32_t begin(const io::unique_fd* owner);
   void cancel() noexcept;
   /// Nobody wants what comes from here on.
   void let_go() noexcept;
@@ -89,6 +91,8 @@ class lasting_operation : public lasting, private buffer_pool::hungry {
   void tick_by_clock() noexcept;
   void catch_up() noexcept;
   static void on_fed(buffer_pool::hungry& self) noexcept;
+  static void make_room(buffer_pool::keeper& self) noexcept;
+  void left_none() noexcept;
   void judge(const completion& c) noexcept;
   void judge_answer(const completion& c) noexcept;
   void item_came(const completion& c, std::int32_t res) noexcept;

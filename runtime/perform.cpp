@@ -57,10 +57,11 @@ struct operation_park : park_site {
 
 bool enter_for_the_first_time(worker& here, int fd) noexcept {
   std::uint32_t* const word = here.operations().fd_word(fd);
+  fd_users& users = static_cast<runtime_core&>(here.shared()).descriptors();
+  const std::uint64_t era = users.era(fd);
   for (;;) {
     if ((*word & fd_counts::closing) != 0) return false;
-    fd_users& users = static_cast<runtime_core&>(here.shared()).descriptors();
-    switch (users.enter(fd, here.index())) {
+    switch (users.enter(fd, era, here.index())) {
       case entrance::open:
         *word |= fd_counts::marked;
         return true;
@@ -387,7 +388,7 @@ std::int32_t perform_to_the_end(const io_uring_sqe& entry, std::int64_t until_ns
   return res;
 }
 
-std::int32_t perform_outside(fill_function fill, const void* op, deadline until) noexcept {
+std::int32_t perform_outside(fill_function fill, const void* op, deadline until) {
   io_uring_sqe entry{};
   fill(op, entry);
   if (asks_for_many(entry)) [[unlikely]]
@@ -395,7 +396,7 @@ std::int32_t perform_outside(fill_function fill, const void* op, deadline until)
   return perform_entry(entry, ns_of(until));
 }
 
-std::int32_t perform_io(fill_function fill, const void* op, deadline until) noexcept {
+std::int32_t perform_io(fill_function fill, const void* op, deadline until) {
   if (handlers_are_there()) [[unlikely]]
     return handlers_first;
   return perform_outside(fill, op, until);

@@ -227,7 +227,6 @@ inline runtime_core* current_core() noexcept {
   return w == nullptr ? nullptr : static_cast<runtime_core*>(&w->shared());
 }
 
-/// The fiber that runs here; null on a plain thread and in a worker's loop.
 /// True, and counted, when the running fiber may not park just now (machine_context::update).
 inline bool park_refused(record& me) noexcept {
   if ((me.brings & refuses_parks) == 0) [[likely]]
@@ -236,6 +235,7 @@ inline bool park_refused(record& me) noexcept {
   return true;
 }
 
+/// The fiber that runs here; null on a plain thread and in a worker's loop.
 inline record* current_fiber() noexcept {
   worker* const w = worker::current();
   return w == nullptr ? nullptr : w->self();

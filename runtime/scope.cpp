@@ -99,6 +99,13 @@ void confirm(scope_state& scope, task& t) noexcept {
 
 scope_state* state_of(scope& s) noexcept { return s.state_; }
 
+void wait_for_children(scope& of) noexcept {
+  scope_room& room = scope_room::of(*state_of(of));
+  if (room.inherited()) return;
+  waiter me;
+  (void)wait_in(room.empty, me, never_ns, false, [&] { return room.live != 0; });
+}
+
 }  // namespace detail
 
 using namespace detail;
@@ -114,8 +121,7 @@ scope::~scope() {
   auto& room = scope_room::of(*state_);
   if (room.inherited()) return;
   if (std::uncaught_exceptions() > room.unwinding) cancel();
-  waiter me;
-  (void)wait_in(room.empty, me, never_ns, false, [&] { return room.live != 0; });
+  wait_for_children(*this);
   if (room.error || room.thrown) tell_untaken(room);
   delete &room;
 }

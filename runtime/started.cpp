@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -96,14 +97,14 @@ lasting_operation* stand_up(const lasting_kind& kind, const void* op, const last
   why = -ENOMEM;
   lasting_bounds used = bounds;
   used.low_water = std::min(bounds.low_water, bounds.capacity - 1);
-  lasting_operation* const made = lasting_operation::make(kind, used, op, *here, *me);
+  struct freed {
+    void operator()(lasting_operation* one) const noexcept { one->free(); }
+  };
+  std::unique_ptr<lasting_operation, freed> made(
+      lasting_operation::make(kind, used, op, *here, *me));
   if (made == nullptr) return nullptr;
   why = made->begin(owner);
-  if (why != 0) {
-    made->free();
-    return nullptr;
-  }
-  return made;
+  return why == 0 ? made.release() : nullptr;
 }
 
 void put_down(lasting_operation* one) noexcept {

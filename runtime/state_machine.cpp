@@ -16,7 +16,7 @@
 #include <cstdlib>
 #include <utility>
 
-#include "runtime/runtime.hpp"
+#include "runtime/waiting.hpp"
 
 namespace coir::detail {
 
@@ -61,15 +61,29 @@ std::error_code machine_core::submit(std::shared_ptr<machine_job> job, deadline 
   const auto has_room = [this] {
     return stopping_ || queue_.size() < queue_max_ || COIR_MUTANT(machine_queue_unbounded);
   };
-  if (!has_room()) {
+  while (!has_room()) {
     if (!wait) return errc::queue_full;
-    if (auto waited = room_.wait(held, has_room, until); !waited) return waited.error();
+    const std::error_code why = wait_in_line(room_, held, until);
+    if (why && !has_room()) return why;
   }
   if (stopping_) return errc::shutting_down;
   queue_.push_back(std::move(job));
   held.unlock();
-  work_.notify_one();
+  wake_some(work_, 1);
   return {};
+}
+
+/// As a condition variable: lets go of the line, waits, takes it again.
+std::error_code machine_core::wait_in_line(wait_queue& where, std::unique_lock<std::mutex>& held,
+                                           deadline until) noexcept {
+  waiter me;
+  // Let go of inside the room's lock: who wakes somebody after that finds us there.
+  const woken why = wait_in(where, me, ns_of(until), true, [&held] {
+    held.unlock();
+    return true;
+  });
+  held.lock();
+  return error_of(why);
 }
 
 bool machine_core::withdraw(const machine_job& job) {
@@ -79,7 +93,7 @@ bool machine_core::withdraw(const machine_job& job) {
   const auto dropped = std::move(*at);
   queue_.erase(at);
   held.unlock();
-  room_.notify_one();
+  wake_some(room_, 1);
   return true;
 }
 
@@ -97,35 +111,57 @@ std::size_t machine_core::queued() const {
 
 result<> machine_core::start(runtime* on) {
   const auto callers = this_fiber::id().runtime;
-  const auto first = [this, callers]() -> result<> {
+  std::error_code said = errc::shutting_down;  // it never runs
+  const auto first = [this, callers, &said] {
     // The number of the caller's worker says nothing in another runtime.
     if (!owner_named_ && this_fiber::id().runtime != callers && !COIR_MUTANT(owner_of_another))
       owner_ = 0;
     servers_ = 1;
-    auto made = fibers_->spawn([this] { serve(); },
-                               {.name = name_, .stack_bytes = stack_bytes_, .worker = owner_});
-    if (!made) return fail(made.refusal());
-    return {};
+    said = spawn_server(never);
   };
-  if (on == nullptr) return first();
-  return on->spawn(first, {.name = name_}).join();
+  if (on == nullptr) {
+    first();
+  } else {
+    event over;  // `first` has run, or never will
+    std::shared_ptr<void> told(nullptr, [&over](void*) noexcept { over.set(); });
+    const auto there = on->spawn([first, told = std::move(told)] { first(); }, {.name = name_});
+    // Also when the caller is cancelled: it would free what `first` is about to use.
+    (void)wait_for_event(over, never, COIR_MUTANT(create_heeds_cancel));
+    if (!there) return fail(there.refusal());
+  }
+  if (said) return fail(said);
+  return {};
 }
 
-bool machine_core::spawn_server() {
-  // It never waits: for want of room those who are there go on alone.
-  return static_cast<bool>(fibers_->spawn(
-      [this] { serve(); },
-      {.name = name_, .stack_bytes = stack_bytes_, .worker = owner_, .until = no_wait}));
+std::error_code machine_core::spawn_server(deadline until) {
+  const auto made = fibers_->spawn(
+      [place = server_place(*this)]() mutable { place.begin(); },
+      {.name = name_, .stack_bytes = stack_bytes_, .worker = owner_, .until = until});
+  return made ? std::error_code() : made.refusal();
+}
+
+/// It was refused, or there was no stack for it.
+void machine_core::server_lost() noexcept {
+  bool nobody = false;
+  {
+    const std::lock_guard held(mutex_);
+    nobody = --servers_ == 0 && !stopping_;
+    stopping_ = stopping_ || nobody;
+  }
+  if (!nobody) return;
+  // Nobody is left who could find somebody for the next input.
+  wake_some(room_, UINT32_MAX);
+  refuse_queued(make_error_code(errc::stack_limit));
 }
 
 /// The next input, which counts as begun; null: this fiber is not needed any more.
-std::shared_ptr<machine_job> machine_core::take(std::unique_lock<mutex>& held) {
+std::shared_ptr<machine_job> machine_core::take(std::unique_lock<std::mutex>& held) {
   while (queue_.empty()) {
     if (stopping_ || idle_ >= idle_kept) return nullptr;
     ++idle_;
-    const auto waited = work_.wait(held);
+    const std::error_code ended = wait_in_line(work_, held, never);
     --idle_;
-    if (waited) continue;
+    if (!ended) continue;
     // Only a cancel ends this wait: stop() has lost its patience, or the runtime is going down.
     stopping_ = true;
     if (queue_.empty()) return nullptr;
@@ -143,12 +179,9 @@ void machine_core::serve() {
                        !COIR_MUTANT(machine_serves_one_by_one);
     servers_ += alone ? 1 : 0;
     held.unlock();
-    room_.notify_one();
-    if (alone && !spawn_server()) {
-      held.lock();
-      --servers_;
-      held.unlock();
-    }
+    wake_some(room_, 1);
+    // It never waits: for want of room those who are there go on alone.
+    if (alone) (void)spawn_server(no_wait);
     if (this_fiber::cancelled())
       job->refuse(make_error_code(errc::shutting_down));
     else
@@ -178,8 +211,8 @@ void machine_core::close_the_line() noexcept {
     const std::lock_guard held(mutex_);
     stopping_ = true;
   }
-  work_.notify_all();
-  room_.notify_all();
+  wake_some(work_, UINT32_MAX);
+  wake_some(room_, UINT32_MAX);
 }
 
 void machine_core::finish() noexcept {
@@ -193,9 +226,11 @@ result<> machine_core::stop(deadline until) {
   auto ended = fibers_->join(until);
   // After success there are some only when a cancel took away who would have served them.
   refuse_queued(make_error_code(errc::shutting_down));
-  if (ended) return {};
+  // What else a server can end with concerns nobody: its input was answered, or another took it.
+  if (ended || fibers_->live() == 0) return {};
   fibers_->cancel();
-  (void)fibers_->join();
+  // To their very end, also when the caller is cancelled: what they use may be the caller's.
+  if (!COIR_MUTANT(stop_heeds_cancel)) wait_for_children(*fibers_);
   return ended;
 }
 

@@ -33,8 +33,8 @@ struct shared_park : park_site {
 /// more). `standing()` is called without the lock once `w` stands in `q`; false: there is nothing
 /// to wait for after all.
 template <class Blocked, class Standing>
-woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel, Blocked blocked,
-              Standing standing) noexcept {
+woken wait_here(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel, Blocked blocked,
+                Standing standing) noexcept {
   record* const me = current_fiber();
   woken why = woken::by_item;
   if (me != nullptr) {
@@ -65,14 +65,22 @@ woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
   } else {
     leave(q, w);
   }
-  forced_move();
   return why;
 }
 
 template <class Blocked>
+woken wait_here(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
+                Blocked blocked) noexcept {
+  return wait_here(q, w, until_ns, heed_cancel, blocked, [] { return true; });
+}
+
+/// The same, for a call that keeps nothing of its worker: it may end on another one (moving.hpp).
+template <class... More>
 woken wait_in(wait_queue& q, waiter& w, std::int64_t until_ns, bool heed_cancel,
-              Blocked blocked) noexcept {
-  return wait_in(q, w, until_ns, heed_cancel, blocked, [] { return true; });
+              More... more) noexcept {
+  const woken why = wait_here(q, w, until_ns, heed_cancel, more...);
+  forced_move();
+  return why;
 }
 
 /// A call on the offload pool that a fiber, or a plain thread, waits for. On its stack.

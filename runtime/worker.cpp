@@ -90,6 +90,7 @@ void worker::begin_turn() noexcept {
 }
 
 void worker::end_turn() noexcept {
+  if (buffers_ != nullptr) buffers_->relieve();
   sleep_or_poll();
   outside_->reap({[](void* self, const completion& c) noexcept {
                     auto& w = *static_cast<worker*>(self);

@@ -35,7 +35,9 @@ concept operation = requires {
 };
 
 /// An operation that the kernel answers: it fills a zeroed io_uring_sqe (include <linux/io_uring.h>
-/// or <liburing.h>) and turns the completion's `res` (never negative here) into its value.
+/// or <liburing.h>) and turns the completion's `res` (never negative here) into its value. What
+/// either throws leaves perform(). A stream and a started operation fill an entry for each time
+/// that they are submitted: only the first of these may throw.
 template <class Op>
 concept io_operation = operation<Op> && requires(const Op op, io_uring_sqe& sqe, std::int32_t res) {
   op.fill(sqe);
@@ -69,9 +71,9 @@ inline std::error_code io_error(std::int32_t res) noexcept {
 
 using fill_function = decltype(operation_type::fill);
 /// handlers_first: nothing was done, the handlers are to be asked.
-COIR_API std::int32_t perform_io(fill_function fill, const void* op, deadline until) noexcept;
+COIR_API std::int32_t perform_io(fill_function fill, const void* op, deadline until);
 /// The same, where they have been.
-COIR_API std::int32_t perform_outside(fill_function fill, const void* op, deadline until) noexcept;
+COIR_API std::int32_t perform_outside(fill_function fill, const void* op, deadline until);
 COIR_API bool handlers_are_there() noexcept;
 
 template <class Op>

@@ -38,8 +38,8 @@ namespace coir {
 using overflow = detail::fullness;
 
 struct stream_options {
-  /// Items that wait, 1 to 65536. Each of a byte stream holds one of options::stream_buffers, which
-  /// all streams of a worker share: where many may stand unread, fewer here or more there.
+  /// Items that wait, 1 to 65536. Each of a byte stream holds one of options::stream_buffers, or
+  /// memory of its own where others need that.
   unsigned capacity = 64;
   unsigned low_water = 16;  ///< a paused stream goes on when so few are left; at most capacity - 1
   overflow when_full = overflow::pause;
@@ -47,9 +47,10 @@ struct stream_options {
 };
 
 /// Move-only. Its calls: only the fiber that performed the operation; another one gets
-/// errc::wrong_operation, a plain thread errc::not_in_fiber. While it lives its fiber cannot
-/// move_to another worker. The destructor cancels and waits for the last completion; on another
-/// worker it stops the process. What waits, and the kernel's part, is one allocation.
+/// errc::wrong_operation, a plain thread errc::not_in_fiber, and try_next gives both nothing. While
+/// it lives its fiber cannot move_to another worker. The destructor cancels and waits for the last
+/// completion; on another worker it stops the process. What waits, and the kernel's part, is one
+/// allocation.
 template <class T>
 class multishot {
  public:

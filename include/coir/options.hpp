@@ -89,7 +89,8 @@ struct options {
                                     ///< (runtime::set_deflection_threshold pins any number)
   unsigned stream_buffers = 256;    ///< of each worker, for what streams receive, 1 to 32768,
                                     ///< rounded up to a power of two; made at first use. An item
-                                    ///< that nobody has pulled yet holds one, up to
+                                    ///< that nobody has pulled yet holds one; where a stream finds
+                                    ///< none it is moved into memory of its own, up to
                                     ///< stream_options::capacity of each stream
   std::size_t stream_buffer_bytes = 4096;  ///< of each, 64 to 1M
   unsigned offload_threads = 16;  ///< threads of blocking(), and of files where there is no

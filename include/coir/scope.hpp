@@ -16,7 +16,9 @@ namespace coir {
 class scope;
 namespace detail {
 scope_state* state_of(scope& s) noexcept;
-}
+/// Until no child of it is left, whatever asks the caller to hurry.
+void wait_for_children(scope& of) noexcept;
+}  // namespace detail
 
 class COIR_API scope {
  public:

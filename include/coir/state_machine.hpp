@@ -192,10 +192,11 @@ class state_machine {
     return answer_of(std::make_shared<call_job>(*world_, std::move(in)), until);
   }
 
-  /// Hands `in` over and goes on; `reply(result<Out>)` is called once, on the machine's worker: it
-  /// must not throw, and should not park. Never waits. Any fiber, any thread. An exception of the
-  /// body reaches it as state_not_recoverable. Errors: errc::queue_full, errc::shutting_down;
-  /// then there is no reply.
+  /// Hands `in` over and goes on; `reply(result<Out>)` is called once, on the machine's worker, or,
+  /// when it never began, where the machine is stopped: it must not throw, and should not park.
+  /// Never waits, so a change may call it. Any fiber, any thread. An exception of the body reaches
+  /// it as state_not_recoverable. Errors: errc::queue_full, errc::shutting_down; then there is no
+  /// reply.
   template <class F>
   requires std::invocable<F&, result<Out>>
   [[nodiscard]] result<> try_post(In in, F reply) {
@@ -213,8 +214,9 @@ class state_machine {
   }
 
   /// Takes no new inputs (errc::shutting_down), finishes those that are here, and returns when all
-  /// are answered. From `until` on those that have begun are cancelled and those that have not are
-  /// refused: then timed_out. Again: the same. Not from the machine's own bodies.
+  /// are answered. From `until` on, or from a cancel of the caller on, those that have begun are
+  /// cancelled and those that have not are refused, and it waits for their end: then timed_out, or
+  /// operation_canceled. Again: the same. Not from the machine's own bodies.
   [[nodiscard]] result<> stop(deadline until = never) { return world_->stop(until); }
 
   /// Inputs that have begun and not ended. Seen from elsewhere than the machine's worker one of
@@ -288,7 +290,7 @@ class state_machine {
       }
       reply(std::move(answer));
     }
-    void refuse(std::error_code why) noexcept final { reply(fail(why)); }
+    void refuse(std::error_code why) noexcept final { reply(result<Out>(fail(why))); }
     world& in_world;
     In in;
     F reply;

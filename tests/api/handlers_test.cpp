@@ -26,6 +26,13 @@ coir::live_operation alive(int& ends) {
   return coir::live_operation([&ends] { ++ends; });
 }
 
+struct refuses_to_fill {
+  using value_type = int;
+  static constexpr std::string_view name = "test.refuses_to_fill";
+  void fill(io_uring_sqe&) const { throw std::runtime_error("no entry"); }
+  int complete(std::int32_t res) const noexcept { return res; }
+};
+
 }  // namespace
 
 TEST_CASE("T6 exec: a body without effects asks nobody") {
@@ -393,4 +400,17 @@ TEST_CASE("T26 resumption: of a hundred that race one resumes") {
     CHECK(won == 1);
     CHECK(got >= 0);
   }
+}
+
+TEST_CASE("effects: what an operation's own code throws leaves perform, on every road") {
+  const auto body = [] {
+    const auto refused = [] { (void)coir::perform(refuses_to_fill{}); };
+    CHECK_THROWS_AS(refused(), std::runtime_error);
+    auto nobody =
+        coir::on<coir::nop>([](const coir::nop&) { return coir::dispatched<void>::forward(); });
+    CHECK_THROWS_AS(coir::handle_effects(refused, nobody), std::runtime_error);
+    CHECK_THROWS_AS((void)coir::start(refuses_to_fill{}), std::runtime_error);
+    CHECK(coir::perform(coir::nop{}).has_value());
+  };
+  CHECK(coir::run(body, test::tested({.workers = 1})).has_value());
 }

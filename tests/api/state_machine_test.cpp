@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -61,19 +62,24 @@ TEST_CASE("state_machine: while one input waits others are served, and each has 
 
 TEST_CASE("state_machine: inputs begin in the order in which they came") {
   on_fiber([] {
-    using machine = coir::state_machine<int, void, std::vector<int>>;
-    auto m = machine::create({}, [](int n, machine::context& ctx) -> coir::result<> {
-      if (auto kept = ctx.update([n](auto& order) { order.push_back(n); }); !kept) return kept;
+    using machine = coir::state_machine<int, std::vector<int>, std::vector<int>>;
+    auto m = machine::create({}, [](int n, machine::context& ctx) {
+      const auto kept = ctx.update([n](auto& order) {
+        order.push_back(n);
+        return order;
+      });
       if (n % 3 == 0) coir::this_fiber::yield();
-      return {};
+      return kept;
     });
     REQUIRE(m.has_value());
     std::vector<int> sent;
     int answered = 0;
     for (int i = 0; i < 50; ++i) {
       sent.push_back(i);
-      REQUIRE(m->try_post(i, [&answered](coir::result<> r) { answered += r ? 1 : 0; }).has_value());
+      REQUIRE(m->try_post(i, [&answered](auto r) { answered += r ? 1 : 0; }).has_value());
     }
+    sent.push_back(50);
+    CHECK(m->call(50).value() == sent);
     REQUIRE(m->stop().has_value());
     CHECK(answered == 50);
   });
@@ -307,6 +313,93 @@ TEST_CASE("state_machine: made for another runtime it belongs to a worker of tha
       test::tested({.workers = 2}));
   CHECK(done.has_value());
   CHECK(other->shutdown().has_value());
+}
+
+TEST_CASE("state_machine: made for another runtime in a cancelled fiber it is made all the same") {
+  COIR_NOT_IN_SIM(threads);
+  auto other = coir::runtime::create(test::tested({.workers = 1})).value();
+  REQUIRE(other->start().has_value());
+  std::atomic<bool> holds{false}, go_on{false};
+  auto holder = other->spawn([&] {
+    holds = true;
+    while (!go_on) std::this_thread::yield();
+  });
+  while (!holds) std::this_thread::yield();
+  test::on_fiber([&] {
+    auto maker = coir::spawn([&]() -> coir::result<int> {
+      while (!coir::this_fiber::cancelled()) coir::this_fiber::yield();
+      // It waits for the worker that is held, which uses what this fiber would free by going on.
+      auto m = adder::create(*other, {},
+                             [](int add, adder::context&) { return coir::result<int>(add); });
+      if (!m) return coir::fail(m.error());
+      return 1;
+    });
+    test::settle();
+    maker.cancel();
+    test::settle();
+    CHECK_FALSE(maker.done());
+    go_on = true;
+    CHECK(maker.join() == 1);
+  });
+  CHECK(holder.join().has_value());
+  CHECK(other->shutdown().has_value());
+}
+
+TEST_CASE("state_machine: a stop in a cancelled fiber returns when nothing of it runs any more") {
+  test::on_fiber([] {
+    coir::event begun, go_on;
+    int ended = 0;
+    auto m = adder::create({}, [&](int, adder::context&) -> coir::result<int> {
+      begun.set();
+      const auto waited = coir::blocking([&] { return go_on.is_set(); });
+      while (!go_on.is_set()) coir::this_fiber::yield();
+      ++ended;
+      return waited ? 1 : 0;
+    });
+    REQUIRE(m->try_post(1, [](auto) {}).has_value());
+    REQUIRE(begun.wait().has_value());
+    auto stopper = coir::spawn([&] {
+      while (!coir::this_fiber::cancelled()) coir::this_fiber::yield();
+      const auto stopped = m->stop();
+      CHECK(ended == 1);
+      CHECK(m->suspended() == 0);
+      return stopped;
+    });
+    test::settle();
+    stopper.cancel();
+    test::settle();
+    CHECK_FALSE(stopper.done());
+    go_on.set();
+    CHECK(stopper.join().error() == std::errc::operation_canceled);
+  });
+}
+
+TEST_CASE("state_machine: what is handed over inside a change does not wait for who else does so") {
+  test::on_fiber(
+      [] {
+        using machine = coir::state_machine<int, void, int>;
+        auto sink = machine::create({}, [](int, machine::context&) { return coir::result<>(); },
+                                    {.queue_max = 1u << 20, .worker = 1u})
+                        .value();
+        auto source = adder::create({}, [&sink](int, adder::context& ctx) {
+                        return ctx.update([&sink](test::counter& c) {
+                          REQUIRE(sink.try_post(c.value, [](auto) {}).has_value());
+                          return ++c.value;
+                        });
+                      }).value();
+        std::vector<coir::handle<void>> others;
+        for (unsigned i = 0; i < 4; ++i)
+          others.push_back(coir::spawn(
+              [&sink] {
+                for (int n = 0; n < 500; ++n) REQUIRE(sink.call(n).has_value());
+              },
+              {.worker = i % 2}));
+        for (int n = 1; n <= 2000; ++n) REQUIRE(source.call(0) == n);
+        for (auto& each : others) CHECK(each.join().has_value());
+        CHECK(source.stop().has_value());
+        CHECK(sink.stop().has_value());
+      },
+      2);
 }
 
 TEST_CASE("state_machine: a runtime that stops answers every caller") {

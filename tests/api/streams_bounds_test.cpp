@@ -111,6 +111,44 @@ TEST_CASE(
           .has_value());
 }
 
+TEST_CASE("T76 streams that nobody reads stop no other, and lose nothing") {
+  const auto body = [] {
+    const std::array<sockets, 3> unread;
+    const sockets pair;
+    std::vector<coir::multishot<coir::leased_bytes>> waiting;
+    std::string sent;
+    for (int i = 0; i < 64 * 6; ++i) sent += static_cast<char>('a' + i % 26);
+    for (const sockets& each : unread) {
+      waiting.push_back(coir::perform(coir::recv_stream{each.one}));
+      each.send(sent);
+    }
+    while (here().buffers()->out() < 4) CHECK(coir::perform(coir::nop{}).has_value());
+    auto bytes = coir::perform(coir::recv_stream{pair.one});
+    pair.send("one that is read");
+    auto read = bytes.next(coir::in(10s));
+    REQUIRE(read.has_value());
+    auto lease = std::move(**read);
+    CHECK(lease.text() == "one that is read");
+    CHECK(here().buffers()->aside() != 0);
+    // One that came aside may end elsewhere too.
+    auto far =
+        coir::spawn([lease = std::move(**waiting[0].next())] { return std::string(lease.text()); });
+    std::string all = *far.join();
+    for (auto& each : waiting) {
+      while (all.size() < sent.size()) all += (*each.next())->text();
+      CHECK(all == sent);
+      all.clear();
+    }
+    pair.send("again");
+    lease.give_back();
+    CHECK((**bytes.next()).text() == "again");
+    while (here().buffers()->out() + here().buffers()->aside() != 0) coir::this_fiber::yield();
+  };
+  CHECK(
+      coir::run(body, test::tested({.workers = 2, .stream_buffers = 4, .stream_buffer_bytes = 64}))
+          .has_value());
+}
+
 TEST_CASE("T76 a lease may end on another worker, and its buffer comes home") {
   test::on_fiber(
       [] {

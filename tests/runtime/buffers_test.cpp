@@ -6,7 +6,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -34,6 +36,27 @@ struct waits : buffer_pool::hungry {
   }
   int meals = 0;
 };
+
+/// Keeps some, and moves aside what it is asked for.
+struct keeps : buffer_pool::keeper {
+  explicit keeps(buffer_pool& of) : pool(of) {
+    clear = [](buffer_pool::keeper& self) noexcept {
+      auto& me = static_cast<keeps&>(self);
+      for (unsigned& one : me.kept) one = me.pool.move_aside(one, 4);
+    };
+    pool.keeps_some(*this);
+  }
+  ~keeps() {
+    for (const unsigned one : kept) pool.give(one);
+    pool.keeps_none(*this);
+  }
+  buffer_pool& pool;
+  std::vector<unsigned> kept;
+};
+
+std::string text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 }  // namespace
 
@@ -114,9 +137,9 @@ TEST_CASE(
     waits first, second, third;
     if (pool == own.get()) REQUIRE(pool->take() == 0);
     if (pool != own.get()) REQUIRE(pool->came(0));
-    pool->wait_for_one(first);
-    pool->wait_for_one(second);
-    pool->wait_for_one(third);
+    pool->wait_for_one(first, false);
+    pool->wait_for_one(second, false);
+    pool->wait_for_one(third, false);
     pool->leave(third);
     pool->give(0);
     CHECK(first.meals == 1);
@@ -124,6 +147,84 @@ TEST_CASE(
     CHECK(third.meals == 0);
     if (second.linked()) pool->leave(second);
   }
+}
+
+TEST_CASE("buffers: while somebody starves, what others keep moves aside, and can be read there") {
+  scripted::script s;
+  scripted::outside none(s);
+  const auto pool = buffer_pool::make(none, 4, 64);
+  REQUIRE(pool != nullptr);
+  {
+    keeps some(*pool), more(*pool);
+    for (unsigned i = 0; i < 4; ++i) {
+      const auto one = static_cast<unsigned>(pool->take());
+      std::memcpy(pool->at(one).data(), "abcdefgh" + i, 4);
+      (i < 2 ? some : more).kept.push_back(one);
+    }
+    pool->relieve();
+    CHECK(pool->aside() == 0);  // nobody starves
+    waits patient, starving;
+    pool->wait_for_one(patient, true);
+    pool->relieve();
+    CHECK(pool->aside() == 0);  // who keeps some can wait
+    pool->wait_for_one(starving, false);
+    pool->relieve();
+    CHECK(pool->aside() == 2);  // half of them are free, so nobody else needs to
+    CHECK(pool->out() == 2);
+    CHECK(starving.meals == 1);
+    CHECK(patient.meals == 1);
+    CHECK(text_of(pool->at(some.kept[0])) == "abcd");
+    CHECK(text_of(pool->at(some.kept[1])) == "bcde");
+    CHECK(pool->move_aside(some.kept[0], 4) == some.kept[0]);
+    pool->give(some.kept[0]);
+    CHECK(pool->refused() == 0);
+    pool->give(std::exchange(some.kept[0], some.kept[1]));
+    CHECK(pool->refused() == 1);  // given back twice
+    some.kept.pop_back();
+  }
+  CHECK(pool->aside() == 0);
+  CHECK(pool->out() == 0);
+}
+
+TEST_CASE("buffers: of those who wait, who has nothing is fed before who keeps some") {
+  scripted::script s;
+  scripted::outside none(s);
+  const auto pool = buffer_pool::make(none, 1, 64);
+  REQUIRE(pool != nullptr);
+  waits patient, starving;
+  REQUIRE(pool->take() == 0);
+  pool->wait_for_one(patient, true);
+  pool->wait_for_one(starving, false);
+  pool->give(0);
+  CHECK(starving.meals == 1);
+  CHECK(patient.meals == 0);
+  pool->leave(patient);
+}
+
+TEST_CASE("buffers: more lie aside than the pool has, and all come back from other threads") {
+  scripted::script s;
+  scripted::outside none(s);
+  const auto pool = buffer_pool::make(none, 2, 64);
+  REQUIRE(pool != nullptr);
+  std::vector<unsigned> held;
+  for (unsigned i = 0; i < 100; ++i) {
+    const auto one = static_cast<unsigned>(pool->take());
+    std::memcpy(pool->at(one).data(), &i, sizeof i);
+    held.push_back(pool->move_aside(one, sizeof i));
+  }
+  CHECK(pool->aside() == 100);
+  for (unsigned i = 0; i < 100; ++i)
+    CHECK(std::memcmp(pool->at(held[i]).data(), &i, sizeof i) == 0);
+  held.push_back(static_cast<unsigned>(pool->take()));
+  unsigned told = 0;
+  std::thread([&] {
+    for (const unsigned one : held) told += pool->give_from_afar(one) ? 1 : 0;
+  }).join();
+  CHECK(told == 1);
+  pool->take_far();
+  CHECK(pool->aside() == 0);
+  CHECK(pool->out() == 0);
+  CHECK(pool->refused() == 0);
 }
 
 TEST_CASE("buffers: other threads give back through a list that the owner takes") {

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <climits>
 #include <thread>
+#include <vector>
 
 #include "coir/coir.hpp"
 #include "runtime/perform.hpp"
@@ -93,6 +94,46 @@ TEST_CASE("closing: while the kernel closes a number, who comes for it waits wit
   CHECK(other == -EBADF);
 }
 
+TEST_CASE(
+    "closing: who waits for a number that is closed again meanwhile never meets its next owner") {
+  scripted::script s;
+  std::vector<token> closing;
+  s.on_submit = [&](const scripted::sent& x) {
+    if (x.opcode == IORING_OP_CLOSE) return closing.push_back(x.name);
+    s.complete(x.name, 5);
+  };
+  std::size_t told = 0;
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns != no_wait_ns && told < closing.size()) s.complete(closing[told++], 0);
+  };
+  std::int32_t closed = -1, read = -1, second = -1, third = -1;
+  CHECK_FALSE(scripted::run(s, [&] {
+    const auto close = [](std::int32_t& res) {
+      return [&res] { res = close_everywhere(*current_core(), 30); };
+    };
+    auto first = coir::spawn(close(closed));
+    while (s.count(IORING_OP_CLOSE) == 0) coir::this_fiber::yield();
+    // All of these were called by the next owner, whose close comes before the others though it was
+    // called last: what they would meet is the number's owner after that.
+    auto reader = coir::spawn([&] {
+      io_uring_sqe e{};
+      e.opcode = IORING_OP_READ;
+      e.fd = 30;
+      read = perform_entry(e, never_ns);
+    });
+    auto late = coir::spawn(close(third));
+    for (int turns = 0; turns < 100; ++turns) coir::this_fiber::yield();
+    auto quick = coir::spawn(close(second), {.prio = coir::priority::high});
+    for (auto* each : {&first, &reader, &late, &quick}) CHECK(each->join().has_value());
+  }));
+  CHECK(closed == 0);
+  CHECK(second == 0);
+  CHECK(read == -EBADF);
+  CHECK(third == -EBADF);
+  CHECK(s.count(IORING_OP_READ) == 0);
+  CHECK(s.count(IORING_OP_CLOSE) == 2);
+}
+
 TEST_CASE("closing: a close on one worker ends the read that is parked on another") {
   const auto done = coir::run(
       [] {
@@ -163,7 +204,7 @@ TEST_CASE("closing: while a thread closes, every runtime refuses the number unti
     stands = true;
     // The reader's worker has the number already, so this changes nothing.
     fd_users& users = current_core()->descriptors();
-    while (users.enter(ends[0], 0) == entrance::open) std::this_thread::yield();
+    while (users.enter(ends[0], users.era(ends[0]), 0) == entrance::open) std::this_thread::yield();
     held_up = true;
     while (!go_on) std::this_thread::yield();
   });

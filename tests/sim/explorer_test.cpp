@@ -31,9 +31,10 @@ coir::sim::settings of(coir::sim::faults chances) {
   return s;
 }
 
-void expect_none(const coir::sim::settings& s, std::uint64_t seeds) {
+void expect_none(const coir::sim::settings& s, std::uint64_t seeds,
+                 const coir::sim::program& program = &explored::any_program) {
   const bool mutant = a_mutant_is_on();
-  const auto r = coir::sim::explore(s, mutant ? seeds_for_a_mutant : seeds, &explored::any_program);
+  const auto r = coir::sim::explore(s, mutant ? seeds_for_a_mutant : seeds, program);
   if (mutant) MESSAGE(r.to_text());
   const bool counts = !mutant || r.decisions.size() < decisions_most;
   CHECK_MESSAGE(!(!r.ok() && counts), r.to_text());
@@ -49,4 +50,9 @@ TEST_CASE("explorer: whatever a program does and whatever goes wrong, every prom
 
 TEST_CASE("explorer: where nothing goes wrong nobody is told that something did") {
   expect_none(of({}), test::at_full_speed(500, 50));
+}
+
+TEST_CASE("explorer: programs of hundreds of parts, which use numbers again, keep every promise") {
+  expect_none(of({}), test::at_full_speed(40, 4),
+              [](coir::sim::world& w) { explored::any_program_of(w, 300); });
 }

@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "coir/clock.hpp"
 #include "coir/no_park.hpp"
@@ -94,6 +95,19 @@ class COIR_API machine_core {
 
  private:
   friend class machine_change;
+  /// A fiber that was counted among servers_ before it began.
+  class server_place {
+   public:
+    explicit server_place(machine_core& of) noexcept : of_(&of) {}
+    server_place(server_place&& from) noexcept : of_(std::exchange(from.of_, nullptr)) {}
+    ~server_place() {
+      if (of_ != nullptr) of_->server_lost();
+    }
+    void begin() { std::exchange(of_, nullptr)->serve(); }
+
+   private:
+    machine_core* of_;
+  };
   struct key_waiter {
     event turn;
     const void* fiber = nullptr;
@@ -105,8 +119,11 @@ class COIR_API machine_core {
   };
 
   void serve();
-  std::shared_ptr<machine_job> take(std::unique_lock<mutex>& held);
-  bool spawn_server();
+  std::shared_ptr<machine_job> take(std::unique_lock<std::mutex>& held);
+  std::error_code spawn_server(deadline until);
+  void server_lost() noexcept;
+  std::error_code wait_in_line(wait_queue& where, std::unique_lock<std::mutex>& held,
+                               deadline until) noexcept;
   void refuse_queued(std::error_code why) noexcept;
   void close_the_line() noexcept;
   [[noreturn]] void seen_by_halves() const noexcept;
@@ -123,8 +140,10 @@ class COIR_API machine_core {
   const void* changing_ = nullptr;  // the fiber inside a change
   std::unordered_map<std::string, key_line> keys_;
 
-  mutable mutex mutex_;  // guards what follows
-  condition_variable work_, room_;
+  // Guards what follows, but not the rooms; held for a few instructions and never across a park, so
+  // that who only hands something over never waits for a fiber.
+  mutable std::mutex mutex_;
+  wait_queue work_, room_;  // who waits for an input; who waits for a place in the line
   std::deque<std::shared_ptr<machine_job>> queue_;
   std::uint32_t servers_ = 0, idle_ = 0, inflight_ = 0;
   bool stopping_ = false;
