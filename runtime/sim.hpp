@@ -161,7 +161,9 @@ class sim final : public backend {
   std::int32_t receive(flying& f);
   std::int32_t receive_into_lent(flying& f, sim_channel& in);
   std::int32_t send(flying& f);
+  static unsigned socket_flags(const flying& f) noexcept;
   static std::int32_t not_now(const flying& f) noexcept;
+  static unsigned readiness(sim_end& end) noexcept;
   std::int32_t accept(flying& f);
   std::int32_t connect(flying& f);
   std::int32_t poll(flying& f) const;

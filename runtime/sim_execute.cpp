@@ -191,6 +191,10 @@ std::int32_t sim::stat_path(flying& f) {
 std::int32_t sim::execute_on_end(flying& f) {
   if (f.entry->opcode == IORING_OP_CONNECT) return connect(f);
   if (f.on->end == nullptr) return -ENOTCONN;
+  const bool pipe = f.on->end->in() == nullptr || f.on->end->out() == nullptr;
+  if (pipe && (f.entry->opcode == IORING_OP_RECV || f.entry->opcode == IORING_OP_SEND ||
+               f.entry->opcode == IORING_OP_SHUTDOWN))
+    return -ENOTSOCK;
   if (f.fate.resets) f.on->end->break_off();
   switch (f.entry->opcode) {
     case IORING_OP_READ:
@@ -217,12 +221,17 @@ std::int32_t sim::execute_on_end(flying& f) {
 std::int32_t sim::receive(flying& f) {
   sim_channel* const in = f.on->end->in();
   if (in == nullptr) return -EBADF;
+  const unsigned flags = socket_flags(f);
+  if ((flags & ~unsigned{MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL | MSG_NOSIGNAL}) != 0)
+    return -EOPNOTSUPP;
   if (in->broken()) return -ECONNRESET;
   if ((f.entry->flags & IOSQE_BUFFER_SELECT) != 0) return receive_into_lent(f, *in);
   const std::size_t wanted = world_.memory.room(f.number);
-  if (in->waiting() == 0 && !in->ended() && wanted != 0) return not_now(f);
+  // Of more than there is room for on the way, what has come is all that can be waited for.
+  const std::size_t awaited = (flags & MSG_WAITALL) != 0 && in->room() != 0 ? wanted : 1;
+  if (in->waiting() < std::min(awaited, wanted) && !in->ended()) return not_now(f);
   std::vector<std::byte> data(most(f, wanted));
-  data.resize(in->pull(data));
+  data.resize((flags & MSG_PEEK) != 0 ? in->peek(data) : in->pull(data));
   world_.memory.put(f.number, data);
   return static_cast<std::int32_t>(data.size());
 }
@@ -240,15 +249,22 @@ std::int32_t sim::receive_into_lent(flying& f, sim_channel& in) {
 std::int32_t sim::send(flying& f) {
   sim_channel* const out = f.on->end->out();
   if (out == nullptr) return -EBADF;
+  if ((socket_flags(f) & ~unsigned{MSG_DONTWAIT | MSG_MORE | MSG_NOSIGNAL | MSG_WAITALL}) != 0)
+    return -EOPNOTSUPP;
   if (out->left() || out->ended() || out->broken()) return -EPIPE;
   const std::vector<std::byte> data = world_.memory.fetch(f.number);
   if (out->room() == 0 && !data.empty()) return not_now(f);
   return static_cast<std::int32_t>(out->push(std::span(data).first(most(f, data.size()))));
 }
 
-std::int32_t sim::not_now(const flying& f) noexcept {
+/// Of a read and a write the same field says something else.
+unsigned sim::socket_flags(const flying& f) noexcept {
   const bool socket_call = f.entry->opcode == IORING_OP_RECV || f.entry->opcode == IORING_OP_SEND;
-  const bool asked = socket_call && (f.entry->msg_flags & MSG_DONTWAIT) != 0;
+  return socket_call ? f.entry->msg_flags : 0;
+}
+
+std::int32_t sim::not_now(const flying& f) noexcept {
+  const bool asked = (socket_flags(f) & MSG_DONTWAIT) != 0;
   return f.on->unblocking || asked ? -EAGAIN : would_block;
 }
 
@@ -286,19 +302,33 @@ std::int32_t sim::connect(flying& f) {
   return -ECONNREFUSED;
 }
 
+/// As Linux says it: of a pipe whose other side is gone, and of a socket that still sends though
+/// its peer does not.
+unsigned sim::readiness(sim_end& end) noexcept {
+  sim_channel* const in = end.in();
+  sim_channel* const out = end.out();
+  const bool pipe = in == nullptr || out == nullptr;
+  unsigned holds = 0;
+  if ((in != nullptr && in->broken()) || (out != nullptr && out->broken()))
+    holds |= POLLIN | POLLOUT | POLLHUP | POLLERR;
+  if (in != nullptr && in->waiting() != 0) holds |= POLLIN;
+  if (out != nullptr && (out->room() != 0 || out->left())) holds |= POLLOUT;
+  if (pipe) {
+    if (in != nullptr && in->ended()) holds |= POLLHUP;
+    if (out != nullptr && out->left()) holds |= POLLERR;
+  } else if (in->ended()) {
+    holds |= POLLIN | POLLRDHUP;
+    if (out->ended() || out->left()) holds |= POLLHUP;
+  }
+  return holds;
+}
+
 std::int32_t sim::poll(flying& f) const {
   unsigned holds = 0;
   if (f.on->is == sim_open::kind::listener) {
     if (!f.on->listener->waiting.empty()) holds |= POLLIN;
   } else if (f.on->is == sim_open::kind::end) {
-    sim_channel* const in = f.on->end == nullptr ? nullptr : f.on->end->in();
-    sim_channel* const out = f.on->end == nullptr ? nullptr : f.on->end->out();
-    const bool broken = (in != nullptr && in->broken()) || (out != nullptr && out->broken());
-    if (broken) holds |= POLLIN | POLLOUT | POLLHUP | POLLERR;
-    if (in != nullptr && (in->waiting() != 0 || in->ended())) holds |= POLLIN;
-    if (in != nullptr && in->ended()) holds |= POLLHUP;
-    if (out != nullptr && (out->room() != 0 || out->left())) holds |= POLLOUT;
-    if (out != nullptr && out->left()) holds |= POLLERR;
+    holds = f.on->end == nullptr ? POLLOUT | POLLHUP : readiness(*f.on->end);
   } else {
     holds = POLLIN | POLLOUT;
   }

@@ -28,7 +28,17 @@ namespace public_sim = ::coir::sim;
 using public_sim::report;
 
 constexpr std::uint64_t runs_per_process = 256;
-constexpr rlim_t seconds_per_process = 30;  // of the processor
+constexpr rlim_t seconds_per_run = 30;  // of the processor
+
+/// From now on, for this process; SIGXCPU ends it.
+void limit_the_run() noexcept {
+  rusage used{};
+  rlimit limit{};
+  if (::getrusage(RUSAGE_SELF, &used) != 0 || ::getrlimit(RLIMIT_CPU, &limit) != 0) return;
+  const auto spent = static_cast<rlim_t>(used.ru_utime.tv_sec + used.ru_stime.tv_sec + 2);
+  limit.rlim_cur = std::min(spent + seconds_per_run, limit.rlim_max);
+  ::setrlimit(RLIMIT_CPU, &limit);
+}
 
 /// What a run tells, in memory that a child shares with its parent.
 struct blackboard {
@@ -102,6 +112,7 @@ class explorer {
     report last;
     for (std::uint64_t i = 0; i < count; ++i) {
       forget_decisions();
+      if (settings_.isolate) limit_the_run();
       board_->seed = seed + i;
       board_->runs = i + 1;
       const std::span<std::uint64_t> record(board_->decisions);
@@ -126,8 +137,6 @@ class explorer {
       if (said != nullptr)
         for (const int to : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(::fileno(said), to);
       ::signal(SIGABRT, SIG_DFL);  // what the parent would say of it is not true of the child
-      const rlimit seconds{seconds_per_process, seconds_per_process};
-      ::setrlimit(RLIMIT_CPU, &seconds);
       const rlimit no_core{0, 0};
       ::setrlimit(RLIMIT_CORE, &no_core);
       const report r = here(seed, count, list);

@@ -13,11 +13,15 @@ std::size_t sim_channel::push(std::span<const std::byte> from) {
   return count;
 }
 
-std::size_t sim_channel::pull(std::span<std::byte> into) noexcept {
+std::size_t sim_channel::peek(std::span<std::byte> into) const noexcept {
   const std::size_t count = std::min(into.size(), bytes_.size());
-  const auto end = bytes_.begin() + static_cast<std::ptrdiff_t>(count);
-  std::copy(bytes_.begin(), end, into.begin());
-  bytes_.erase(bytes_.begin(), end);
+  std::copy_n(bytes_.begin(), count, into.begin());
+  return count;
+}
+
+std::size_t sim_channel::pull(std::span<std::byte> into) noexcept {
+  const std::size_t count = peek(into);
+  bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(count));
   return count;
 }
 

@@ -30,6 +30,8 @@ class sim_channel {
   std::size_t push(std::span<const std::byte> from);
   /// How many bytes came out.
   std::size_t pull(std::span<std::byte> into) noexcept;
+  /// The same, and they stay.
+  std::size_t peek(std::span<std::byte> into) const noexcept;
 
   /// The writer will send nothing more.
   void end() noexcept { ended_ = true; }

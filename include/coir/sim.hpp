@@ -60,8 +60,10 @@ struct settings {
   /// How long an operation takes, at most; how long exactly is drawn.
   std::chrono::nanoseconds delay_max{20'000};
   std::uint64_t steps_max = 100'000;  ///< visits of workers to the outside, in all
-  /// explore(): runs in processes of their own, so that what ends a process (a signal, an assertion
-  /// of coir or of the program) is found and shrunk as well. Only while the program has one thread.
+  /// explore(): runs in other processes, at most 256 in each, so that what ends a process (a
+  /// signal, an assertion of coir or of the program, 30 s of the processor in one run) is found and
+  /// shrunk as well. What a run leaves behind in globals the next one may find. Only while the
+  /// program has one thread.
   bool isolate = false;
   unsigned shrink_runs = 3000;  ///< runs that shrinking may take
 };
