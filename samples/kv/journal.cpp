@@ -4,6 +4,7 @@
 #include "kv/journal.hpp"
 
 #include <mutex>
+#include <new>
 #include <utility>
 
 namespace kv {
@@ -24,9 +25,9 @@ coir::result<std::unique_ptr<journal>> journal::open(std::unique_ptr<journal_fil
   std::unique_ptr<journal> j(new journal(std::move(file), listener, o));
   if (auto replayed = j->recover(); !replayed) return coir::fail(replayed.error());
   journal& self = *j;
-  j->writer_ = coir::spawn([&self] { self.write_batches(); },
-                           {.name = "journal", .worker = coir::this_fiber::worker()});
-  if (!j->writer_) return coir::fail(j->writer_.refusal());
+  const auto writer = j->writer_.emplace().spawn(
+      [&self] { self.write_batches(); }, {.name = "journal", .worker = coir::this_fiber::worker()});
+  if (!writer) return coir::fail(writer.refusal());
   return j;
 }
 
@@ -59,7 +60,13 @@ coir::result<std::uint64_t> journal::append_with(std::size_t records, std::size_
     return coir::fail(room.error());
   const batch_ref mine = collecting_;
   const std::uint64_t first = next_sequence_;
-  write(mine->bytes, first);
+  const std::size_t before = mine->bytes.size();
+  try {
+    write(mine->bytes, first);
+  } catch (const std::bad_alloc&) {
+    mine->bytes.resize(before);  // a record of half an append would take its neighbour's number
+    return coir::fail(std::errc::not_enough_memory);
+  }
   next_sequence_ += records;
   mine->records += records;
   held.unlock();
@@ -120,8 +127,8 @@ coir::result<> journal::close() {
   }
   work_.notify_all();
   room_.notify_all();
-  // Refused, or joined by an earlier close: then there is nobody to wait for.
-  if (writer_) (void)writer_.join();
+  if (writer_) (void)writer_->join();
+  writer_.reset();  // whoever is cancelled does not wait above, and here all the same
   file_.reset();
   if (const std::error_code why = failure()) return coir::fail(why);
   return {};
@@ -140,11 +147,18 @@ std::error_code journal::failure() const {
 // -- the writer fiber -----------------------------------------------------------------------------
 
 void journal::write_batches() {
-  while (const batch_ref b = take_batch()) {
-    const std::error_code why = commit(*b);
-    if (b->settled.is_set()) continue;  // a twin answered already
-    b->error = why;
-    b->settled.set();
+  try {
+    while (const batch_ref b = take_batch()) {
+      const std::error_code why = commit(*b);
+      if (b->settled.is_set()) continue;  // a twin answered already
+      b->error = why;
+      b->settled.set();
+    }
+  } catch (const std::bad_alloc&) {  // out of take_batch: nobody takes what is collected
+    const std::error_code why = fail_for_good(std::make_error_code(std::errc::not_enough_memory));
+    const std::lock_guard held(mutex_);
+    collecting_->error = why;
+    collecting_->settled.set();
   }
 }
 
@@ -160,8 +174,9 @@ journal::batch_ref journal::take_batch() {
     coir::this_fiber::yield();
     held.lock();
   }
-  batch_ref taken = std::exchange(collecting_, std::make_shared<batch>());
-  collecting_->bytes.reserve(taken->bytes.size());
+  auto next = std::make_shared<batch>();
+  next->bytes.reserve(collecting_->bytes.size());
+  batch_ref taken = std::exchange(collecting_, std::move(next));
   room_.notify_all();
   return taken;
 }

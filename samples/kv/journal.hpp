@@ -17,10 +17,11 @@
 // Comes from: store.cpp.   Goes to: journal_file.hpp, record.hpp, coir/sync.hpp.
 #pragma once
 
-#include <coir/fiber.hpp>
+#include <coir/scope.hpp>
 #include <coir/sync.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <system_error>
 #include <vector>
@@ -79,7 +80,8 @@ class journal {
       std::unique_ptr<journal_file> file, journal_listener& listener, journal_options o = {});
 
   /// Appends one record; parks until it is durable and visible; returns its sequence number.
-  /// Errors: message_size (empty, or over payload_bytes_max), the error that ended the journal,
+  /// Errors: message_size (empty, or over payload_bytes_max), not_enough_memory (this append alone,
+  /// of which nothing is written), the error that ended the journal,
   /// errc::shutting_down after close. timed_out and operation_canceled leave the outcome open: a
   /// record that was queued is still written.
   [[nodiscard]] coir::result<std::uint64_t> append(std::span<const std::byte> payload,
@@ -95,8 +97,9 @@ class journal {
   /// open may find any beginning of what there was.
   [[nodiscard]] coir::result<> reset(coir::deadline until = coir::never);
 
-  /// Writes what is queued, ends the writer fiber, closes the file. Returns the failure, if there
-  /// was one. Fibers and plain threads; again: the same answer.
+  /// Writes what is queued, ends the writer fiber, closes the file; a cancel of the caller does not
+  /// keep it from that. Returns the failure, if there was one. Fibers and plain threads; again: the
+  /// same answer.
   [[nodiscard]] coir::result<> close();
 
   journal_counters counters() const;
@@ -151,7 +154,7 @@ class journal {
   std::error_code failure_;
   journal_counters counters_;
 
-  coir::handle<void> writer_;
+  std::optional<coir::scope> writer_;  // last: its end waits for the writer fiber
 };
 
 }  // namespace kv

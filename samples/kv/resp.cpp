@@ -117,9 +117,18 @@ void resp_server::converse(coir::net::tcp_stream stream) {
   conversation c{.stream = std::move(stream), .reader = resp_reader(options_.reading)};
   // Ends before the stream closes: drain() must not meet the number of somebody else's file.
   const visit here(*this, c.stream.fd());
-  if (here.admitted()) return talk(c);
-  put_error(c.out, "ERR max number of clients reached");
-  (void)send(c);
+  if (!here.admitted()) {
+    put_error(c.out, "ERR max number of clients reached");
+    (void)send(c);
+    return;
+  }
+  try {
+    talk(c);
+  } catch (const std::exception&) {
+    // Whether what was asked for last was done nobody knows; this peer's connection ends with it.
+    put_error(c.out, "ERR internal error");
+    (void)send(c);
+  }
 }
 
 void resp_server::talk(conversation& c) {

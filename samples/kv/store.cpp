@@ -95,8 +95,8 @@ coir::result<> store::close() {
 coir::result<std::size_t> store::handle(const input& in, machine::context& context) {
   if (in.changes == nullptr) return handle_reset(context);
   std::vector<entry> entries;
-  // What exists may be gone before this lands (by a reset, which frees far more than it needs), so
-  // the cap can be passed by what is in flight and no further.
+  // What exists may be gone before this lands (by a reset, an erasure, a shorter value), so the cap
+  // can be passed by what is in flight and no further.
   std::size_t cost = 0;
   for (const change& c : *in.changes) {
     entries.push_back(write_change(c));

@@ -4,8 +4,9 @@
 //   - One fiber at a time changes it (the store's machine); any thread reads meanwhile, and waits
 //     for nothing but a look-up.
 //   - A reader finds all keys that a reset takes away, or none of them.
-//   - What is promised (reserve) and what is held together never pass memory_max, but for what a
-//     reset makes of promises that it overtakes.
+//   - What is promised (reserve) and what is held together never pass memory_max when a promise is
+//     made. It is one for the key as it stands: where a change that is on its way to the disk takes
+//     the key, or most of its value, away before, what comes after it is that much larger.
 //
 // Comes from: store.cpp.   Goes to: change.hpp.
 #pragma once

@@ -18,10 +18,10 @@ namespace kv_test {
 
 /// One call as its caller saw it. Times are places in one order of all begins and ends.
 struct call {
-  enum class kind { write, read, reset } what = kind::read;
+  enum class kind { write, read, erase, reset } what = kind::read;
   std::string key = {};
   std::int64_t value = 0;                   // of a write
-  std::optional<std::int64_t> answer = {};  // of a read
+  std::optional<std::int64_t> answer = {};  // of a read; of an erasure, how many there were
   std::uint64_t began = 0, ended = 0;
 };
 
@@ -58,6 +58,8 @@ class linear_search {
       state_[c.key] = c.value;
     } else if (c.what == call::kind::reset) {
       state_.clear();
+    } else if (c.what == call::kind::erase) {
+      return c.answer == static_cast<std::int64_t>(state_.erase(c.key));
     } else {
       const auto at = state_.find(c.key);
       return c.answer == (at == state_.end() ? std::nullopt : std::optional(at->second));

@@ -115,12 +115,23 @@ batches random_batches(std::mt19937_64& random) {
       const auto dice = random() >> 8;
       call c{.what = call::kind::read, .key = std::string(1, "ab"[dice % 2])};
       if (dice % 23 == 0) c = {.what = call::kind::reset};
+      if (dice % 5 == 1) c.what = call::kind::erase;
       if (dice % 3 == 0)
         c = {.what = call::kind::write, .key = c.key, .value = static_cast<std::int64_t>(dice)};
       all.back().push_back({c, static_cast<unsigned>(dice / 7 % 2)});
     }
   }
   return all;
+}
+
+/// How many there were.
+std::int64_t erased(kv::store& s, const std::string& key) {
+  std::vector<kv::change> one(1);
+  one[0].what = kv::change::kind::erase;
+  one[0].key = key;
+  const auto known = s.change_all(std::move(one));
+  REQUIRE(known.has_value());
+  return static_cast<std::int64_t>(*known);
 }
 
 /// Runs each batch at once and the batches in a row; who waits before a command, and how long, is
@@ -135,6 +146,8 @@ std::vector<call> run_batches(const batches& all, std::mt19937_64& random, kv::s
         REQUIRE(s.reset().has_value());
       else if (one.what == call::kind::write)
         REQUIRE(s.write(one.key, one.value).has_value());
+      else if (one.what == call::kind::erase)
+        one.answer = erased(s, one.key);
       else
         one.answer = read(one.key);
     });
@@ -240,14 +253,20 @@ TEST_CASE("store_model: C-T2: the checker takes legal histories and refuses impo
   const auto reset = [](std::uint64_t began, std::uint64_t ended) {
     return call{.what = kind::reset, .began = began, .ended = ended};
   };
+  const auto erase = [](std::int64_t known, std::uint64_t began, std::uint64_t ended) {
+    return call{.what = kind::erase, .key = "x", .answer = known, .began = began, .ended = ended};
+  };
   CHECK(kv_test::is_linear({}));
+  CHECK(kv_test::is_linear({write1, erase(1, 2, 6), erase(0, 3, 5), read({}, 7, 8)}));
   CHECK(kv_test::is_linear({write1, read({}, 2, 3)}));
   CHECK(kv_test::is_linear({write1, read(1, 2, 3), write2, read(2, 7, 8)}));
   CHECK(kv_test::is_linear({write1, reset(2, 9), read({}, 5, 6), read({}, 7, 8)}));
 
-  CHECK_FALSE(kv_test::is_linear({write1, read({}, 5, 6)}));                 // forgotten
-  CHECK_FALSE(kv_test::is_linear({read(1, 1, 2)}));                          // out of nothing
-  CHECK_FALSE(kv_test::is_linear({write1, write2, read(1, 7, 8)}));          // stale
-  CHECK_FALSE(kv_test::is_linear({write1, read(1, 2, 2), read({}, 3, 3)}));  // seen, then unseen
-  CHECK_FALSE(kv_test::is_linear({write1, reset(5, 6), read(1, 7, 8)}));     // back from the dead
+  CHECK_FALSE(kv_test::is_linear({write1, read({}, 5, 6)}));                  // forgotten
+  CHECK_FALSE(kv_test::is_linear({read(1, 1, 2)}));                           // out of nothing
+  CHECK_FALSE(kv_test::is_linear({write1, write2, read(1, 7, 8)}));           // stale
+  CHECK_FALSE(kv_test::is_linear({write1, read(1, 2, 2), read({}, 3, 3)}));   // seen, then unseen
+  CHECK_FALSE(kv_test::is_linear({write1, erase(1, 5, 6), erase(1, 5, 6)}));  // taken twice
+  CHECK_FALSE(kv_test::is_linear({write1, erase(0, 5, 6)}));                  // not seen
+  CHECK_FALSE(kv_test::is_linear({write1, reset(5, 6), read(1, 7, 8)}));      // back from the dead
 }

@@ -53,6 +53,26 @@ extern "C" int fsync(int fd) {
   return static_cast<int>(::syscall(SYS_fsync, fd));
 }
 
+TEST_CASE("store: closed by a cancelled fiber it ends its writer all the same") {
+  on_fibers(
+      [] {
+        disk d;
+        auto owner = start([&] {
+          auto s = open_store(d);
+          d.stalled = true;
+          CHECK(s->write("x", "1").error() == std::errc::operation_canceled);
+        });
+        REQUIRE(d.at_the_sync.wait().has_value());
+        owner.cancel();
+        for (int turns = 0; turns < 100; ++turns) coir::this_fiber::yield();
+        CHECK_FALSE(owner.done());  // the writer fiber is at the file, which is the owner's
+        d.go_on.set();
+        CHECK(owner.join().has_value());
+        CHECK(d.cached == d.durable);
+      },
+      1);
+}
+
 TEST_CASE("store: a new folder is durable in the folder that names it before anything is written") {
   const kv_test::folder outer;
   on_fibers([&] {
