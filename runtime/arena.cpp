@@ -152,11 +152,22 @@ std::uint32_t arena::take_slow(record_cache& cache) noexcept {
 }
 
 void arena::give_slow(record_cache& cache, std::uint32_t index) noexcept {
-  if (cached_max_ == 0) return give(index);
+  if (cached_max_ == 0) {
+    count_passed_on(cache, 1);
+    return give(index);
+  }
   COIR_ASSERT(index < capacity_);
-  if (cache.spare_.count != 0) shared_->free.push(cache.spare_);
+  if (cache.spare_.count != 0) {
+    count_passed_on(cache, cache.spare_.count);
+    shared_->free.push(cache.spare_);
+  }
   cache.spare_ = std::exchange(cache.loaded_, chain{});
   put_first(cache.loaded_, index);
+}
+
+void arena::count_passed_on(record_cache& cache, std::uint32_t cells) const noexcept {
+  if (COIR_MUTANT(passed_on_untold)) return;
+  cache.passed_on_ = std::min(cache.passed_on_ + cells, capacity_);
 }
 
 std::uint32_t arena::take() noexcept {
@@ -189,7 +200,7 @@ std::uint32_t arena::flush(record_cache& cache) noexcept {
   // Fresh cells become ordinary ones: this touches them, but a flush is rare and they are few.
   chain fresh;
   while (cache.fresh_end_ > cache.fresh_next_) put_first(fresh, --cache.fresh_end_);
-  std::uint32_t flushed = 0;
+  std::uint32_t flushed = cache.passed_on_;
   for (chain* const each : {&fresh, &cache.spare_, &cache.loaded_}) {
     flushed += each->count;
     if (each->count != 0) shared_->free.push(*each);

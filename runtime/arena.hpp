@@ -32,6 +32,7 @@ namespace coir::detail {
 
 inline constexpr std::uint32_t records_limit = 1u << 24;
 inline constexpr std::uint32_t no_record = UINT32_MAX;
+inline constexpr std::uint32_t record_cache_most = 128;  // cells that one cache holds
 
 /// Free cells linked through the cells themselves. Whoever holds the chain owns them.
 struct chain {
@@ -174,6 +175,8 @@ class record_cache {
   chain spare_;   // full or empty, so that a burst across a border does not reach the shared stack
   std::uint32_t fresh_next_ = 0;  // [fresh_next_, fresh_end_) are reserved for us and untouched
   std::uint32_t fresh_end_ = 0;
+  // Cells that went to the shared stack from here since the last flush, so many at most as matter.
+  std::uint32_t passed_on_ = 0;
 };
 
 /// Where the parts of the mapping lie, in bytes from its start: guard, links, guard, cells, guard.
@@ -226,7 +229,9 @@ class arena {
   std::uint32_t take() noexcept;
   void give(std::uint32_t index) noexcept;
 
-  /// Gives all of the cache to the shared stack: its worker ends, or somebody else starves.
+  /// Gives all of the cache to the shared stack: its worker ends, or somebody else starves. How
+  /// many cells the stack has had from this cache since the flush before, by now and earlier:
+  /// whoever began to starve meanwhile may have looked before they came.
   std::uint32_t flush(record_cache& cache) noexcept;
 
   void* at(std::uint32_t index) const noexcept {
@@ -235,6 +240,8 @@ class arena {
   }
   std::uint32_t index_of(const void* record) const noexcept;
   std::uint32_t capacity() const noexcept { return capacity_; }
+  /// Caches hold cells, so there may be free ones that take() does not find.
+  bool caches() const noexcept { return cached_max_ != 0; }
   /// Cells at and above this index were never taken.
   std::uint32_t touched() const noexcept;
 
@@ -249,6 +256,7 @@ class arena {
   void swap(arena& other) noexcept;
   std::uint32_t take_slow(record_cache& cache) noexcept;
   void give_slow(record_cache& cache, std::uint32_t index) noexcept;
+  void count_passed_on(record_cache& cache, std::uint32_t cells) const noexcept;
   bool truly_full(const tagged_stack<32>::sight& seen) const noexcept;
   range reserve_fresh(std::uint32_t wanted) noexcept;
 

@@ -8,8 +8,9 @@
 //     to it. A finished record is not touched to wake them: they are found by record and
 //     generation, because its slot may be in use again.
 //   - Whoever waits for a record raises `starving` and rings every worker; each worker that sees it
-//     gives back what it hoards. A waiter is woken once for each record that was given back, never
-//     to look for one in vain.
+//     gives back what it hoards. A waiter is woken once for each record that was given back since;
+//     and once for each that was given back unannounced before the worker heard of it, which may be
+//     in vain.
 //   - Whoever waits for a place in a mailbox raises `starving`, stands in its room, and calls by
 //     `starved` afterwards; so whoever takes mail needs no order of its own (model/place_test.cpp).
 //

@@ -171,6 +171,35 @@ template <class Op>
   return outside(op, until, owner);
 }
 
+/// A call of several operations on one number: all of them on the same owner's.
+class parts_on {
+ public:
+  explicit parts_on(int fd) noexcept
+      : fd_(fd), here_(detail::current_fiber() != nullptr ? detail::worker::current() : nullptr) {
+    if (here_ != nullptr) era_ = detail::era_of(*here_, fd_);
+  }
+  bool still_ours() const noexcept {
+    return here_ == nullptr || detail::era_of(*here_, fd_) == era_;
+  }
+  template <class Op>
+  answer<Op> run(const Op& op, deadline until) const {
+    const auto by_number = [&]() -> answer<Op> {
+      if (fd_ < 0) return fail(std::errc::bad_file_descriptor);
+      io_uring_sqe e{};
+      op.fill(e);
+      return detail::answer_of(op, detail::perform_part(e, ns_of(until), era_));
+    };
+    if (detail::handlers_are_there()) [[unlikely]]
+      return detail::perform_handled(op, until, nullptr, by_number);
+    return by_number();
+  }
+
+ private:
+  const int fd_;
+  detail::worker* const here_;
+  std::uint64_t era_ = 0;
+};
+
 }  // namespace
 
 result<std::size_t> read(int fd, std::span<std::byte> into, deadline until) {
@@ -203,9 +232,10 @@ result<std::size_t> pwrite(int fd, std::span<const std::byte> from, std::uint64_
 }
 
 result<std::size_t> read_exact(int fd, std::span<std::byte> into, deadline until) {
+  const parts_on whole(fd);
   std::size_t done = 0;
   while (done < into.size()) {
-    const auto n = read(fd, into.subspan(done), until);
+    const auto n = whole.run(read_operation(fd, into.subspan(done)), until);
     if (!n) return n;
     if (*n == 0) break;
     done += *n;
@@ -216,14 +246,15 @@ result<std::size_t> read_exact(int fd, std::span<std::byte> into, deadline until
 result<std::size_t> write_all(int fd, std::span<const std::byte> from, deadline until) {
   // Linux up to 6.18 at least leaves a regular file's position where it was when the ring cuts a
   // write short (found with a full tmpfs), so the next one would overwrite the first.
+  const parts_on whole(fd);
   const off_t begin = detail::handlers_are_there() ? -1 : ::lseek(fd, 0, SEEK_CUR);
   std::size_t done = 0;
   while (done < from.size()) {
-    const auto n = write(fd, from.subspan(done), until);
+    const auto n = whole.run(write_operation(fd, from.subspan(done)), until);
     if (!n) return n;
     if (*n == 0) return fail(std::errc::io_error);  // a device that takes nothing and says nothing
     done += *n;
-    if (begin >= 0 && done < from.size() && ::lseek(fd, 0, SEEK_CUR) == begin)
+    if (begin >= 0 && done < from.size() && whole.still_ours() && ::lseek(fd, 0, SEEK_CUR) == begin)
       ::lseek(fd, begin + static_cast<off_t>(done), SEEK_SET);
   }
   return done;
@@ -293,9 +324,10 @@ result<std::size_t> send_zc(const unique_fd& on, std::span<const std::byte> from
 }
 
 result<std::size_t> send_all_zc(int fd, std::span<const std::byte> from, deadline until) {
+  const parts_on whole(fd);
   std::size_t done = 0;
   while (done < from.size()) {
-    const auto n = send_zc(fd, from.subspan(done), 0, until);
+    const auto n = whole.run(send_zc_operation(fd, from.subspan(done), 0), until);
     if (!n) return n;
     done += *n;
   }

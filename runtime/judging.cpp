@@ -154,6 +154,9 @@ void lasting_operation::ended_with(std::int32_t res) noexcept {
   if (res == -ENOBUFS && kind_.leases) {
     if (cancelled_) return finish(0);
     if (!bounds_.rearms) return finish(res);
+    // Fed, it would take more than it may hold.
+    if (bounds_.when_full == fullness::cancel && count_ > bounds_.capacity) return finish(res);
+    if (is_full()) return stay(reason::full);
     // One may have come back since.
     if (pool()->out() < pool()->count() && !COIR_MUTANT(starves_beside_a_buffer))
       return again(true);

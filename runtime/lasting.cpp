@@ -115,16 +115,15 @@ std::int32_t lasting_operation::begin(const io::unique_fd* owner) {
   if (!home_.operations().admits(opcode_))
     return -(io_own_base + static_cast<std::int32_t>(errc::opcode_refused));
   goes_on_ = kind_.many && home_.outside().goes_on(opcode_);
+  const int source = source_of(sqe());
+  const std::uint64_t source_era = source >= 0 ? era_of(home_, source) : 0;
   if (kind_.leases && pool() == nullptr) return -ENOMEM;
   if (uses_fd(sqe()) &&
       (home_.operations().fd_word(sqe().fd) == nullptr || !enter_descriptor(home_, sqe().fd)))
     return -EBADF;
-  const int source = source_of(sqe());
   // To enter the second one may take a park, and a close of the first has to wait for it.
   const held_number first(home_.operations(), source >= 0 ? sqe().fd : -1);
-  if (source >= 0 &&
-      (home_.operations().fd_word(source) == nullptr || !enter_descriptor(home_, source)))
-    return -EBADF;
+  if (source >= 0 && !enter_descriptor_of(home_, source, source_era)) return -EBADF;
   if (const int refused = home_.operations().stand(*this); refused < 0) return refused;
   if (source >= 0 && home_.operations().stand_also(*this, source) < 0) {
     home_.operations().stand_down(*this);
@@ -167,6 +166,7 @@ void lasting_operation::cancel() noexcept {
 void lasting_operation::let_go() noexcept {
   unwanted_ = true;
   if (count_ == 0) return;
+  cleared_ = 0;
   while (count_ != 0) {
     const item rest = items_[first_];
     first_ = (first_ + 1) & (room_ - 1);
@@ -247,12 +247,15 @@ void lasting_operation::on_fed(buffer_pool::hungry& self) noexcept {
   me.go(true);
 }
 
+bool lasting_operation::is_full() const noexcept {
+  return bounds_.when_full == fullness::pause && count_ >= bounds_.capacity && !unwanted_ &&
+         !COIR_MUTANT(capacity_ignored);
+}
+
 /// It went on until now, and shall.
 void lasting_operation::again(bool counts) noexcept {
   if (cancelled_) return finish(kind_.many ? 0 : -ECANCELED);
-  const bool full = bounds_.when_full == fullness::pause && count_ >= bounds_.capacity &&
-                    !COIR_MUTANT(capacity_ignored);
-  if (full && !unwanted_) return stay(reason::full);
+  if (is_full()) return stay(reason::full);
   if (!goes_on_ && kind_.asked_each_time && !readiness_) return stay(reason::unasked);
   if (counts) ++rearmed_;
   if (COIR_MUTANT(stream_not_rearmed) && counts) return finish(0);
@@ -300,17 +303,20 @@ void lasting_operation::left_none() noexcept {
   pool()->wait_for_one(*this, false);
 }
 
-/// A fiber that is ready takes its items soon; of all others nobody knows when they come.
+/// A fiber that is ready may be about to take its items, and has a turn to do so; of all others
+/// nobody knows when they come.
 void lasting_operation::make_room(buffer_pool::keeper& self) noexcept {
   auto& me = static_cast<lasting_operation&>(self);
+  if (COIR_MUTANT(unread_never_cleared)) return;
   const record& whose = *me.pending::fiber;
-  if (COIR_MUTANT(unread_never_cleared) || (me.is_of(&whose) && whose.at == stage::runnable))
-    return;
-  for (std::size_t i = 0; i < me.count_; ++i) {
-    item& one = me.items_[(me.first_ + i) & (me.room_ - 1)];
+  const bool spared = std::exchange(me.spared_, true) && !COIR_MUTANT(yielding_spared);
+  if (!spared && me.is_of(&whose) && whose.at == stage::runnable) return;
+  for (; me.cleared_ < me.count_; ++me.cleared_) {
+    item& one = me.items_[(me.first_ + me.cleared_) & (me.room_ - 1)];
     if ((one.flags & IORING_CQE_F_BUFFER) == 0) continue;
-    const unsigned to = me.pool()->move_aside(one.flags >> IORING_CQE_BUFFER_SHIFT,
-                                              static_cast<std::size_t>(one.res));
+    const unsigned from = one.flags >> IORING_CQE_BUFFER_SHIFT;
+    const unsigned to = me.pool()->move_aside(from, static_cast<std::size_t>(one.res));
+    if (to == from) return;
     one.flags = (one.flags & 0xffffu) | to << IORING_CQE_BUFFER_SHIFT;
   }
 }
@@ -332,6 +338,8 @@ bool lasting_operation::take(item& out) noexcept {
   if (count_ == 0) return false;
   out = items_[first_];
   first_ = (first_ + 1) & (room_ - 1);
+  spared_ = false;
+  if (cleared_ != 0) --cleared_;
   if (--count_ == 0) left_none();
   if (rests_for_ == reason::full && count_ <= bounds_.low_water && !over_ &&
       !COIR_MUTANT(low_water_unheeded)) {

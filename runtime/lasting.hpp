@@ -93,6 +93,7 @@ class lasting_operation : public lasting, private buffer_pool::hungry, private b
   static void on_fed(buffer_pool::hungry& self) noexcept;
   static void make_room(buffer_pool::keeper& self) noexcept;
   void left_none() noexcept;
+  bool is_full() const noexcept;
   void judge(const completion& c) noexcept;
   void judge_answer(const completion& c) noexcept;
   void item_came(const completion& c, std::int32_t res) noexcept;
@@ -144,7 +145,9 @@ class lasting_operation : public lasting, private buffer_pool::hungry, private b
   std::uint8_t opcode_ = 0;
   std::int64_t tick_ns_ = never_ns;  // of a timer that the backend does not know: when it is due
   std::int64_t period_ns_ = 0;
-  bool own_items_ = false;  // items_ was allocated apart
+  bool own_items_ = false;   // items_ was allocated apart
+  bool spared_ = false;      // others starved already when the last item was taken
+  std::size_t cleared_ = 0;  // of the first items: they hold no buffer of the pool
   // Seeded on its fiber, as runs of one seed repeat.
   backoff pauses_{backoff::default_base, backoff::default_max, backoff_seed(this)};
   alignas(io_uring_sqe) std::byte raw_[sizeof(io_uring_sqe)] = {};

@@ -7,6 +7,7 @@
 #include <linux/mempolicy.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -119,7 +120,8 @@ result<std::vector<unsigned>> allowed_processors(mask_call ask) {
 }
 
 thread_setting::thread_setting() noexcept
-    : known_(mask_of_process(sizeof mask_, mask_.data()) == 0) {
+    : known_(mask_of_process(sizeof mask_, mask_.data()) == 0),
+      slack_ns_(::prctl(PR_GET_TIMERSLACK, 0UL, 0UL, 0UL, 0UL)) {
   ::pthread_sigmask(SIG_SETMASK, nullptr, &signals_);
 }
 
@@ -129,6 +131,11 @@ void thread_setting::hear_signals() const noexcept {
 
 void thread_setting::run_there() const noexcept {
   if (known_) ::pthread_setaffinity_np(::pthread_self(), sizeof mask_, mask_.data());
+}
+
+void thread_setting::sleep_as_exactly() const noexcept {
+  if (slack_ns_ > 0)
+    ::prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(slack_ns_), 0UL, 0UL, 0UL);
 }
 
 prefers_node::prefers_node(unsigned node) noexcept {

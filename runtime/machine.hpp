@@ -73,11 +73,13 @@ class thread_setting {
   /// thread stays as it is.
   void hear_signals() const noexcept;
   void run_there() const noexcept;
+  void sleep_as_exactly() const noexcept;
 
  private:
   sigset_t signals_{};
   std::array<cpu_set_t, processors_most / CPU_SETSIZE> mask_{};
   bool known_;  // the kernel told the mask
+  int slack_ns_;
 };
 
 /// While it lives, memory that this thread touches first comes from `node`, if that has some; then

@@ -55,10 +55,15 @@ struct operation_park : park_site {
 
 }  // namespace
 
-bool enter_for_the_first_time(worker& here, int fd) noexcept {
+namespace {
+
+fd_users& users_of(worker& here) noexcept {
+  return static_cast<runtime_core&>(here.shared()).descriptors();
+}
+
+bool enter_in(std::uint64_t era, worker& here, int fd) noexcept {
   std::uint32_t* const word = here.operations().fd_word(fd);
-  fd_users& users = static_cast<runtime_core&>(here.shared()).descriptors();
-  const std::uint64_t era = users.era(fd);
+  fd_users& users = users_of(here);
   for (;;) {
     if ((*word & fd_counts::closing) != 0) return false;
     switch (users.enter(fd, era, here.index())) {
@@ -73,6 +78,25 @@ bool enter_for_the_first_time(worker& here, int fd) noexcept {
   }
 }
 
+}  // namespace
+
+bool enter_for_the_first_time(worker& here, int fd) noexcept {
+  return enter_in(users_of(here).era(fd), here, fd);
+}
+
+std::uint64_t era_of(worker& here, int fd) noexcept {
+  return users_of(here).knows(fd) ? users_of(here).era(fd) : 0;
+}
+
+bool enter_descriptor_of(worker& here, int fd, std::uint64_t era) noexcept {
+  const std::uint32_t* const word = here.operations().fd_word(fd);
+  if (word == nullptr) return false;
+  // Marked: what this worker has entered is what the number is now, and stays while we stand here.
+  if ((*word & (fd_counts::marked | fd_counts::closing)) == fd_counts::marked)
+    return users_of(here).era(fd) == era || COIR_MUTANT(later_part_met);
+  return enter_in(era, here, fd);
+}
+
 namespace {
 
 /// An effect may be several operations (the second after EINTR, or after waiting for readiness). A
@@ -80,10 +104,12 @@ namespace {
 /// number. Nor does the first: `owner`, whose number it is, is asked again once we have entered.
 class effect_on_descriptor {
  public:
-  effect_on_descriptor(worker& here, int fd, const io::unique_fd* owner) noexcept
+  effect_on_descriptor(worker& here, int fd, const io::unique_fd* owner,
+                       const std::uint64_t* era = nullptr) noexcept
       : operations_(here.operations()) {
     if (fd < 0) return;
-    refused_ = operations_.fd_word(fd) == nullptr || !enter_descriptor(here, fd);
+    refused_ = era != nullptr ? !enter_descriptor_of(here, fd, *era)
+                              : operations_.fd_word(fd) == nullptr || !enter_descriptor(here, fd);
     if (refused_) return;
     operations_.hold(fd);
     // A close takes the number from its owner first. One that ended before we entered is seen here,
@@ -332,8 +358,10 @@ std::int32_t splice(worker& here, const io_uring_sqe& entry, std::int64_t until_
   if (!operations.admits(entry.opcode) && !COIR_MUTANT(any_opcode_admitted))
     return -(io_own_base + static_cast<int>(errc::opcode_refused));
   const int source = source_of(entry);
+  const std::uint64_t source_era = source >= 0 ? era_of(here, source) : 0;
   const effect_on_descriptor effect(here, uses_fd(entry) ? entry.fd : -1, owner);
-  const effect_on_descriptor on_source(here, source, nullptr);
+  // To enter the first may have taken a park.
+  const effect_on_descriptor on_source(here, source, nullptr, &source_era);
   if (effect.refused() || on_source.refused()) return -EBADF;
   if (source < 0 || !uses_fd(entry)) return carry_out(here, entry, until_ns, true);
   operations.hold_pair();
@@ -379,6 +407,17 @@ std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
                            const io::unique_fd* owner) noexcept {
   const std::int32_t res = perform(entry, until_ns, true, owner);
   forced_move();  // only now: the effect holds its worker's count of the descriptor
+  return res;
+}
+
+std::int32_t perform_part(const io_uring_sqe& entry, std::int64_t until_ns,
+                          std::uint64_t era) noexcept {
+  worker* const here = worker::current();
+  if (here == nullptr || here->self() == nullptr) return perform_entry(entry, until_ns);
+  std::int32_t res = -EBADF;
+  if (const effect_on_descriptor whole(*here, entry.fd, nullptr, &era); !whole.refused())
+    res = perform(entry, until_ns, true);
+  forced_move();
   return res;
 }
 

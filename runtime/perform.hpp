@@ -24,6 +24,11 @@ namespace coir::detail {
 std::int32_t perform_entry(const io_uring_sqe& entry, std::int64_t until_ns,
                            const io::unique_fd* owner = nullptr) noexcept;
 
+/// The same for a later part of one call that began when the number was of that era: -EBADF when it
+/// was closed since.
+std::int32_t perform_part(const io_uring_sqe& entry, std::int64_t until_ns,
+                          std::uint64_t era) noexcept;
+
 /// The same, whether or not the fiber is cancelled: for what must happen once it was begun.
 std::int32_t perform_to_the_end(const io_uring_sqe& entry,
                                 std::int64_t until_ns = never_ns) noexcept;
@@ -36,6 +41,12 @@ inline bool enter_descriptor(worker& here, int fd) noexcept {
     return true;
   return enter_for_the_first_time(here, fd);
 }
+/// Whose number it is, for a call that began just now and enters later. Another one after each
+/// close.
+std::uint64_t era_of(worker& here, int fd) noexcept;
+/// The same as enter_descriptor, unless the number was closed since then; false, too, for a number
+/// that the process cannot have.
+bool enter_descriptor_of(worker& here, int fd, std::uint64_t era) noexcept;
 /// What the kernel wrote for `entry`, which was answered with `res` >= 0, is told to Memcheck.
 void note_answer(const io_uring_sqe& entry, std::int32_t res) noexcept;
 /// MSG_DONTWAIT of the caller: EAGAIN is the answer that was asked for.

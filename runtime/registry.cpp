@@ -65,7 +65,12 @@ void after_fork_in_child() {
   }
   const runtime_core* const of_fiber = current_core();
   if (!COIR_MUTANT(forked_fiber_stays)) arch::set_thread_word(nullptr);
-  if (of_fiber != nullptr) of_fiber->leave_worker();
+  if (of_fiber != nullptr) {
+    of_fiber->leave_worker();
+  } else {
+    leave_offload_thread();
+  }
+  leave_signals_to_the_parent();
 }
 
 /// When the library is loaded: were it done by the first runtime, a fork by another thread in that

@@ -23,6 +23,12 @@ void unregister_core(runtime_core& core) noexcept;
 /// The workers of `core` begin to run, or have ended. Twice is once.
 void count_workers(runtime_core& core, bool run) noexcept;
 
+/// In the child of a fork that a thread of the offload pool made: it is like any other thread.
+void leave_offload_thread() noexcept;
+
+/// In the child of a fork: numbers that the parent's objects have are nobody's.
+void leave_signals_to_the_parent() noexcept;
+
 /// How often this process was forked off another one since the library was loaded.
 COIR_HIDDEN extern atomic<unsigned> forks_seen;
 inline unsigned fork_generation() noexcept {

@@ -110,8 +110,27 @@ void runtime_core::leave_worker() const noexcept {
   if (!starter_ || COIR_MUTANT(forked_fiber_stays_deaf)) return;
   if (chosen.pin_workers) starter_->run_there();
   ::pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
-  ::prctl(PR_SET_TIMERSLACK, 0UL, 0UL, 0UL, 0UL);  // what it was
+  starter_->sleep_as_exactly();
   starter_->hear_signals();
+}
+
+namespace {
+/// Of a thread of the offload pool: what the one was like that started the runtime.
+thread_local const thread_setting* pool_of = nullptr;
+
+void begin_offload_thread(const void* as) noexcept {
+  pool_of = static_cast<const thread_setting*>(as);
+}
+void begin_unpinned(const void* as) noexcept {
+  begin_offload_thread(as);
+  pool_of->run_there();
+}
+}  // namespace
+
+void leave_offload_thread() noexcept {
+  if (pool_of == nullptr || COIR_MUTANT(forked_call_stays_deaf)) return;
+  pool_of->sleep_as_exactly();
+  pool_of->hear_signals();
 }
 
 /// What is asked of the threads of workers, where they have none.
@@ -144,10 +163,8 @@ result<> runtime_core::start() {
   }
   count_workers(*this, true);
   starter_.emplace();
-  if (chosen.pin_workers && !COIR_MUTANT(offload_pinned))
-    offload_.begin_by(
-        [](const void* as) noexcept { static_cast<const thread_setting*>(as)->run_there(); },
-        &*starter_);
+  const bool unpins = chosen.pin_workers && !COIR_MUTANT(offload_pinned);
+  offload_.begin_by(unpins ? &begin_unpinned : &begin_offload_thread, &*starter_);
   try {
     if (chosen.stall_after.count() != 0)
       watch_ =

@@ -278,7 +278,10 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   const options& chosen = core->chosen;
   core->place_ = std::move(where);
   core->processors_ = processors;
-  auto records = arena::make(chosen.fibers_max, record_bytes, offsetof(task, storage));
+  // Where the caches of all workers together could hold a good part of the records, none does.
+  const bool exact = chosen.fibers_max / record_cache_most / 2 < chosen.workers;
+  auto records = arena::make(chosen.fibers_max, record_bytes, offsetof(task, storage),
+                             {.magazine = exact ? 1u : 0u});
   if (!records) {
     chosen.log({log_record::level::error,
                 "records: " + records.error().message() + " while reserving " +
@@ -395,7 +398,10 @@ runtime::~runtime() = default;
 result<> runtime::start_if_needed() {
   if (detail::current_core() != nullptr) return fail(errc::deadlock);
   if (core_->started()) return {};
-  return start();
+  auto begun = start();
+  // Another thread was first.
+  if (!begun && begun.error() == errc::already_started) return {};
+  return begun;
 }
 
 std::error_code runtime::wait_for_all(fiber_id) noexcept { return core_->wait_for_all(); }

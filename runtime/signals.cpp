@@ -4,6 +4,7 @@
 //   - A signal number belongs to at most one object; the table of write ends is read by the
 //     handler, so its entries are atomic.
 //   - The handler is async-signal-safe: one load, one write(2), errno kept.
+//   - In the child of a fork nobody listens: the pipe is the parent's as well.
 //
 // Comes from: coir/signals.hpp.   Goes to: io::read.
 #include "coir/signals.hpp"
@@ -16,6 +17,8 @@
 #include <array>
 #include <cerrno>
 #include <thread>
+
+#include "runtime/registry.hpp"
 
 namespace coir {
 namespace {
@@ -52,13 +55,25 @@ bool may_be_taken(int number) noexcept {
 
 }  // namespace
 
+void detail::leave_signals_to_the_parent() noexcept {
+  if (COIR_MUTANT(signals_inherited)) return;
+  for (std::size_t n = 0; n < write_ends.size(); ++n) {
+    // relaxed: the child has one thread.
+    if (write_ends[n].exchange(0, std::memory_order_relaxed) == 0) continue;
+    ::sigaction(static_cast<int>(n), &earlier[n], nullptr);
+  }
+  inside.store(0, std::memory_order_relaxed);  // of handlers on threads that are not here
+}
+
 result<signals> signals::create(std::initializer_list<int> numbers) {
   for (const int n : numbers)
     if (!may_be_taken(n)) return fail(std::errc::invalid_argument);
+  signals made;
+  made.numbers_.reserve(numbers.size());
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return fail(std::error_code(errno, std::generic_category()));
   ::fcntl(ends[1], F_SETFL, O_NONBLOCK);  // ours: a handler must not block
-  signals made;
+  made.forks_ = detail::fork_generation();
   made.read_end_.reset(ends[0]);
   made.write_end_ = ends[1];
   for (const int n : numbers) {
@@ -83,6 +98,7 @@ result<signals> signals::create(std::initializer_list<int> numbers) {
 }
 
 result<int> signals::next(deadline until) {
+  if (forks_ != detail::fork_generation()) return fail(errc::foreign_runtime);
   unsigned char number = 0;
   const auto n = io::read(read_end_.get(), std::as_writable_bytes(std::span(&number, 1)), until);
   if (!n) return fail(n.error());
@@ -90,6 +106,7 @@ result<int> signals::next(deadline until) {
 }
 
 void signals::restore() noexcept {
+  if (forks_ != detail::fork_generation()) numbers_.clear();  // they are nobody's here
   for (const int n : numbers_) {
     ::sigaction(n, &earlier[static_cast<std::size_t>(n)], nullptr);
     write_ends[static_cast<std::size_t>(n)].store(0, std::memory_order_seq_cst);
@@ -103,7 +120,8 @@ void signals::restore() noexcept {
 signals::signals(signals&& from) noexcept
     : read_end_(std::move(from.read_end_)),
       write_end_(std::exchange(from.write_end_, -1)),
-      numbers_(std::exchange(from.numbers_, {})) {}
+      numbers_(std::exchange(from.numbers_, {})),
+      forks_(from.forks_) {}
 
 signals& signals::operator=(signals&& from) noexcept {
   if (this == &from) return *this;
@@ -111,6 +129,7 @@ signals& signals::operator=(signals&& from) noexcept {
   read_end_ = std::move(from.read_end_);
   write_end_ = std::exchange(from.write_end_, -1);
   numbers_ = std::exchange(from.numbers_, {});
+  forks_ = from.forks_;
   return *this;
 }
 

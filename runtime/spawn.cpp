@@ -41,6 +41,18 @@ record* take_record(runtime_core& core, worker* here) {
   return slot == no_record ? nullptr : record_in(core, core.records.at(slot));
 }
 
+/// Whoever is awake sees the call in its next turn; whoever sleeps or goes to sleep is rung, or
+/// sees it in its last look.
+void tell_everybody(runtime_core& core) noexcept {
+  core.starved.fetch_add(1, std::memory_order_seq_cst);
+  for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
+}
+
+/// Somebody was refused, and does not wait: what lies in caches is there for the next one.
+void call_for_records(runtime_core& core) noexcept {
+  if (core.records.caches() && !COIR_MUTANT(hoards_uncalled)) tell_everybody(core);
+}
+
 /// A fiber parks, a thread blocks, until a record is free or the time is over.
 record* wait_for_record(runtime_core& core, deadline until, refusal& why) {
   record* got = nullptr;
@@ -51,10 +63,7 @@ record* wait_for_record(runtime_core& core, deadline until, refusal& why) {
   };
   for (;;) {
     core.starving.fetch_add(1, std::memory_order_seq_cst);
-    core.starved.fetch_add(1, std::memory_order_seq_cst);
-    // Whoever is awake sees the call in its next turn; whoever sleeps or goes to sleep is rung, or
-    // sees it in its last look.
-    for (unsigned i = 0; i < core.workers(); ++i) core.at(i).ring();
+    tell_everybody(core);
     waiter w;
     const std::int64_t until_ns = COIR_MUTANT(room_waited_for_ever) ? never_ns : ns_of(until);
     why = refusal_of(wait_in(core.room, w, until_ns, true, [&] {
@@ -159,7 +168,10 @@ namespace {
   if (r == nullptr) [[unlikely]] {
     const bool waits = wait || COIR_MUTANT(try_spawn_waits);
     r = waits ? wait_for_record(*core, options.until, why) : nullptr;
-    if (!wait) why = errc::arena_full;
+    if (!wait) {
+      why = errc::arena_full;
+      call_for_records(*core);
+    }
     if (r == nullptr) return nullptr;
   }
   fill(*r, options, where, klass);

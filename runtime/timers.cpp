@@ -26,7 +26,10 @@ void timers::arm(timer& one, std::int64_t deadline_ns) noexcept {
 
 void timers::cancel(timer& one) noexcept {
   if (!one.armed()) return;
-  if (one.deadline_ns <= earliest_ns_) earliest_ns_ = unknown;
+  // Of a slot with many timers only its first moment is known, and that says nothing any more once
+  // the slot is empty: whoever woke up then would find nothing due, at once and again.
+  const bool last_of_slot = one.next == &one && !COIR_MUTANT(empty_slot_awaited);
+  if (last_of_slot || one.deadline_ns <= earliest_ns_) earliest_ns_ = unknown;
   unlink(one);
   --size_;
 }

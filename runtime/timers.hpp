@@ -55,7 +55,8 @@ class timers {
   /// none.
   timer* expire(std::int64_t now_ns) noexcept;
   /// When to wake up for expire(): never after the earliest deadline, and exactly then when that is
-  /// cheap to know; INT64_MAX when nothing is armed.
+  /// cheap to know; INT64_MAX when nothing is armed. After an expire(now) that found nothing it is
+  /// later than `now`.
   std::int64_t next_deadline() noexcept;
   std::uint64_t size() const noexcept { return size_.get(); }  // any thread
 

@@ -91,7 +91,8 @@ struct options {
                                     ///< rounded up to a power of two; made at first use. An item
                                     ///< that nobody has pulled yet holds one; where a stream finds
                                     ///< none it is moved into memory of its own, up to
-                                    ///< stream_options::capacity of each stream
+                                    ///< stream_options::capacity of each stream and 32768 of a
+                                    ///< worker
   std::size_t stream_buffer_bytes = 4096;  ///< of each, 64 to 1M
   unsigned offload_threads = 16;  ///< threads of blocking(), and of files where there is no
                                   ///< io_uring, at most, 1 to 1024

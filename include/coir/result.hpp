@@ -28,7 +28,7 @@ enum class errc {
   resumed_twice,         ///< a one-shot resumption or suspension was used before
   stale_handle,          ///< the fiber that this id names has ended
   already_joined,        ///< this handle gave its result away, or was detached
-  arena_full,            ///< options::fibers_max fibers are alive
+  arena_full,            ///< options::fibers_max fibers are alive, or ended just now
   stack_limit,           ///< no further stack: memory, or vm.max_map_count
   mailbox_full,          ///< options::mailbox_slots messages wait for the target
   deadlock,              ///< nothing that is left could ever wake the waiter

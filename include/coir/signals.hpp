@@ -3,6 +3,8 @@
 // Always true:
 //   - While the object lives, its signals are delivered to it and to nothing else, whatever thread
 //     the kernel picks; when it ends, the previous dispositions are back.
+//   - In the child of a fork the previous dispositions are back, and the object answers
+//     errc::foreign_runtime.
 //   - The handler only writes one byte to a pipe. signalfd(2) is not used: it sees a signal only
 //     when every thread of the process blocks it, and coir does not own the threads it did not
 //     start.
@@ -37,6 +39,7 @@ class COIR_API signals {
   io::unique_fd read_end_;
   int write_end_ = -1;
   std::vector<int> numbers_;
+  unsigned forks_ = 0;  // seen by this process when it was made
 };
 
 }  // namespace coir

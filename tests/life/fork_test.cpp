@@ -10,6 +10,7 @@
 // Comes from: runtime/registry.hpp.   Goes to: fork(2).
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -177,20 +178,55 @@ TEST_CASE("life: the child of a fiber's fork hears the signals that a worker doe
     return ::sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 0;
   };
   const int before = processors();
+  const int slack = ::prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
   auto made = coir::runtime::create(tested({.workers = 1, .pin_workers = true}));
   REQUIRE(made.has_value());
   const auto done = (*made)->run([&] {
     sigset_t mask;
     CHECK(::pthread_sigmask(SIG_SETMASK, nullptr, &mask) == 0);
     CHECK(::sigismember(&mask, SIGTERM) == 1);
-    const pid_t child = forked();
-    if (child == 0) {
+    const auto fork_and_look = [&] {
+      const pid_t child = forked();
+      if (child != 0) return child;
       int wrong = ::pthread_sigmask(SIG_SETMASK, nullptr, &mask);
       if (::sigismember(&mask, SIGTERM) != 0 || ::sigismember(&mask, SIGALRM) != 0) wrong |= 2;
       if (processors() != before) wrong |= 4;
+      if (::prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0) != slack) wrong |= 8;
+      ::_exit(wrong);
+    };
+    const pid_t by_fiber = fork_and_look();
+    CHECK(coir::blocking([&] { return exit_code_of(by_fiber); }).value() == 0);
+    CHECK(coir::blocking([&] { return exit_code_of(fork_and_look()); }).value() == 0);
+  });
+  CHECK(done.has_value());
+}
+
+TEST_CASE("life: signals that the parent listens to are the child's own again, and may be taken") {
+  struct sigaction before {};
+  REQUIRE(::sigaction(SIGUSR2, nullptr, &before) == 0);
+  auto made = coir::runtime::create(tested({.workers = 1}));
+  REQUIRE(made.has_value());
+  const auto done = (*made)->run([&] {
+    auto listening = coir::signals::create({SIGUSR2});
+    REQUIRE(listening.has_value());
+    const pid_t child = forked();
+    if (child == 0) {
+      struct sigaction now {};
+      int wrong = ::sigaction(SIGUSR2, nullptr, &now);
+      if (now.sa_handler != before.sa_handler) wrong |= 2;
+      {
+        auto own = coir::signals::create({SIGUSR2});
+        if (!own) wrong |= 4;
+        if (listening->next().error() != coir::errc::foreign_runtime) wrong |= 8;
+        *listening = std::move(*own);  // the end of the parent's takes nothing away
+      }
+      if (::sigaction(SIGUSR2, nullptr, &now) != 0 || now.sa_handler == before.sa_handler)
+        wrong |= 16;
       ::_exit(wrong);
     }
     CHECK(coir::blocking([child] { return exit_code_of(child); }).value() == 0);
+    CHECK(::kill(::getpid(), SIGUSR2) == 0);
+    CHECK(listening->next() == SIGUSR2);
   });
   CHECK(done.has_value());
 }

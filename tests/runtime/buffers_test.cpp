@@ -158,7 +158,7 @@ TEST_CASE("buffers: while somebody starves, what others keep moves aside, and ca
     keeps some(*pool), more(*pool);
     for (unsigned i = 0; i < 4; ++i) {
       const auto one = static_cast<unsigned>(pool->take());
-      std::memcpy(pool->at(one).data(), "abcdefgh" + i, 4);
+      std::memcpy(pool->at(one).data(), &"abcdefgh"[i], 4);
       (i < 2 ? some : more).kept.push_back(one);
     }
     pool->relieve();

@@ -134,6 +134,58 @@ TEST_CASE(
   CHECK(s.count(IORING_OP_CLOSE) == 2);
 }
 
+TEST_CASE("closing: a later part of a call is refused once the number has been closed") {
+  scripted::script s;
+  s.on_submit = [&](const scripted::sent& x) {
+    s.complete(x.name, x.opcode == IORING_OP_CLOSE ? 0 : 5);
+  };
+  CHECK_FALSE(scripted::run(s, [&] {
+    io_uring_sqe e{};
+    e.opcode = IORING_OP_READ;
+    e.fd = 30;
+    const std::uint64_t era = era_of(scripted::here(), 30);
+    CHECK(perform_part(e, never_ns, era) == 5);
+    CHECK(perform_part(e, never_ns, era) == 5);
+    CHECK(close_everywhere(*current_core(), 30) == 0);
+    CHECK(perform_part(e, never_ns, era) == -EBADF);
+    CHECK(perform_entry(e, never_ns) == 5);  // its next owner's, whom this worker knows by now
+    CHECK(perform_part(e, never_ns, era) == -EBADF);
+  }));
+  CHECK(s.count(IORING_OP_READ) == 3);
+}
+
+TEST_CASE("closing: a splice meets no later owner of its source either") {
+  scripted::script s;
+  std::vector<token> closing;
+  s.on_submit = [&](const scripted::sent& x) {
+    if (x.opcode == IORING_OP_CLOSE) return closing.push_back(x.name);
+    s.complete(x.name, 5);
+  };
+  std::size_t told = 0;
+  s.on_wait = [&](std::int64_t until_ns) {
+    if (until_ns != no_wait_ns && told < closing.size()) s.complete(closing[told++], 0);
+  };
+  std::int32_t spliced = 0;
+  CHECK_FALSE(scripted::run(s, [&] {
+    auto first = coir::spawn([] { CHECK(close_everywhere(*current_core(), 30) == 0); });
+    while (s.count(IORING_OP_CLOSE) == 0) coir::this_fiber::yield();
+    auto moving = coir::spawn([&] {  // waits until its new number 30 is told to be closed
+      io_uring_sqe e{};
+      e.opcode = IORING_OP_SPLICE;
+      e.fd = 30;
+      e.splice_fd_in = 31;
+      e.len = 5;
+      e.splice_flags = SPLICE_F_NONBLOCK;
+      spliced = perform_entry(e, never_ns);
+    });
+    for (int turns = 0; turns < 100; ++turns) coir::this_fiber::yield();
+    auto source = coir::spawn([] { CHECK(close_everywhere(*current_core(), 31) == 0); });
+    for (auto* each : {&source, &first, &moving}) CHECK(each->join().has_value());
+  }));
+  CHECK(spliced == -EBADF);
+  CHECK(s.count(IORING_OP_SPLICE) == 0);
+}
+
 TEST_CASE("closing: a close on one worker ends the read that is parked on another") {
   const auto done = coir::run(
       [] {

@@ -109,6 +109,7 @@ void run_program(std::uint64_t seed, unsigned steps, std::size_t count, std::int
         REQUIRE(due == expected.expire(to_ns));
         if (due != nullptr) REQUIRE_FALSE(due->armed());
       } while (due != nullptr && random() % 8 != 0);
+      if (due == nullptr) REQUIRE(wheel.next_deadline() > to_ns);
       now_ns = std::max(now_ns, to_ns);
     }
     REQUIRE(wheel.size() == expected.size());
@@ -126,6 +127,45 @@ TEST_CASE("timers: random programs agree with an ordered map") {
     run_program(seed, 4'000, seed % 2 != 0 ? 12 : 400, 0);
     run_program(seed, 4'000, seed % 2 != 0 ? 400 : 12, 1'700'000'000'000'000'000);
     run_program(seed, 2'000, 60, static_cast<std::int64_t>(seed) * day_ns - 1);
+  }
+}
+
+TEST_CASE("timers: nobody wakes for a slot that is empty by now, however many there were in it") {
+  for (const std::size_t count : {1, 16, 17, 400}) {
+    CAPTURE(count);
+    std::vector<timer> all(count);
+    timer later;
+    timers wheel(0);
+    constexpr std::int64_t slot_ns = std::int64_t{1} << 30;
+    for (std::size_t i = 0; i < count; ++i)
+      wheel.arm(all[i], slot_ns + 1'000 * static_cast<std::int64_t>(i + 1));
+    wheel.arm(later, 3 * slot_ns + 5);
+    CHECK(wheel.next_deadline() >= slot_ns);
+    wheel.cancel(all[0]);
+    CHECK(wheel.next_deadline() >= slot_ns);
+    for (timer& each : all) wheel.cancel(each);
+    CHECK(wheel.next_deadline() == 3 * slot_ns + 5);
+    CHECK(wheel.expire(slot_ns) == nullptr);
+    CHECK(wheel.next_deadline() == 3 * slot_ns + 5);
+  }
+}
+
+TEST_CASE("timers: each wake-up brings a timer or the time of a later one") {
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<timer> all(100);
+    timers wheel(0);
+    for (timer& each : all)
+      wheel.arm(each, static_cast<std::int64_t>(random() >> (20 + random() % 40)));
+    std::int64_t now_ns = 0;
+    while (wheel.size() != 0) {
+      wheel.cancel(all[random() % all.size()]);
+      if (random() % 4 == 0) (void)wheel.next_deadline();
+      if (wheel.size() == 0 || random() % 4 != 0) continue;
+      now_ns = std::max(now_ns, wheel.next_deadline());
+      if (wheel.expire(now_ns) == nullptr && wheel.size() != 0)
+        REQUIRE(wheel.next_deadline() > now_ns);
+    }
   }
 }
 

@@ -78,16 +78,17 @@ TEST_CASE("sim: poll tells a pipe that has ended, and one that nobody reads") {
   sim_world world;
   const auto [in, out] = world.pipe();
   const auto [read_end, write_end] = world.pipe();
-  const auto ended = run_in_sim(world, [&] {
-    REQUIRE(coir::io::write(out, said("x")).has_value());
-    REQUIRE(coir::io::close(out).has_value());
-    CHECK(held(in, POLLIN) == (POLLIN | POLLHUP));
-    CHECK(got(in, 1, 0) == std::make_error_code(std::errc::not_a_socket).message());
-    std::array<std::byte, 1> one{};
-    CHECK(coir::io::read(in, one) == 1u);
-    CHECK(held(in, POLLIN) == POLLHUP);
-    REQUIRE(coir::io::close(read_end).has_value());
-    CHECK((held(write_end, POLLOUT) & POLLERR) != 0);
-  });
+  const auto ended =
+      run_in_sim(world, [in = in, out = out, read_end = read_end, write_end = write_end] {
+        REQUIRE(coir::io::write(out, said("x")).has_value());
+        REQUIRE(coir::io::close(out).has_value());
+        CHECK(held(in, POLLIN) == (POLLIN | POLLHUP));
+        CHECK(got(in, 1, 0) == std::make_error_code(std::errc::not_a_socket).message());
+        std::array<std::byte, 1> one{};
+        CHECK(coir::io::read(in, one) == 1u);
+        CHECK(held(in, POLLIN) == POLLHUP);
+        REQUIRE(coir::io::close(read_end).has_value());
+        CHECK((held(write_end, POLLOUT) & POLLERR) != 0);
+      });
   CHECK_MESSAGE(ended.has_value(), world.describe());
 }
