@@ -113,6 +113,7 @@ void buffer_pool::clear_some() noexcept {
 
 unsigned buffer_pool::move_aside(unsigned buffer, std::size_t bytes) noexcept {
   if (buffer >= count_ || (free_place_ == places_ && !more_places())) return buffer;
+  bytes = std::min<std::size_t>(bytes, bytes_);  // a receive may tell of more than it took
   const unsigned place = free_place_;
   place_aside& to = aside_[place];
   to.memory.reset(new (std::nothrow) std::byte[std::max<std::size_t>(bytes, 1)]);

@@ -122,7 +122,7 @@ std::int32_t lasting_operation::begin(const io::unique_fd* owner) {
       (home_.operations().fd_word(sqe().fd) == nullptr || !enter_descriptor(home_, sqe().fd)))
     return -EBADF;
   // To enter the second one may take a park, and a close of the first has to wait for it.
-  const held_number first(home_.operations(), source >= 0 ? sqe().fd : -1);
+  const held_number first(home_.operations(), source >= 0 && uses_fd(sqe()) ? sqe().fd : -1);
   if (source >= 0 && !enter_descriptor_of(home_, source, source_era)) return -EBADF;
   if (const int refused = home_.operations().stand(*this); refused < 0) return refused;
   if (source >= 0 && home_.operations().stand_also(*this, source) < 0) {

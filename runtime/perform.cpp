@@ -414,6 +414,10 @@ std::int32_t perform_part(const io_uring_sqe& entry, std::int64_t until_ns,
                           std::uint64_t era) noexcept {
   worker* const here = worker::current();
   if (here == nullptr || here->self() == nullptr) return perform_entry(entry, until_ns);
+  if (stopped(*here, true)) {
+    here->count_ignored(*here->self());
+    return -ECANCELED;
+  }
   std::int32_t res = -EBADF;
   if (const effect_on_descriptor whole(*here, entry.fd, nullptr, &era); !whole.refused())
     res = perform(entry, until_ns, true);

@@ -352,20 +352,24 @@ void poll::wait(std::int64_t until_ns) noexcept {
   const bool rests = until_ns != no_wait_ns && ended_.empty();
   // Who is watched from outside hears a bell by epoll alone.
   if (!rests && in_line_ == 0 && !rung_ && !watched_from_outside_) return;
-  const int events = ask_epoll(rests ? until_ns : no_wait_ns);
-  woke_early_ = rests && events > 0;
+  // Who had no time left when it asked is late, whatever else has happened meanwhile.
+  bool had_time = false;
+  const int events = ask_epoll(rests ? until_ns : no_wait_ns, had_time);
+  woke_early_ = had_time && events > 0;
   take_finished();
   tell_outside();
 }
 
 /// Sleeps until then at most, and has everybody try who was told of; how many events there were.
-int poll::ask_epoll(std::int64_t until_ns) noexcept {
+/// `had_time`: it was still to come.
+int poll::ask_epoll(std::int64_t until_ns, bool& had_time) noexcept {
   const keeps_errno kept;
   std::array<epoll_event, 128> events;
   ++counts_.enters;
   const bool sleeps = until_ns != no_wait_ns;
   std::int64_t left = 0;
   if (sleeps) left = until_ns == never_ns ? -1 : std::max<std::int64_t>(until_ns - now_ns(), 0);
+  had_time = left != 0 || COIR_MUTANT(late_called_early);
   // A thread may have been asked to hurry a moment before it began.
   if (hurried_ != 0 && sleeps) left = left < 0 ? hurry_again_ns : std::min(left, hurry_again_ns);
   int n = -1;

@@ -148,7 +148,7 @@ class poll final : public backend {
   void take_finished() noexcept;
   static void on_thread(void* op) noexcept;
   static void thread_has_finished(offload_call& call) noexcept;
-  int ask_epoll(std::int64_t until_ns) noexcept;
+  int ask_epoll(std::int64_t until_ns, bool& had_time) noexcept;
   void heard(int fd, std::uint32_t events) noexcept;
   bool is_polled(int fd) noexcept;
   bool names_the_same(int fd) noexcept;

@@ -22,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "runtime/lanes.hpp"
 #include "runtime/overflow.hpp"
@@ -128,9 +129,10 @@ void begin_unpinned(const void* as) noexcept {
 }  // namespace
 
 void leave_offload_thread() noexcept {
-  if (pool_of == nullptr || COIR_MUTANT(forked_call_stays_deaf)) return;
-  pool_of->sleep_as_exactly();
-  pool_of->hear_signals();
+  const thread_setting* const as = std::exchange(pool_of, nullptr);  // a child of this one is none
+  if (as == nullptr || COIR_MUTANT(forked_call_stays_deaf)) return;
+  as->sleep_as_exactly();
+  as->hear_signals();
 }
 
 /// What is asked of the threads of workers, where they have none.

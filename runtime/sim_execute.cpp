@@ -228,7 +228,8 @@ std::int32_t sim::receive(flying& f) {
   if ((f.entry->flags & IOSQE_BUFFER_SELECT) != 0) return receive_into_lent(f, *in);
   const std::size_t wanted = world_.memory.room(f.number);
   // Of more than there is room for on the way, what has come is all that can be waited for.
-  const bool all = (flags & (MSG_WAITALL | MSG_DONTWAIT)) == MSG_WAITALL && in->room() != 0;
+  const bool all =
+      (flags & (MSG_WAITALL | MSG_DONTWAIT)) == MSG_WAITALL && !f.on->unblocking && in->room() != 0;
   const std::size_t awaited = all ? wanted : 1;
   if (in->waiting() < std::min(awaited, wanted) && !in->ended()) return not_now(f);
   std::vector<std::byte> data(most(f, wanted));

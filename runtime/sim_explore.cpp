@@ -136,7 +136,8 @@ class explorer {
     if (child == 0) {
       if (said != nullptr)
         for (const int to : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(::fileno(said), to);
-      ::signal(SIGABRT, SIG_DFL);  // what the parent would say of it is not true of the child
+      // What the parent would say of them is not true of the child.
+      for (const int number : {SIGABRT, SIGXCPU}) ::signal(number, SIG_DFL);
       const rlimit no_core{0, 0};
       ::setrlimit(RLIMIT_CORE, &no_core);
       const report r = here(seed, count, list);

@@ -50,7 +50,10 @@ void tell_everybody(runtime_core& core) noexcept {
 
 /// Somebody was refused, and does not wait: what lies in caches is there for the next one.
 void call_for_records(runtime_core& core) noexcept {
-  if (core.records.caches() && !COIR_MUTANT(hoards_uncalled)) tell_everybody(core);
+  if (!core.records.caches() || COIR_MUTANT(hoards_uncalled)) return;
+  std::uint64_t alive = 0;
+  for (unsigned i = 0; i < core.workers(); ++i) alive += core.at(i).published_load().live;
+  if (alive < core.records.capacity()) tell_everybody(core);
 }
 
 /// A fiber parks, a thread blocks, until a record is free or the time is over.

@@ -177,7 +177,7 @@ std::size_t stacks::take(unsigned klass, std::byte** out, std::size_t wanted,
   std::size_t got = 0;
   int error = 0;
   bool told_before = false;
-  const bool starved_before = starved();
+  bool starved_before = false;
   {
     const std::lock_guard hold(mutex_);
     std::vector<std::byte*>& free = shelves_[klass].free;
@@ -193,6 +193,8 @@ std::size_t stacks::take(unsigned klass, std::byte** out, std::size_t wanted,
       got = why == refusal::none || why == refusal::locked_fallback ? 1 : 0;
     }
     out_ += got;
+    // Here, where it changes: of two who are refused the one that makes it true rings.
+    starved_before = starved();
     if (got != 0 || last_try) note_outcome(klass, got != 0);
     if (why == refusal::none || (got == 0 && !last_try)) return got;
     const std::uint32_t bit = 1u << static_cast<unsigned>(why);
@@ -423,8 +425,10 @@ void stack_cache::give_cold(const stack& s, bool keep) noexcept {
   if (scrub_ && !COIR_MUTANT(no_scrub)) pool_.scrub(s);
   if (keep) return put(s);
   // A cache that keeps none by rule, or one that helps a starving neighbour, passes it on.
-  if (warm_max_ == 0 || pool_.starved())
+  if (warm_max_ == 0 || pool_.starved()) {
+    spilled_ = spilled_ || trims();
     return pool_.give(s.klass, &s.slot, 1, stacks::pages::kept);
+  }
   if (how_ == spill::drops || COIR_MUTANT(spills_dropped)) {
     pool_.drop(s.klass, s.slot, 1);
     return pool_.give(s.klass, &s.slot, 1, stacks::pages::dropped);
@@ -436,15 +440,6 @@ void stack_cache::give_cold(const stack& s, bool keep) noexcept {
   pool_.give(s.klass, from.slots + (count - some), some, stacks::pages::kept);
   spilled_ = true;
   put(s);
-}
-
-void stack_cache::flush() noexcept {
-  for (unsigned klass = 0; klass < stack_classes; ++klass) {
-    shelf& from = shelves_[klass];
-    // relaxed: see take().
-    const std::uint32_t count = from.count.exchange(0, std::memory_order_relaxed);
-    if (count != 0) pool_.give(klass, from.slots, count, stacks::pages::kept);
-  }
 }
 
 }  // namespace coir::detail

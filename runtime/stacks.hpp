@@ -330,6 +330,7 @@ class stack_cache {
 
  private:
   friend class stacks;
+  bool trims() const noexcept { return how_ == spill::trimmed && warm_max_ != 0; }
   static constexpr std::uint32_t batch = 16;  ///< free slots fetched from the pool at a time
 
   struct alignas(cache_line_bytes) shelf {

@@ -231,6 +231,7 @@ result<> machine_core::stop(deadline until) {
   fibers_->cancel();
   // To their very end, also when the caller is cancelled: what they use may be the caller's.
   if (!COIR_MUTANT(stop_heeds_cancel)) wait_for_children(*fibers_);
+  (void)fibers_->join(no_wait);  // what they ended with is nobody's either
   return ended;
 }
 

@@ -110,4 +110,15 @@ std::int64_t stack_cache::trim(std::int64_t now_ns) noexcept {
   return trim_at_ns_;
 }
 
+void stack_cache::flush() noexcept {
+  for (unsigned klass = 0; klass < stack_classes; ++klass) {
+    shelf& from = shelves_[klass];
+    // relaxed: see take().
+    const std::uint32_t count = from.count.exchange(0, std::memory_order_relaxed);
+    if (count == 0) continue;
+    spilled_ = spilled_ || trims();
+    pool_.give(klass, from.slots, count, stacks::pages::kept);
+  }
+}
+
 }  // namespace coir::detail

@@ -98,8 +98,8 @@ class journal {
   [[nodiscard]] coir::result<> reset(coir::deadline until = coir::never);
 
   /// Writes what is queued, ends the writer fiber, closes the file; a cancel of the caller does not
-  /// keep it from that. Returns the failure, if there was one. Fibers and plain threads; again: the
-  /// same answer.
+  /// keep it from that. Returns the failure, if there was one. Fibers and plain threads, one after
+  /// the other; again: the same answer.
   [[nodiscard]] coir::result<> close();
 
   journal_counters counters() const;

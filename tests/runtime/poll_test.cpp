@@ -338,6 +338,21 @@ TEST_CASE("poll: what has ended makes its descriptor readable, until it was take
   CHECK(::poll(&one, 1, 0) == 0);
 }
 
+TEST_CASE("poll: a wait whose time has passed is no early one, whatever else has happened") {
+  for (const bool late : {false, true}) {
+    polled b;
+    ends pipe;
+    char byte = 0;
+    REQUIRE(b.submit(entry_of(IORING_OP_READ, pipe.fd[0], &byte, 1), 1));
+    b.look();
+    pipe.say("x", 1);
+    b.outside->wait(late ? b.outside->now_ns() : b.outside->now_ns() + 60'000'000'000);
+    CHECK(b.outside->woke_early() == !late);
+    b.gather(1);
+    CHECK(byte == 'x');
+  }
+}
+
 TEST_CASE("poll: a deadline that is over does not sleep, one that comes ends the wait") {
   polled b;
   b.outside->wait(0);
