@@ -53,10 +53,6 @@ struct operation_park : park_site {
   }
 };
 
-}  // namespace
-
-namespace {
-
 fd_users& users_of(worker& here) noexcept {
   return static_cast<runtime_core&>(here.shared()).descriptors();
 }

@@ -198,8 +198,9 @@ template <class F>
   return detail::spawn_waiting(nullptr, std::forward<F>(callable), options, where);
 }
 
-/// spawn that never waits: errc::arena_full, errc::mailbox_full (with options.worker) at once
-/// instead. Throws as spawn does: std::bad_alloc for a callable or an answer that does not fit.
+/// spawn that never waits: errc::arena_full, errc::mailbox_full (of the worker that is named; from
+/// a plain thread, of all) at once instead. Throws as spawn does: std::bad_alloc for a callable or
+/// an answer that does not fit.
 template <class F>
 [[nodiscard]] result<detail::handle_of<F>> try_spawn(F&& callable,
                                                      const spawn_options& options = {},

@@ -23,6 +23,25 @@
 using namespace coir::detail;
 using namespace std::chrono_literals;
 
+namespace {
+
+/// A close ends when the worker sleeps, one after the other; everything else at once, with 5.
+struct slow_closes : scripted::script {
+  slow_closes() {
+    on_submit = [this](const scripted::sent& x) {
+      if (x.opcode == IORING_OP_CLOSE) return closing.push_back(x.name);
+      complete(x.name, 5);
+    };
+    on_wait = [this](std::int64_t until_ns) {
+      if (until_ns != no_wait_ns && told < closing.size()) complete(closing[told++], 0);
+    };
+  }
+  std::vector<token> closing;
+  std::size_t told = 0;
+};
+
+}  // namespace
+
 TEST_CASE("closing: the number goes back to the system after the last completion, not before") {
   scripted::script s;
   bool read_ended = false;
@@ -96,16 +115,7 @@ TEST_CASE("closing: while the kernel closes a number, who comes for it waits wit
 
 TEST_CASE(
     "closing: who waits for a number that is closed again meanwhile never meets its next owner") {
-  scripted::script s;
-  std::vector<token> closing;
-  s.on_submit = [&](const scripted::sent& x) {
-    if (x.opcode == IORING_OP_CLOSE) return closing.push_back(x.name);
-    s.complete(x.name, 5);
-  };
-  std::size_t told = 0;
-  s.on_wait = [&](std::int64_t until_ns) {
-    if (until_ns != no_wait_ns && told < closing.size()) s.complete(closing[told++], 0);
-  };
+  slow_closes s;
   std::int32_t closed = -1, read = -1, second = -1, third = -1;
   CHECK_FALSE(scripted::run(s, [&] {
     const auto close = [](std::int32_t& res) {
@@ -155,16 +165,7 @@ TEST_CASE("closing: a later part of a call is refused once the number has been c
 }
 
 TEST_CASE("closing: a splice meets no later owner of its source either") {
-  scripted::script s;
-  std::vector<token> closing;
-  s.on_submit = [&](const scripted::sent& x) {
-    if (x.opcode == IORING_OP_CLOSE) return closing.push_back(x.name);
-    s.complete(x.name, 5);
-  };
-  std::size_t told = 0;
-  s.on_wait = [&](std::int64_t until_ns) {
-    if (until_ns != no_wait_ns && told < closing.size()) s.complete(closing[told++], 0);
-  };
+  slow_closes s;
   std::int32_t spliced = 0;
   CHECK_FALSE(scripted::run(s, [&] {
     auto first = coir::spawn([] { CHECK(close_everywhere(*current_core(), 30) == 0); });

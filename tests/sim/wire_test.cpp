@@ -16,7 +16,7 @@ namespace {
 
 std::span<const std::byte> said(std::string_view text) { return std::as_bytes(std::span(text)); }
 
-/// What is received with these flags, or the error's number, negative.
+/// What is received with these flags, or what the error says.
 std::string got(int fd, std::size_t bytes, int flags) {
   std::string text(bytes, ' ');
   const auto n = coir::io::recv(fd, std::as_writable_bytes(std::span(text)), flags);
