@@ -133,7 +133,9 @@ awaited await_lasting(lasting_operation& one, deadline until) noexcept {
   if (const std::int32_t no = not_its_own(one); no != 0) return {false, no};
   woken why = woken::by_item;
   if (!one.over()) {
-    if (is_cancelled(*current_fiber())) one.cancel();
+    record& me = *current_fiber();
+    if (park_refused(me) && !COIR_MUTANT(get_parks_in_update)) return {false, -ECANCELED};
+    if (was_cancelled(me)) one.cancel();
     // After a cancel no deadline counts: it is about to end.
     while (!one.over() && why == woken::by_item)
       why = park_for(one, one.cancelled() ? never_ns : ns_of(until), !one.cancelled());
@@ -202,6 +204,7 @@ refusal await_first(std::span<waited_for> all, deadline until, bool heeds) noexc
     if (w.fiber == me) return errc::deadlock;
   }
   if (mark(all)) return {};
+  if (park_refused(*me) && !COIR_MUTANT(several_awaited_in_update)) return errc::update_would_park;
   shared_park site(*me);
   watcher by{me, &site};
   bool blocked = true;

@@ -53,6 +53,8 @@ result<> yield_to(fiber_id id) {
   if (detail::is_done(r)) return fail(errc::finished);
   if (r.home.load(std::memory_order_acquire) != here.index() || !here.could_run(r))
     return fail(errc::not_parked);
+  if (detail::park_refused(*me) && !COIR_MUTANT(yields_to_in_update)) [[unlikely]]
+    return fail(std::errc::operation_canceled);
   here.yield_to(r);
   detail::forced_move();
   return {};

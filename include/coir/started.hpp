@@ -243,11 +243,13 @@ template <waitable... A>
   bool there = false;
   for (const detail::waited_for& w : all) there |= w.over;
   const auto is_refused = [](const detail::refusal& why) { return why && !detail::is_stop(why); };
-  bool refused = !there && is_refused(detail::await_first(all, until, true));
+  const detail::refusal first = there ? detail::refusal() : detail::await_first(all, until, true);
+  bool refused = is_refused(first);
   for (i = 0; i < all.size() && found.index == found.none; ++i)
     if (all[i].over) found.index = i;
   i = 0;
-  (..., (all[i].over ? void() : each.cancel(), ++i));
+  if (first.code() != errc::update_would_park)  // where nobody may wait nobody loses either
+    (..., (all[i].over ? void() : each.cancel(), ++i));
   while (!refused && !detail::all_over(all))
     refused = is_refused(detail::await_first(all, never, false));
   found.answers = detail::take_all(each...);

@@ -3,7 +3,10 @@
 //
 // Comes from: coir/state_machine.hpp.   Goes to: ctest.
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <span>
 #include <stdexcept>
 #include <vector>
 
@@ -26,8 +29,14 @@ TEST_CASE("state_machine: what would park inside an update is refused at once, i
     std::vector<std::error_code> told;
     bool cancelled = true;
     int others = 0;
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    const coir::io::unique_fd from(ends[0]), to(ends[1]);
     auto m = machine::create({}, [&](int, machine::context& ctx) -> coir::result<int> {
       auto other = coir::spawn([&others] { ++others; });
+      std::byte taken{};
+      auto reading = coir::start(coir::read_operation(from.get(), {&taken, 1}));
+      REQUIRE(reading);
       const auto done = ctx.update([&](counter& c) {
         const auto ask = [&told](auto answer) {
           told.push_back(answer ? std::error_code() : answer.error());
@@ -37,16 +46,26 @@ TEST_CASE("state_machine: what would park inside an update is refused at once, i
         ask(coir::perform(coir::nop{}));
         ask(other.join());
         ask(coir::blocking([] {}));
+        ask(coir::this_fiber::yield_to(other.id()));
+        ask(reading.get());
+        const auto any = coir::await_any(reading, other);
+        CHECK(any.index == any.none);
+        for (const auto& each : {std::get<0>(coir::await_all(reading)).error(),
+                                 std::get<0>(coir::await_all(other)).error()})
+          told.push_back(each);
         cancelled = coir::this_fiber::cancelled();
         CHECK(others == 0);
         return ++c.value;
       });
       CHECK(other.join().has_value());
+      // It goes on: a wait that could not begin cancels nobody.
+      CHECK(coir::io::write(to.get(), std::as_bytes(std::span("x", 1))).has_value());
+      CHECK(reading.get() == 1u);
       if (!done) return coir::fail(done.error());
       return *done;
     });
     CHECK(m->call(0).error() == coir::errc::update_would_park);
-    REQUIRE(told.size() == 5);
+    REQUIRE(told.size() == 9);
     for (const auto& why : told) CHECK(why == std::errc::operation_canceled);
     CHECK_FALSE(cancelled);
     CHECK(others == 1);
