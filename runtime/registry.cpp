@@ -63,6 +63,8 @@ void after_fork_in_child() {
     const book& parents = the_book();
     current_book() = new book{{}, {}, parents.next_serial, &parents};
   }
+  leave_signals_to_the_parent();
+  release_signals();
   const runtime_core* const of_fiber = current_core();
   if (!COIR_MUTANT(forked_fiber_stays)) arch::set_thread_word(nullptr);
   if (of_fiber != nullptr) {
@@ -70,14 +72,13 @@ void after_fork_in_child() {
   } else {
     leave_offload_thread();
   }
-  leave_signals_to_the_parent();
 }
 
 /// When the library is loaded: were it done by the first runtime, a fork by another thread in that
 /// moment would leave the child a beginning that nobody ends.
 [[gnu::constructor]] void hear_of_forks() {
   (void)current_book();
-  (void)::pthread_atfork(nullptr, nullptr, &after_fork_in_child);
+  (void)::pthread_atfork(&hold_signals, &release_signals, &after_fork_in_child);
 }
 
 }  // namespace

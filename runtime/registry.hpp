@@ -26,7 +26,11 @@ void count_workers(runtime_core& core, bool run) noexcept;
 /// In the child of a fork that a thread of the offload pool made: it is like any other thread.
 void leave_offload_thread() noexcept;
 
-/// In the child of a fork: numbers that the parent's objects have are nobody's.
+/// Around a fork nobody takes or gives back a signal, and the one who forks hears none, so that
+/// what comes to the child finds its dispositions: numbers that the parent's objects have are
+/// nobody's there.
+void hold_signals() noexcept;
+void release_signals() noexcept;
 void leave_signals_to_the_parent() noexcept;
 
 /// How often this process was forked off another one since the library was loaded.

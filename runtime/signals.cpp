@@ -4,7 +4,9 @@
 //   - A signal number belongs to at most one object; the table of write ends is read by the
 //     handler, so its entries are atomic.
 //   - The handler is async-signal-safe: one load, one write(2), errno kept.
-//   - In the child of a fork nobody listens: the pipe is the parent's as well.
+//   - In the child of a fork nobody listens: the pipe is the parent's as well. The thread that
+//   forks
+//     hears no signal until that is so, and nobody takes or gives back a number meanwhile.
 //
 // Comes from: coir/signals.hpp.   Goes to: io::read.
 #include "coir/signals.hpp"
@@ -16,6 +18,7 @@
 
 #include <array>
 #include <cerrno>
+#include <mutex>
 #include <thread>
 
 #include "runtime/registry.hpp"
@@ -28,6 +31,10 @@ constexpr int numbers_max = 65;
 // reads it.
 constinit std::array<detail::atomic<int>, numbers_max> write_ends{};
 std::array<struct sigaction, numbers_max> earlier;  // written by the owner of the number
+
+// Held while a number changes hands, and around a fork: the child never sees half of it.
+constinit std::mutex changing;
+sigset_t heard_before_fork;  // by the thread that forks and has `changing`
 
 // Handlers between their look at the table and the end of their write.
 detail::atomic<int> inside{0};
@@ -55,6 +62,20 @@ bool may_be_taken(int number) noexcept {
 
 }  // namespace
 
+void detail::hold_signals() noexcept {
+  changing.lock();
+  sigset_t all;
+  ::sigfillset(&all);
+  if (COIR_MUTANT(fork_hears_signals)) ::sigemptyset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &heard_before_fork);
+}
+
+void detail::release_signals() noexcept {
+  const sigset_t heard = heard_before_fork;
+  changing.unlock();
+  ::pthread_sigmask(SIG_SETMASK, &heard, nullptr);
+}
+
 void detail::leave_signals_to_the_parent() noexcept {
   if (COIR_MUTANT(signals_inherited)) return;
   for (std::size_t n = 0; n < write_ends.size(); ++n) {
@@ -76,12 +97,16 @@ result<signals> signals::create(std::initializer_list<int> numbers) {
   made.forks_ = detail::fork_generation();
   made.read_end_.reset(ends[0]);
   made.write_end_ = ends[1];
+  std::unique_lock held(changing);
+  const auto refused = [&](std::errc why) {
+    held.unlock();
+    made.restore();
+    return fail(why);
+  };
   for (const int n : numbers) {
     int nobody = 0;
-    if (!write_ends[static_cast<std::size_t>(n)].compare_exchange_strong(nobody, ends[1] + 1)) {
-      made.restore();
-      return fail(std::errc::device_or_resource_busy);
-    }
+    if (!write_ends[static_cast<std::size_t>(n)].compare_exchange_strong(nobody, ends[1] + 1))
+      return refused(std::errc::device_or_resource_busy);
     struct sigaction action {};
     action.sa_handler = &on_signal;
     action.sa_flags = SA_RESTART | SA_ONSTACK;
@@ -89,8 +114,7 @@ result<signals> signals::create(std::initializer_list<int> numbers) {
     if (::sigaction(n, &action, &earlier[static_cast<std::size_t>(n)]) != 0) {
       // The C library keeps some numbers for itself. The handler never saw this one.
       write_ends[static_cast<std::size_t>(n)].store(0, std::memory_order_relaxed);
-      made.restore();
-      return fail(std::errc::invalid_argument);
+      return refused(std::errc::invalid_argument);
     }
     made.numbers_.push_back(n);
   }
@@ -108,6 +132,7 @@ result<int> signals::next(deadline until) {
 void signals::restore() noexcept {
   if (forks_ != detail::fork_generation()) numbers_.clear();  // they are nobody's here
   for (const int n : numbers_) {
+    const std::lock_guard held(changing);
     ::sigaction(n, &earlier[static_cast<std::size_t>(n)], nullptr);
     write_ends[static_cast<std::size_t>(n)].store(0, std::memory_order_seq_cst);
   }

@@ -201,6 +201,61 @@ TEST_CASE("life: the child of a fiber's fork hears the signals that a worker doe
   CHECK(done.has_value());
 }
 
+namespace {
+
+// In the child of a fork it is asked before the library is, which is loaded, or begun, later.
+std::atomic<bool> raises_in_child{false};
+void raise_in_child() {
+  if (raises_in_child) ::raise(SIGUSR2);
+}
+[[gnu::constructor(101)]] void before_the_library() {
+  (void)::pthread_atfork(nullptr, nullptr, &raise_in_child);
+}
+
+std::atomic<int> heard_by_program{0};
+void hear(int) { ++heard_by_program; }
+
+}  // namespace
+
+// ThreadSanitizer holds a signal back until the thread that got it makes a call that it knows.
+TEST_CASE("life: what the child of a fork is sent at once is its own, and not the parent's" *
+          doctest::skip(COIR_TSAN)) {
+  struct sigaction ours {
+  }, before{};
+  ours.sa_handler = &hear;
+  REQUIRE(::sigaction(SIGUSR2, &ours, &before) == 0);
+  const auto fork_and_look = [] {
+    const pid_t child = forked();
+    if (child == 0) ::_exit(heard_by_program == 1 ? 0 : 1);
+    return child;
+  };
+  std::atomic<bool> go_on{false};
+  int by_thread = -1;
+  std::thread plain([&] {
+    while (!go_on) std::this_thread::yield();
+    by_thread = exit_code_of(fork_and_look());
+  });
+  auto made = coir::runtime::create(tested({.workers = 1}));
+  REQUIRE(made.has_value());
+  const auto done = (*made)->run([&] {
+    auto listening = coir::signals::create({SIGUSR2});
+    REQUIRE(listening.has_value());
+    raises_in_child = true;
+    const pid_t by_fiber = fork_and_look();
+    CHECK(coir::blocking([&] { return exit_code_of(by_fiber); }).value() == 0);
+    CHECK(coir::blocking([&] { return exit_code_of(fork_and_look()); }).value() == 0);
+    go_on = true;
+    CHECK(coir::blocking([&] { plain.join(); }).has_value());
+    CHECK(by_thread == 0);
+    raises_in_child = false;
+    // All three children are gone, and what they wrote would be here.
+    CHECK(listening->next(coir::no_wait).error() == std::errc::timed_out);
+  });
+  CHECK(done.has_value());
+  CHECK(heard_by_program == 0);
+  CHECK(::sigaction(SIGUSR2, &before, nullptr) == 0);
+}
+
 // ThreadSanitizer holds a signal back until the thread that got it makes a call that it knows.
 TEST_CASE("life: signals that the parent listens to are the child's own again, and may be taken" *
           doctest::skip(COIR_TSAN)) {
