@@ -164,6 +164,9 @@ std::shared_ptr<machine_job> machine_core::take(std::unique_lock<std::mutex>& he
     if (!ended) continue;
     // Only a cancel ends this wait: stop() has lost its patience, or the runtime is going down.
     stopping_ = true;
+    held.unlock();
+    if (!COIR_MUTANT(stop_untold)) wake_some(room_, UINT32_MAX);  // no place comes any more
+    held.lock();
     if (queue_.empty()) return nullptr;
   }
   auto job = std::move(queue_.front());
