@@ -169,10 +169,12 @@ namespace {
   if (why) return nullptr;
   record* r = take_record(*core, core == own ? here : nullptr);
   if (r == nullptr) [[unlikely]] {
-    const bool waits = wait || COIR_MUTANT(try_spawn_waits);
+    // Who gives no time lets nobody else run meanwhile.
+    const bool patient = wait && (options.until != no_wait || COIR_MUTANT(no_wait_hops));
+    const bool waits = patient || COIR_MUTANT(try_spawn_waits);
     r = waits ? wait_for_record(*core, options.until, why) : nullptr;
-    if (!wait) {
-      why = errc::arena_full;
+    if (!patient) {
+      why = wait ? refusal(std::errc::timed_out) : refusal(errc::arena_full);
       call_for_records(*core);
     }
     if (r == nullptr) return nullptr;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "coir/coir.hpp"
+#include "on_fiber.hpp"
 #include "tests/test_options.hpp"
 
 using test::tested;
@@ -150,4 +151,30 @@ TEST_CASE("spawn: records that a worker gave away before it ever used them are a
   });
   CHECK(root.has_value());
   CHECK(ended == 40);
+}
+
+TEST_CASE("spawn: who gives it no time lets nobody else run, also where no record is free") {
+  const auto body = [] {
+    coir::event first, go;
+    bool ran = false;
+    auto waiting = coir::spawn([&] {
+      CHECK(first.wait().has_value());
+      ran = true;
+    });
+    std::vector<coir::handle<void>> others;
+    for (;;) {
+      auto one = coir::try_spawn([&] { CHECK(go.wait().has_value()); });
+      if (!one) break;
+      others.push_back(std::move(*one));
+    }
+    test::settle();
+    first.set();
+    CHECK(coir::spawn([] {}, {.until = coir::no_wait}).join().error() == std::errc::timed_out);
+    CHECK_FALSE(ran);
+    go.set();
+    for (auto& each : others) CHECK(each.join().has_value());
+    CHECK(waiting.join().has_value());
+    CHECK(coir::spawn([] {}, {.until = coir::no_wait}).join().has_value());
+  };
+  CHECK(coir::run(body, test::tested({.workers = 1, .fibers_max = 64})).has_value());
 }
