@@ -111,6 +111,14 @@ void drain(runtime_core& core, int fd, std::uint64_t users) noexcept {
   const listed while_waiting(core.descriptors(), whole);
   pass_on(whole, 0);
   if (whole.closer != UINT_MAX && whole.concerns(whole.closer)) close_on_worker(*here, whole);
+  // On the worker's loop, where a closure is destroyed that never got a stack, nobody else takes
+  // what comes in meanwhile.
+  if (whole.closer != UINT_MAX && current_fiber() == nullptr && !COIR_MUTANT(loop_waits_for_itself))
+    while (whole.missing.load(std::memory_order_acquire) != 0) {
+      here->outside().wait(no_wait_ns);
+      here->take_completions();
+      here->run_left_errands();
+    }
   waiter me;
   // Cancellation is not heeded: the number must not be given back while a ring holds an operation
   // on it.

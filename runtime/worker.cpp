@@ -92,6 +92,10 @@ void worker::begin_turn() noexcept {
 void worker::end_turn() noexcept {
   if (buffers_ != nullptr) buffers_->relieve();
   sleep_or_poll();
+  take_completions();
+}
+
+void worker::take_completions() noexcept {
   outside_->reap({[](void* self, const completion& c) noexcept {
                     auto& w = *static_cast<worker*>(self);
                     if (record* const fiber = w.flight_.complete(c)) w.make_ready(*fiber);

@@ -96,8 +96,7 @@ class worker {
   record* self() noexcept { return current_; }
   /// Whose stack this is: the same, or that of the fiber on which the loop serves.
   record* stands_on() noexcept { return current_ != nullptr ? current_ : host_; }
-  /// Parks the running fiber until something ends the park; `site.stop` says how a deadline or a
-  /// cancel does. Returns why it ended.
+  /// Parks the running fiber; `site.stop` says how a deadline or a cancel ends that. Why it ended.
   woken park(park_site& site, std::int64_t until_ns, bool heed_cancel) noexcept;
   /// A park that nothing ends but its deadline or a cancel.
   woken sleep(std::int64_t until_ns) noexcept;
@@ -154,6 +153,7 @@ class worker {
   void take_mail() noexcept {
     if (mail_.waits() || records_are_wanted()) take_what_came();
   }
+  void take_completions() noexcept;  // in the loop, between two picks
   /// A record of this runtime is free again.
   void give_back(std::uint32_t slot) noexcept;
 

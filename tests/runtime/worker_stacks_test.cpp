@@ -6,6 +6,7 @@
 //
 // Comes from: runtime/worker.hpp.   Goes to: ctest.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -147,6 +148,30 @@ TEST_CASE("worker: a fiber that is cancelled before it got a stack ends without 
     CHECK_FALSE(only.core->run_here());
   }
   CHECK(told == std::errc::operation_canceled);
+}
+
+TEST_CASE("worker: who gets no stack may own a number that its neighbour waits on") {
+  script s;
+  one_stack only(s, 2);
+  s.on_cancel_fd = [&s](int) { s.complete(s.submitted.front().name, -ECANCELED); };
+  const int fd = ::dup(0);
+  REQUIRE(fd >= 0);
+  std::error_code told, ended;
+  {
+    auto root = scripted::spawn_on(*only.core, [&] {
+      std::byte b{};
+      auto reading = coir::start(coir::read_operation(fd, {&b, 1}));
+      auto child = coir::spawn([owned = coir::io::unique_fd(fd)] { (void)owned; });
+      child.cancel();
+      // Its closure ends in the loop, and closes what the read is under way on.
+      told = child.join().error();
+      ended = reading.get().error();
+    });
+    CHECK_FALSE(only.core->run_here());
+  }
+  CHECK(told == std::errc::operation_canceled);
+  CHECK(ended == std::errc::operation_canceled);
+  CHECK(::fcntl(fd, F_GETFD) == -1);
 }
 
 // The sanitizer's own thread could give a stack back, as far as a worker can know.
