@@ -22,6 +22,7 @@ result<> byte_stream::write_all(std::span<const std::byte> from, deadline until)
   while (!from.empty()) {
     const auto n = write_some(from, until);
     if (!n) return fail(n.error());
+    if (*n == 0) return fail(std::errc::io_error);  // it takes nothing and says nothing
     from = from.subspan(*n);
   }
   return {};

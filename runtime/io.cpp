@@ -329,6 +329,7 @@ result<std::size_t> send_all_zc(int fd, std::span<const std::byte> from, deadlin
   while (done < from.size()) {
     const auto n = whole.run(send_zc_operation(fd, from.subspan(done), 0), until);
     if (!n) return n;
+    if (*n == 0) return fail(std::errc::io_error);
     done += *n;
   }
   return done;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -122,5 +123,22 @@ TEST_CASE("byte_stream: a stream moves with its descriptor, and closes the one i
     const int released = other.release();
     CHECK(released == fd);
     CHECK(coir::io::close(released).has_value());
+  });
+}
+
+TEST_CASE(
+    "byte_stream: who sends all to one that takes nothing is told so, and not held for ever") {
+  on_fiber([] {
+    auto ends = unix_stream::pair();
+    REQUIRE(ends.has_value());
+    const auto takes_nothing = [](const auto&) -> coir::result<std::size_t> { return 0; };
+    coir::handle_effects(
+        [&] {
+          CHECK(ends->first.write_all("all").error() == std::errc::io_error);
+          const auto sent = std::as_bytes(std::span("all"));
+          CHECK(coir::io::send_all_zc(ends->first.fd(), sent).error() == std::errc::io_error);
+        },
+        coir::on<coir::send_operation>(takes_nothing),
+        coir::on<coir::send_zc_operation>(takes_nothing));
   });
 }
