@@ -117,7 +117,10 @@ unsigned buffer_pool::move_aside(unsigned buffer, std::size_t bytes) noexcept {
   const unsigned place = free_place_;
   place_aside& to = aside_[place];
   to.memory.reset(new (std::nothrow) std::byte[std::max<std::size_t>(bytes, 1)]);
-  if (to.memory == nullptr) return buffer;
+  if (to.memory == nullptr) {
+    no_memory_ = true;
+    return buffer;
+  }
   to.bytes = {to.memory.get(), bytes};
   std::memcpy(to.bytes.data(), at(buffer).data(), bytes);
   free_place_ = to.next_free;
@@ -144,7 +147,8 @@ bool buffer_pool::more_places() noexcept {
   if (more > count_max) return false;
   std::unique_ptr<place_aside[]> places(new (std::nothrow) place_aside[more]);
   std::unique_ptr<std::uint16_t[]> far(new (std::nothrow) std::uint16_t[count_ + more]);
-  if (places == nullptr || far == nullptr) return false;
+  no_memory_ = places == nullptr || far == nullptr;
+  if (no_memory_) return false;
   std::ranges::move(std::span(aside_.get(), places_), places.get());
   for (unsigned i = places_; i < more; ++i) places[i].next_free = i + 1;
   aside_ = std::move(places);

@@ -75,9 +75,12 @@ class buffer_pool {
   void keeps_none(keeper& who) noexcept { keepers_.erase(who); }
   /// Once in a turn, when whoever had something to take has had its turn.
   void relieve() noexcept {
+    no_memory_ = false;
     if (!hungry_.empty()) [[unlikely]]
       clear_some();
   }
+  /// There was no memory for what it would have moved: it is to be called again.
+  bool no_memory() const noexcept { return no_memory_; }
 
   /// Any thread. True: the caller tells the owner to take_far().
   bool give_from_afar(unsigned buffer) noexcept;
@@ -109,6 +112,7 @@ class buffer_pool {
   unsigned count_ = 0;
   unsigned bytes_ = 0;
   bool picked_by_backend_ = false;
+  bool no_memory_ = false;
   unsigned out_count_ = 0;
   unsigned free_count_ = 0;  // of those in free_
   std::uint64_t refused_ = 0;

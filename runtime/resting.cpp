@@ -15,7 +15,7 @@
 
 namespace coir::detail {
 namespace {
-// How often a worker asks for a stack that was refused, and how often in vain.
+// How often a worker asks for a stack or for memory that was refused, and how often in vain.
 constexpr std::int64_t hungry_look_ns = 10'000'000;
 constexpr unsigned hungry_looks_most = 100;
 constexpr unsigned spin_doubts_most = 255;  // bells
@@ -106,7 +106,8 @@ void worker::rest_a_while(bool quiet, bool hungry) noexcept {
     // The clock is not free: who is woken by the kernel alone never looks.
     const bool learns = rung_ && spin_ns_ < settings_.idle_spin_ns && spin_pays(shared_);
     const std::int64_t slept_at = learns ? outside_->now_ns() : 0;
-    const std::int64_t look_ns = hungry ? outside_->now_ns() + hungry_look_ns : never_ns;
+    const bool in_want = hungry || (buffers_ != nullptr && buffers_->no_memory());
+    const std::int64_t look_ns = in_want ? outside_->now_ns() + hungry_look_ns : never_ns;
     const std::int64_t due_ns =
         COIR_MUTANT(sleep_ignores_timers) ? never_ns : timers_.next_deadline();
     outside_->wait(std::min({due_ns, look_ns, flight_.next_look_ns(), trim_ns}));
