@@ -3,6 +3,7 @@
 // Always true:
 //   - A call that was taken by a thread is waited for, whatever the deadline and a cancel say: its
 //     captures live on our stack.
+//   - Who was let out of the line for a place takes it, or gives it on.
 //
 // Comes from: coir::blocking.   Goes to: offload.
 #include "coir/blocking.hpp"
@@ -32,11 +33,22 @@ std::error_code offload(offload_function run, void* argument, deadline until) no
   // The fiber is in the queue of `done` before a thread can take the call, because submit happens
   // under its lock.
   refusal refused;
-  const woken why = wait_in(call.done, call.caller, ns_of(until), true,
-                            [&] { return !(refused = core->offload().submit(call)); });
+  const auto submit = [&] {
+    return wait_in(call.done, call.caller, ns_of(until), true,
+                   [&] { return !(refused = core->offload().submit(call)); });
+  };
+  woken why = submit();
+  while (refused.code() == errc::offload_full) {
+    if (until == no_wait || COIR_MUTANT(offload_refuses)) return refused.code();
+    waiter in_line;
+    why = wait_in(core->offload().room, in_line, ns_of(until), true,
+                  [&] { return core->offload().full(); });
+    if (why != woken::by_item) return error_of(why);
+    why = submit();
+  }
   if (refused) {
     const std::error_code code = refused.code();
-    if (code != errc::offload_full && core->offload().tell_of_no_thread())
+    if (core->offload().tell_of_no_thread())
       core->chosen.log(
           {log_record::level::error,
            "no thread for coir::blocking: raise `ulimit -u` or pids.max of the control "

@@ -29,6 +29,11 @@ unsigned offload_pool::threads() const {
   return static_cast<unsigned>(threads_.size());
 }
 
+bool offload_pool::full() const {
+  const std::lock_guard held(mutex_);
+  return counted_ >= queue_max_;
+}
+
 refusal offload_pool::submit(offload_call& call) {
   const std::lock_guard held(mutex_);
   if (call.counted && counted_ >= queue_max_ && !COIR_MUTANT(offload_unbounded))
@@ -60,12 +65,15 @@ refusal offload_pool::submit(offload_call& call) {
 }
 
 bool offload_pool::withdraw(offload_call& call) noexcept {
-  const std::lock_guard held(mutex_);
-  if (!call.linked()) return false;
-  queue_.erase(call);
-  --waiting_;
-  if (call.counted) --counted_;
-  busy_.fetch_sub(1, std::memory_order_relaxed);
+  {
+    const std::lock_guard held(mutex_);
+    if (!call.linked()) return false;
+    queue_.erase(call);
+    --waiting_;
+    if (call.counted) --counted_;
+    busy_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  if (call.counted) tell_of_room();
   return true;
 }
 
@@ -82,6 +90,7 @@ void offload_pool::work() noexcept {
     --waiting_;
     if (call->counted) --counted_;
     held.unlock();
+    if (call->counted && !COIR_MUTANT(offload_room_untold)) tell_of_room();
     call->run(call->argument);
     call->finished(*call);
     busy_.fetch_sub(1, std::memory_order_release);

@@ -2,7 +2,8 @@
 //
 // Always true:
 //   - At most `threads_max` threads, started when needed, and at most `queue_max` calls that wait;
-//     one more is refused. Those of a backend are as many as its operations and are not counted.
+//     one more is refused, and may wait in `room` for a place. Those of a backend are as many as
+//     its operations and are not counted.
 //   - A call that a thread has taken runs to its end, and whoever made it waits for it; only a
 //     waiting call can be withdrawn.
 //   - A call is not touched any more once its `finished` was called.
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "coir/detail/atomic.hpp"
+#include "coir/detail/wait_queue.hpp"
 #include "coir/result.hpp"
 #include "runtime/list.hpp"
 
@@ -52,9 +54,16 @@ class offload_pool {
   bool withdraw(offload_call& call) noexcept;
   unsigned busy() const noexcept { return busy_.load(std::memory_order_relaxed); }
   unsigned threads() const;
+  bool full() const;
+
+  wait_queue room;  // who waits for a place among the calls that wait
+  void (*room_made)(wait_queue& room) noexcept = nullptr;  // lets one of them try again
 
  private:
   void work() noexcept;
+  void tell_of_room() noexcept {
+    if (room_made != nullptr) room_made(room);
+  }
 
   const unsigned threads_max_;
   const unsigned queue_max_;

@@ -166,6 +166,7 @@ result<> runtime_core::start() {
   count_workers(*this, true);
   starter_.emplace();
   const bool unpins = chosen.pin_workers && !COIR_MUTANT(offload_pinned);
+  offload_.room_made = [](wait_queue& room) noexcept { wake_some(room, 1); };
   offload_.begin_by(unpins ? &begin_unpinned : &begin_offload_thread, &*starter_);
   try {
     if (chosen.stall_after.count() != 0)

@@ -26,7 +26,9 @@ COIR_API std::error_code offload(offload_function run, void* argument, deadline 
 
 /// Runs `callable` on a thread of the offload pool and returns its value; its exception is rethrown
 /// here. On a plain thread it simply runs. Errors: timed_out and operation_canceled while it waited
-/// for a thread, errc::offload_full.
+/// for a thread, or for one of the options::offload_queue places of those who do;
+/// errc::offload_full where all are taken and `until` is no_wait; why no thread could be had
+/// (resource_unavailable_try_again, not_enough_memory).
 template <class F>
 [[nodiscard]] auto blocking(F&& callable, deadline until = never)
     -> result<detail::flat_t<std::invoke_result_t<F&>>> {

@@ -96,7 +96,8 @@ struct options {
   std::size_t stream_buffer_bytes = 4096;  ///< of each, 64 to 1M
   unsigned offload_threads = 16;  ///< threads of blocking(), and of files where there is no
                                   ///< io_uring, at most, 1 to 1024
-  unsigned offload_queue = 4096;  ///< calls of blocking() that may wait for a thread, from 1
+  unsigned offload_queue = 4096;  ///< calls of blocking() that may wait for a thread, from 1;
+                                  ///< the next ones wait for a place
   std::chrono::microseconds idle_spin{50};  ///< a worker looks for work this long before it sleeps
                                             ///< at most, 0 to a second; not at all where there is
                                             ///< one worker, who has no other to wait for, nor on

@@ -26,7 +26,7 @@ COIR_API const std::error_category& resolve_category() noexcept;
 /// one is itself and needs no lookup. Parks; on a plain thread it blocks and the deadline is not
 /// heeded. Errors: those of resolve_category (EAI_NONAME: there is no such name), invalid_argument
 /// (no name, or a zero byte in it), timed_out and operation_canceled (the lookup itself goes on in
-/// its thread), errc::offload_full, and why no fiber could be spawned for it.
+/// its thread), and why no fiber could be spawned for it.
 [[nodiscard]] COIR_API result<std::vector<address>> resolve(const std::string& host,
                                                             std::uint16_t port,
                                                             deadline until = never);

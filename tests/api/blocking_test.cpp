@@ -78,7 +78,7 @@ TEST_CASE("blocking: while its fiber waits, the worker serves others") {
   });
 }
 
-TEST_CASE("blocking: a queue that is full refuses, a call in it can give up and never runs") {
+TEST_CASE("blocking: where the queue is full the next waits for a place; who gives up never runs") {
   COIR_NOT_IN_SIM(threads);
   with_a_narrow_pool([] {
     door d;
@@ -91,12 +91,25 @@ TEST_CASE("blocking: a queue that is full refuses, a call in it can give up and 
       return coir::blocking([&] { ran = true; });
     });
     while (!asks) coir::this_fiber::yield();
-    CHECK(coir::blocking([] {}).error() == coir::errc::offload_full);
+    CHECK(coir::blocking([] {}, coir::no_wait).error() == coir::errc::offload_full);
+    auto leaves = coir::spawn([&] { return coir::blocking([&] { ran = true; }); });
+    settle();
+    CHECK_FALSE(leaves.done());
+    leaves.cancel();
+    CHECK(leaves.join().error() == canceled);
     queued.cancel();
     CHECK(queued.join().error() == canceled);
     CHECK(coir::blocking([&] { ran = true; }, coir::no_wait).error() == std::errc::timed_out);
+    std::vector<coir::handle<int>> in_line;
+    for (int i = 0; i < 4; ++i)
+      in_line.push_back(coir::spawn([i] { return coir::blocking([i] { return i; }); }));
+    settle();
+    in_line[0].cancel();  // the place it had goes to the next
+    CHECK(in_line[0].join().error() == canceled);
     d.open();
     CHECK(busy.join().has_value());
+    for (int i = 1; i < 4; ++i)
+      CHECK(in_line[static_cast<std::size_t>(i)].join(coir::in(std::chrono::seconds(20))) == i);
     CHECK_FALSE(ran);
     CHECK(coir::blocking([] { return 2; }).value() == 2);  // the place in the queue is free again
   });
