@@ -150,7 +150,8 @@ std::string method_words(const settings& chosen) {
           std::to_string(chosen.rounds) + " rounds; each warms up first and measures for about " +
           std::to_string(spend_ns / 1'000'000) + " ms\n";
   text +=
-      "- costs: the least of all rounds; rates and latencies: the median; CPU is user and "
+      "- costs: the least of all rounds (of wake-ups between two CPUs the median); rates and "
+      "latencies: the median; CPU is user and "
       "system time of the process\n";
   text +=
       "- `raw`: the same work by hand (the best, where there are several); `x`: theirs divided "

@@ -43,7 +43,9 @@ const char* text_of(errc e) noexcept {
       return "this call parks and needs a fiber: use coir::run, runtime::spawn, or the blocking "
              "system call";
     case errc::wrong_operation:
-      return "not for this fiber: move_to needs one that was spawned with a cross_thread switcher";
+      return "this cannot be used in this way, or not here: see the comment of the call; move_to "
+             "needs a fiber that was spawned with a cross_thread switcher and holds nothing of its "
+             "worker";
     case errc::backend_refused:
       return "the kernel refused io_uring: the log line names the cause and the remedy";
     case errc::not_parked:
@@ -71,8 +73,9 @@ const char* text_of(errc e) noexcept {
       return "options::hardened_ring takes coir's own opcodes only, and this operation has another "
              "one: list it in options::ring_opcodes";
     case errc::offload_full:
-      return "options::offload_queue calls of blocking wait for a thread: raise the bound or "
-             "options::offload_threads";
+      return "options::offload_queue calls of blocking wait for a thread: wait for a place by "
+             "another "
+             "deadline than no_wait, or raise the bound or options::offload_threads";
     case errc::wrong_thread:
       return "this belongs to another thread: use it, and destroy it, on the thread that began it";
     case errc::name_too_long:

@@ -23,7 +23,8 @@ struct clock {
   using time_point = std::chrono::time_point<std::chrono::steady_clock, duration>;
   static constexpr bool is_steady = true;
 
-  /// The time of the backend of the calling fiber; CLOCK_MONOTONIC on a plain thread.
+  /// The time of the backend of the calling fiber; on a plain thread CLOCK_MONOTONIC,
+  /// and what simulated runtimes of this process were ahead of it.
   COIR_API static time_point now() noexcept;
 };
 

@@ -74,8 +74,10 @@ class handle {
   /// Waits until the fiber has ended and gives its answer away; rethrows the exception that left
   /// its body. Parks a fiber, blocks a plain thread. Errors: timed_out and operation_canceled (the
   /// handle stays good), errc::deadlock (a fiber joins itself), errc::already_joined,
-  /// operation_canceled when the fiber was cancelled before its body ran, and the error of a
-  /// refused spawn.
+  /// errc::foreign_runtime (of another runtime's fiber, on a fiber; after fork). Where the body
+  /// never ran: operation_canceled (cancelled before), errc::stack_limit, errc::shutting_down, or
+  /// the error of a refused spawn. A plain thread that joins before its runtime was started waits
+  /// for that.
   [[nodiscard]] result<R> join(deadline until = never) {
     if (task_ == nullptr) return fail(refusal());
     if (const detail::refusal why = detail::join(*task_, until)) return fail(why.code());
@@ -199,8 +201,8 @@ template <class F>
 }
 
 /// spawn that never waits: errc::arena_full, errc::mailbox_full (of the worker that is named; from
-/// a plain thread, of all) at once instead. Throws as spawn does: std::bad_alloc for a callable or
-/// an answer that does not fit.
+/// a plain thread, of all) at once instead. Other errors as with spawn. Throws as spawn does:
+/// std::bad_alloc for a callable or an answer that does not fit.
 template <class F>
 [[nodiscard]] result<detail::handle_of<F>> try_spawn(F&& callable,
                                                      const spawn_options& options = {},
@@ -226,7 +228,7 @@ COIR_API void yield() noexcept;
 [[nodiscard]] COIR_API result<> yield_to(fiber_id id);
 /// Parks for `d`; on a plain thread sleeps. Errors: operation_canceled.
 [[nodiscard]] COIR_API result<> sleep_for(clock::duration d);
-/// Parks until `until`. Errors: operation_canceled.
+/// Parks until `until`; on a plain thread sleeps. Errors: operation_canceled.
 [[nodiscard]] COIR_API result<> sleep_until(deadline until);
 /// True once somebody asked this fiber to stop. False on a plain thread.
 COIR_API bool cancelled() noexcept;

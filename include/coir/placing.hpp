@@ -19,13 +19,17 @@ namespace coir {
 enum class priority : std::uint8_t { low, normal, high, critical };
 
 /// What a fiber does most of the time.
-///   io       waits; once options::deflect_threshold of them live on a worker, placed where fewer
-///   do. compute  computes; placed by how many wait to start. Its worker looks at the clock after
-///   each
-///            of its runs (else after 32), and one of them uses 32 of options::run_budget.
-///   memory   as compute, and leaves its NUMA node only for half the load; a run uses 4.
-///   system   as compute, in calls that block; a run uses 8, and a worker that has nothing to do
-///            after one does not spin before it sleeps.
+///
+/// - io: waits; once options::deflect_threshold of them live on a worker, placed where fewer do.
+///
+/// - compute: computes; placed by how many wait to start. Its worker looks at the clock after each
+///   of its runs (else after 32), and one of them uses 32 of options::run_budget.
+///
+/// - memory: as compute, and leaves its NUMA node only for half the load; a run uses 4.
+///
+/// - system: as compute, in calls that block; a run uses 8, and a worker that has nothing to do
+///   after one does not spin before it sleeps.
+///
 /// A fiber of another priority than the normal one is placed when it is new, like all others; but
 /// where it then waits for its first run it stays.
 enum class workload : std::uint8_t { compute, io, memory, system };

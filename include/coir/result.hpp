@@ -36,10 +36,10 @@ enum class errc {
   survivors,             ///< shutdown's time is over and fibers are still alive
   not_in_fiber,          ///< this call parks, and a plain thread has nothing to park
   wrong_operation,       ///< the operation cannot be used in this way
-  backend_refused,       ///< the kernel refused io_uring; the log line names the cause
+  backend_refused,       ///< no call answers it now: create gives the errno of the kernel
   not_parked,            ///< yield_to: the target is not ready to run here
   finished,              ///< the target has ended
-  not_started,           ///< the runtime has not been started
+  not_started,           ///< no call answers it now: who joins before the start waits
   already_started,       ///< the runtime was started before
   foreign_runtime,       ///< the id belongs to another runtime, or to an inherited one after fork
   offload_full,          ///< options::offload_queue calls wait for a thread of the offload pool

@@ -95,7 +95,8 @@ class machine_context {
   /// returns. Nothing may park in it, in any build: what returns a result answers
   /// operation_canceled there at once, and update answers errc::update_would_park afterwards,
   /// whatever `change` made of it; what it did to the state stays. What cannot say so (yield,
-  /// mutex::lock) ends the process when others have run. An exception of `change` comes out.
+  /// mutex::lock, a close, the end of an operation that is under way) ends the process when others
+  /// have run. An exception of `change` comes out.
   /// Errors: errc::state_changed (the machine was reset since this input began; nothing was
   /// changed), errc::wrong_operation (inside another update, or not on the machine's worker).
   template <class F>
