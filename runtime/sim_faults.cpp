@@ -48,7 +48,7 @@ struct asked {
   }
 };
 
-struct row {
+struct fault_row {
   chance_of chance;
   bool (*fits)(const asked&);
   void (*apply)(const asked&, sim_rule&, sim_dice&);
@@ -56,7 +56,7 @@ struct row {
 
 void answer(sim_rule& fate, std::int32_t res) { fate.result = res; }
 
-constexpr row rows[] = {
+constexpr fault_row menu[] = {
     // -- the answer
     {&fault_chances::short_transfer, [](const asked& a) { return a.moves_bytes(); },
      [](const asked&, sim_rule& fate, sim_dice& dice) { fate.bytes_max = 1 + dice.below(8); }},
@@ -138,10 +138,10 @@ constexpr row rows[] = {
      }},
 };
 // The rest of all_faults follows the rows.
-enum : std::size_t { unknown = std::size(rows), entry_refused, cancel_refused, paused, power_cut };
+enum : std::size_t { unknown = std::size(menu), entry_refused, cancel_refused, paused, power_cut };
 static_assert(power_cut + 1 == std::size(::coir::sim::all_faults));
 constexpr unsigned timing_first = 11;  // where the second half begins
-static_assert(rows[timing_first].chance == &fault_chances::delayed);
+static_assert(menu[timing_first].chance == &fault_chances::delayed);
 
 }  // namespace
 
@@ -161,17 +161,17 @@ void sim_faults::draw_from(unsigned first, unsigned end, const io_uring_sqe& ent
                            const sim_open* on, sim_rule& fate) {
   const asked a{entry, on};
   unsigned sum = 0;
-  unsigned chance[std::size(rows)] = {};
+  unsigned chance[std::size(menu)] = {};
   for (unsigned i = first; i < end; ++i) {
-    if (now_.*rows[i].chance == 0 || !rows[i].fits(a)) continue;
-    sum += chance[i] = now_.*rows[i].chance;
+    if (now_.*menu[i].chance == 0 || !menu[i].fits(a)) continue;
+    sum += chance[i] = now_.*menu[i].chance;
   }
   if (!comes(sum)) return;
   std::uint64_t which = world_.dice().below(sum);
   for (unsigned i = first; i < end; ++i) {
     if (which < chance[i]) {
       ++count_[i];
-      return rows[i].apply(a, fate, world_.dice());
+      return menu[i].apply(a, fate, world_.dice());
     }
     which -= chance[i];
   }
@@ -180,7 +180,7 @@ void sim_faults::draw_from(unsigned first, unsigned end, const io_uring_sqe& ent
 sim_rule sim_faults::draw(const io_uring_sqe& entry, const sim_open* on) {
   sim_rule fate;
   draw_from(0, timing_first, entry, on, fate);
-  draw_from(timing_first, std::size(rows), entry, on, fate);
+  draw_from(timing_first, std::size(menu), entry, on, fate);
   sim_dice& dice = world_.dice();
   if (comes(now_.unknown)) {
     ++count_[unknown];
