@@ -89,13 +89,15 @@ driven drive_all(const std::vector<visit>& all, std::int64_t until_ns,
   if (all.empty()) return driven::nothing_moves;
   for (;;) {
     driven end = driven::over;
+    const auto may_be_sent_to = [](const visit& core) { return core->may_be_sent_to(); };
+    // Asked before they are driven, too: who sent something and ended meanwhile is heard then.
+    const bool sent_to = std::ranges::any_of(all, may_be_sent_to);
     const bool ran = drive_each(all, until_ns, over, 0, end) ||
                      (end != driven::over && drive_each(all, until_ns, over, 1, end));
     if (end == driven::over) return end;
     if (ran) continue;
     if (end == driven::by_deadline) return end;
-    if (std::ranges::none_of(all, [](const visit& core) { return core->may_be_sent_to(); }))
-      return end;
+    if (!sent_to && std::ranges::none_of(all, may_be_sent_to)) return end;
   }
 }
 

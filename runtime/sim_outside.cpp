@@ -46,7 +46,9 @@ void sim::try_real_again() noexcept {
 bool sim_world::sleep_outside() {
   constexpr int look_again_ms = 100;  // whether those who may come are still there
   const bool any = real.any();
-  if (!any && !(others_may_come && others_may_come())) return false;
+  // Whether somebody rang is asked last: who did and has ended since then will not come again.
+  const auto heard = [this] { return real.rung() && !COIR_MUTANT(late_ring_unheard); };
+  if (!any && !(others_may_come && (others_may_come() || heard()))) return false;
   // Who may move only so often has others to look after.
   const bool alone = moves_left == UINT_MAX;
   (void)real.sleep(!alone ? 1 : any ? -1 : look_again_ms);

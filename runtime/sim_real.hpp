@@ -49,6 +49,8 @@ class sim_real {
   /// for as long as it takes. True when somebody was told.
   bool sleep(int most_ms = -1);
   void ring() noexcept;
+  /// Whether the next sleep has been ended already. What was done before that ring is seen.
+  bool rung() const noexcept { return rung_.load(std::memory_order_seq_cst); }
 
   /// Those of `whose` that were told; they wait no more.
   std::vector<std::uint64_t> take_told(const void* whose);

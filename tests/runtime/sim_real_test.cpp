@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/sim_world.hpp"
+
 using namespace coir::detail;
 
 namespace {
@@ -83,6 +85,17 @@ TEST_CASE("sim_real: a sleep ends by what is waited for, and by a ring before it
   p.say();
   while (!real.sleep()) continue;  // the last ring may be told once more
   CHECK(real.take_told(&me) == numbers{1});
+}
+
+TEST_CASE("sim_real: who rang and ended before others were asked for is heard") {
+  coir::detail::sim_world world;
+  world.others_may_come = [&world] {
+    world.real.ring();  // the last thing that it does
+    return false;
+  };
+  CHECK(world.sleep_outside());
+  world.others_may_come = [] { return false; };
+  CHECK_FALSE(world.sleep_outside());  // once
 }
 
 TEST_CASE(
