@@ -7,7 +7,7 @@
 //   - Nothing throws. An exception that leaves a C++ body given to C ends the process with the
 //     fiber's name.
 //
-// Comes from: C programs and foreign-function interfaces.   Goes to: runtime/c_api.cpp.
+// Comes from: C programs and foreign-function interfaces.   Goes to: runtime/c_*.cpp.
 #ifndef COIR_H
 #define COIR_H
 
@@ -28,6 +28,8 @@ extern "C" {
 #endif
 
 #define COIR_NEVER INT64_MAX /* a deadline that is never over, in nanoseconds of coir_now */
+
+struct statx; /* of sys/stat.h, with _GNU_SOURCE */
 
 typedef struct coir_runtime coir_runtime;
 
@@ -192,6 +194,8 @@ COIR_C_API int coir_move_to(unsigned worker);
 COIR_C_API int coir_worker(void);
 /* Parks for `ns` nanoseconds (a plain thread sleeps). EINVAL for a negative time, ECANCELED. */
 COIR_C_API int coir_sleep(int64_t ns);
+/* The same until a time of coir_now; one that is over is 0 at once. */
+COIR_C_API int coir_sleep_until(int64_t until_ns);
 /* 1 when somebody asked this fiber to stop. */
 COIR_C_API int coir_cancelled(void);
 /* Nanoseconds of the clock that deadlines are in. */
@@ -199,41 +203,80 @@ COIR_C_API int64_t coir_now(void);
 
 /* -- I/O: fibers only (EPERM on a plain thread), unless it says otherwise */
 
-/* Counts are returned. EFAULT for a null buffer with bytes > 0, EINVAL for bytes over SSIZE_MAX and
- * for a negative offset; ECANCELED; and what the system call of the same name answers. Buffers are
- * lent until the call returns. */
+/* Counts are returned. EFAULT for a null buffer with bytes > 0 and for another null pointer, unless
+ * it may be null; EINVAL for bytes over SSIZE_MAX and for a negative offset; ECANCELED; and what
+ * the system call of the same name answers. What a call names is lent until it returns. One that
+ * ends in _until gives up at `until_ns`, a time of coir_now (ETIMEDOUT); the others are these with
+ * COIR_NEVER. */
 
 COIR_C_API ssize_t coir_read(int fd, void* into, size_t bytes);
+COIR_C_API ssize_t coir_read_until(int fd, void* into, size_t bytes, int64_t until_ns);
 COIR_C_API ssize_t coir_write(int fd, const void* from, size_t bytes);
+COIR_C_API ssize_t coir_write_until(int fd, const void* from, size_t bytes, int64_t until_ns);
+/* Until `into` is full; returns less than `bytes` only at the end of the file. */
+COIR_C_API ssize_t coir_read_exact(int fd, void* into, size_t bytes);
+COIR_C_API ssize_t coir_read_exact_until(int fd, void* into, size_t bytes, int64_t until_ns);
+/* Until everything is written; on an error nothing says how much was. */
+COIR_C_API ssize_t coir_write_all(int fd, const void* from, size_t bytes);
+COIR_C_API ssize_t coir_write_all_until(int fd, const void* from, size_t bytes, int64_t until_ns);
+/* At most 1024 parts (EINVAL); null only without parts. */
+COIR_C_API ssize_t coir_readv(int fd, const struct iovec* into, size_t parts);
+COIR_C_API ssize_t coir_readv_until(int fd, const struct iovec* into, size_t parts,
+                                    int64_t until_ns);
+COIR_C_API ssize_t coir_writev(int fd, const struct iovec* from, size_t parts);
+COIR_C_API ssize_t coir_writev_until(int fd, const struct iovec* from, size_t parts,
+                                     int64_t until_ns);
 COIR_C_API ssize_t coir_pread(int fd, void* into, size_t bytes, int64_t offset);
 COIR_C_API ssize_t coir_pwrite(int fd, const void* from, size_t bytes, int64_t offset);
 /* O_CLOEXEC is added. */
 COIR_C_API int coir_open(const char* path, int flags, mode_t mode);
+COIR_C_API int coir_statx(int dirfd, const char* path, int flags, unsigned mask, struct statx* out);
 COIR_C_API int coir_fsync(int fd);
 COIR_C_API int coir_fdatasync(int fd);
+/* Waits until one of `events` (POLLIN, POLLOUT, ... of poll(2)) holds; returns what holds. */
+COIR_C_API int coir_poll(int fd, unsigned events);
+COIR_C_API int coir_poll_until(int fd, unsigned events, int64_t until_ns);
+/* splice(2): from one descriptor to another, at their own positions; one of them is a pipe. Waits
+ * until there is something and room for it; 0: the source has ended. */
+COIR_C_API ssize_t coir_splice(int from, int to, size_t bytes);
+COIR_C_API ssize_t coir_splice_until(int from, int to, size_t bytes, int64_t until_ns);
+/* Ends every operation on `fd` on every worker (ECANCELED), waits for them, closes. Any thread. */
+COIR_C_API int coir_close(int fd);
+
+/* -- sockets: as the I/O above */
+
+/* A listening TCP socket on 127.0.0.1; port 0 picks one, `*bound` (may be null) says which. Any
+ * thread. */
+COIR_C_API int coir_listen(uint16_t port, uint16_t* bound);
 /* The connection has SOCK_CLOEXEC. Both pointers may be null. */
 COIR_C_API int coir_accept(int fd, struct sockaddr* address, socklen_t* address_bytes);
+COIR_C_API int coir_accept_until(int fd, struct sockaddr* address, socklen_t* address_bytes,
+                                 int64_t until_ns);
 COIR_C_API int coir_connect(int fd, const struct sockaddr* address, socklen_t address_bytes);
+COIR_C_API int coir_connect_until(int fd, const struct sockaddr* address, socklen_t address_bytes,
+                                  int64_t until_ns);
 /* A connection to `host`, a name or a numeric address, with TCP_NODELAY and SOCK_CLOEXEC: returns
  * the socket. The name is looked up on another thread, every address is tried. `until_ns` is a time
  * of coir_now, or COIR_NEVER. EHOSTUNREACH when the name has no address, EAGAIN when no name server
  * answered, ETIMEDOUT. */
 COIR_C_API int coir_connect_host(const char* host, uint16_t port, int64_t until_ns);
 COIR_C_API ssize_t coir_recv(int fd, void* into, size_t bytes, int flags);
-/* A closed peer is EPIPE, never a signal. */
+COIR_C_API ssize_t coir_recv_until(int fd, void* into, size_t bytes, int flags, int64_t until_ns);
+/* A closed peer is EPIPE, never a signal; so with every send here. */
 COIR_C_API ssize_t coir_send(int fd, const void* from, size_t bytes, int flags);
+COIR_C_API ssize_t coir_send_until(int fd, const void* from, size_t bytes, int flags,
+                                   int64_t until_ns);
 /* The same without a copy where the network can; returns when it does not need the bytes any more.
  * For large blocks. See io::send_zc in coir/io.hpp. */
 COIR_C_API ssize_t coir_send_zc(int fd, const void* from, size_t bytes, int flags);
-/* splice(2): from one descriptor to another, at their own positions; one of them is a pipe. Waits
- * until there is something and room for it; 0: the source has ended. */
-COIR_C_API ssize_t coir_splice(int from, int to, size_t bytes);
+COIR_C_API ssize_t coir_send_zc_until(int fd, const void* from, size_t bytes, int flags,
+                                      int64_t until_ns);
+COIR_C_API ssize_t coir_recvmsg(int fd, struct msghdr* message, int flags);
+COIR_C_API ssize_t coir_recvmsg_until(int fd, struct msghdr* message, int flags, int64_t until_ns);
+COIR_C_API ssize_t coir_sendmsg(int fd, const struct msghdr* message, int flags);
+COIR_C_API ssize_t coir_sendmsg_until(int fd, const struct msghdr* message, int flags,
+                                      int64_t until_ns);
 COIR_C_API int coir_shutdown(int fd, int how);
-/* Ends every operation on `fd` on every worker (ECANCELED), waits for them, closes. Any thread. */
-COIR_C_API int coir_close(int fd);
-/* A listening TCP socket on 127.0.0.1; port 0 picks one, `*bound` (may be null) says which. Any
- * thread. */
-COIR_C_API int coir_listen(uint16_t port, uint16_t* bound);
 
 /* What a return of any call here (negated or not) means, and what to do about it. Never null; valid
  * for ever. Any thread. */

@@ -15,7 +15,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -29,6 +28,7 @@
 
 #include "coir.h"
 #include "coir/coir.hpp"
+#include "runtime/c_caller.hpp"
 #include "runtime/c_errors.hpp"
 #include "runtime/c_handles.hpp"
 
@@ -141,14 +141,6 @@ struct body<c_spawn> : body<c_call> {
 static_assert(!body<c_call>::boxed);
 
 namespace {
-
-deadline until(std::int64_t ns) noexcept { return deadline(clock::duration(ns)); }
-
-bool on_fiber() noexcept { return this_fiber::id() != fiber_id{}; }
-
-/// In a worker's loop, where only the cleanup of a fiber that got no stack can be: waiting would
-/// stop the worker.
-bool on_loop() noexcept { return !on_fiber() && this_fiber::worker() != UINT_MAX; }
 
 // -- what C passes
 
@@ -421,12 +413,6 @@ int coir_detach(coir_fiber fiber) {
     if (visit.refusal() == 0) visit.use_up();
     return -visit.refusal();
   });
-}
-
-int coir_sleep(int64_t ns) {
-  if (ns < 0) return -EINVAL;
-  if (on_loop()) return -EPERM;
-  return guarded([&] { return code_of(coir::this_fiber::sleep_for(coir::clock::duration(ns))); });
 }
 
 int64_t coir_now(void) { return coir::clock::now().time_since_epoch().count(); }

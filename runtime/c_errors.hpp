@@ -6,7 +6,7 @@
 //   - Texts are literals or the C library's own constants: valid for ever, on every thread.
 //   - Nothing leaves guarded() but an answer; where something would, the process ends.
 //
-// Comes from: c_api.cpp, c_io.cpp.   Goes to: coir/result.hpp.
+// Comes from: every c_*.cpp.   Goes to: coir/result.hpp.
 #pragma once
 
 #include <sys/types.h>
@@ -33,6 +33,9 @@ inline int code_of(const result<>& answer) noexcept {
 }
 inline int code_of(const result<int>& answer) noexcept {
   return answer ? *answer : -errno_of(answer.error());
+}
+inline int code_of(const result<unsigned>& answer) noexcept {
+  return answer ? static_cast<int>(*answer) : -errno_of(answer.error());
 }
 inline ssize_t count_of(const result<std::size_t>& answer) noexcept {
   return answer ? static_cast<ssize_t>(*answer) : -errno_of(answer.error());

@@ -136,6 +136,7 @@ inline constexpr room runtime_rooms[] = {
     {"c_api", 9},
     {"c_io", 9},
     {"c_this_fiber", 9},
+    {"c_caller", 9},
     {"c_errors", 9},
     {"c_handles", 9},
 };
@@ -171,6 +172,7 @@ inline constexpr tested_elsewhere tests_elsewhere[] = {
     {"runtime/accepting", "tests/api/net_test.cpp", "what serve and accept do, on TCP"},
     {"runtime/c_io", "tests/c/io.c", "it is for C, so C tests it"},
     {"runtime/c_this_fiber", "tests/c/this_fiber.c", "likewise"},
+    {"runtime/c_caller", "tests/c/deadlines.c", "until when, which each of them asks"},
     {"arch/context_x86_64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
     {"arch/context_aarch64", "tests/arch/context_test.cpp", "what context.hpp is on one CPU"},
     {"arch/boost", "tests/arch/context_test.cpp", "the other half of context.hpp"},

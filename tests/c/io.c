@@ -7,6 +7,10 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+#define OVER INT64_MIN /* a deadline that is over */
 
 /* -- pipes ---------------------------------------------------------------------------------------
  */
@@ -63,6 +67,85 @@ static void no_bytes_need_no_buffer(void) {
   gate_end(&pipe);
 }
 
+static intptr_t write_rest(void* argument) {
+  const struct gate* pipe = argument;
+  CHECK_EQ(coir_write_all(pipe->ends[1], "rest", 4), 4);
+  return coir_close(pipe->ends[1]);
+}
+
+static intptr_t read_whole(void* argument) {
+  const struct gate* pipe = argument;
+  coir_fiber writer;
+  char buffer[16];
+  CHECK_EQ(coir_write_all(pipe->ends[1], "all but the ", 12), 12);
+  CHECK_EQ(coir_spawn(write_rest, argument, NULL, &writer), 0);
+  CHECK_EQ(coir_read_exact(pipe->ends[0], buffer, 16), 16);
+  CHECK(memcmp(buffer, "all but the rest", 16) == 0);
+  CHECK_EQ(coir_read_exact(pipe->ends[0], buffer, 16), 0); /* its end */
+  CHECK_EQ(coir_join(writer, NULL), 0);
+  CHECK_EQ(coir_read_exact(pipe->ends[0], NULL, 1), -EFAULT);
+  CHECK_EQ(coir_write_all(-1, "x", 1), -EBADF);
+  return coir_close(pipe->ends[0]);
+}
+
+static void everything_is_written_and_read(void) {
+  struct gate pipe;
+  gate_make(&pipe);
+  run_on(1, read_whole, &pipe);
+}
+
+static intptr_t use_parts(void* argument) {
+  const struct gate* pipe = argument;
+  char first[3], second[8];
+  const struct iovec from[] = {{"one", 3}, {"and two", 7}};
+  const struct iovec into[] = {{first, sizeof first}, {second, sizeof second}};
+  CHECK_EQ(coir_writev(pipe->ends[1], from, 2), 10);
+  CHECK_EQ(coir_readv(pipe->ends[0], into, 2), 10);
+  CHECK(memcmp(first, "one", 3) == 0 && memcmp(second, "and two", 7) == 0);
+  CHECK_EQ(coir_readv(pipe->ends[0], into, 1025), -EINVAL);
+  CHECK_EQ(coir_writev(pipe->ends[1], from, SIZE_MAX), -EINVAL);
+  CHECK_EQ(coir_readv(pipe->ends[0], NULL, 1), -EFAULT);
+  CHECK_EQ(coir_writev(pipe->ends[1], NULL, 1), -EFAULT);
+  CHECK_EQ(coir_writev(pipe->ends[1], NULL, 0), 0);
+  CHECK_EQ(coir_readv_until(pipe->ends[0], into, 2, OVER), -ETIMEDOUT);
+  CHECK_EQ(coir_writev_until(-1, from, 2, COIR_NEVER), -EBADF);
+  return 0;
+}
+
+static void parts_are_written_and_read(void) {
+  struct gate pipe;
+  gate_make(&pipe);
+  run_on(1, use_parts, &pipe);
+  gate_end(&pipe);
+}
+
+static intptr_t poll_one(void* argument) {
+  here_i_am();
+  return coir_poll((int)(intptr_t)argument, POLLIN);
+}
+
+static intptr_t poll_both_ends(void* argument) {
+  const struct gate* pipe = argument;
+  coir_fiber waits;
+  intptr_t answer = 0;
+  CHECK_EQ(coir_poll(pipe->ends[1], POLLIN | POLLOUT), POLLOUT);
+  CHECK_EQ(coir_poll_until(pipe->ends[0], POLLIN, OVER), -ETIMEDOUT);
+  CHECK_EQ(coir_poll(-1, POLLIN), -EBADF);
+  CHECK_EQ(coir_spawn(poll_one, (void*)(intptr_t)pipe->ends[0], NULL, &waits), 0);
+  await_arrivals(1);
+  gate_open((struct gate*)argument);
+  CHECK_EQ(coir_join(waits, &answer), 0);
+  CHECK_EQ(answer, POLLIN);
+  return 0;
+}
+
+static void poll_tells_what_holds(void) {
+  struct gate pipe;
+  gate_make(&pipe);
+  run_on(1, poll_both_ends, &pipe);
+  gate_end(&pipe);
+}
+
 /* -- files ---------------------------------------------------------------------------------------
  */
 
@@ -85,6 +168,12 @@ static intptr_t use_file(void* argument) {
   CHECK_EQ(coir_close(fd), -EBADF);
   CHECK_EQ(coir_read(fd, buffer, 5), -EBADF);
   CHECK_EQ(coir_open("/nowhere/at/all", O_RDONLY, 0), -ENOENT);
+  struct statx facts;
+  CHECK_EQ(coir_statx(AT_FDCWD, path, 0, STATX_SIZE, &facts), 0);
+  CHECK_EQ(facts.stx_size, 11);
+  CHECK_EQ(coir_statx(AT_FDCWD, "/nowhere/at/all", 0, STATX_SIZE, &facts), -ENOENT);
+  CHECK_EQ(coir_statx(AT_FDCWD, NULL, 0, STATX_SIZE, &facts), -EFAULT);
+  CHECK_EQ(coir_statx(AT_FDCWD, path, 0, STATX_SIZE, NULL), -EFAULT);
   return 0;
 }
 
@@ -168,6 +257,29 @@ static intptr_t talk(void* argument) {
 static void two_fibers_talk_over_tcp(void) {
   run_on(1, talk, NULL);
   run_on(2, talk, NULL);
+}
+
+static intptr_t exchange_messages(void* argument) {
+  const int* ends = argument;
+  char buffer[8] = {0};
+  struct iovec part = {"message", 7};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  CHECK_EQ(coir_sendmsg(ends[0], &message, 0), 7);
+  part.iov_base = buffer;
+  CHECK_EQ(coir_recvmsg(ends[1], &message, 0), 7);
+  CHECK(strcmp(buffer, "message") == 0);
+  CHECK_EQ(coir_sendmsg(ends[0], NULL, 0), -EFAULT);
+  CHECK_EQ(coir_recvmsg(ends[1], NULL, 0), -EFAULT);
+  CHECK_EQ(coir_recvmsg_until(ends[1], &message, 0, OVER), -ETIMEDOUT);
+  CHECK_EQ(coir_close(ends[1]), 0);
+  CHECK_EQ(coir_sendmsg(ends[0], &message, 0), -EPIPE); /* and no signal */
+  return coir_close(ends[0]);
+}
+
+static void messages_are_sent_and_received(void) {
+  int ends[2];
+  CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  run_on(1, exchange_messages, ends);
 }
 
 static intptr_t recv_one(void* argument) {
@@ -260,8 +372,12 @@ static void a_plain_thread_listens_and_closes(void) {
 int main(void) {
   RUN(a_pipe_carries_every_byte);
   RUN(no_bytes_need_no_buffer);
+  RUN(everything_is_written_and_read);
+  RUN(parts_are_written_and_read);
+  RUN(poll_tells_what_holds);
   RUN(a_file_is_written_and_read_back);
   RUN(two_fibers_talk_over_tcp);
+  RUN(messages_are_sent_and_received);
   RUN(a_host_is_connected_to_by_its_name);
   RUN(close_ends_what_waits_on_the_descriptor);
   RUN(a_plain_thread_listens_and_closes);

@@ -70,6 +70,7 @@ static intptr_t stop_the_runtime(void* argument) {
   CHECK_EQ(coir_spawn(write_letter, NULL, NULL, &late), -ESHUTDOWN);
   while (!coir_cancelled()) coir_yield();
   CHECK_EQ(coir_sleep(0), -ECANCELED);
+  CHECK_EQ(coir_sleep_until(COIR_NEVER), -ECANCELED);
   return 5;
 }
 
