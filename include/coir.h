@@ -278,6 +278,56 @@ COIR_C_API ssize_t coir_sendmsg_until(int fd, const struct msghdr* message, int 
                                       int64_t until_ns);
 COIR_C_API int coir_shutdown(int fd, int how);
 
+/* -- waiting for each other: fibers of any runtime and plain threads alike */
+
+/* A fiber parks, a plain thread blocks; who waits is served first in, first out. EINVAL for null,
+ * except that destroying null is 0. Create: ENOMEM. No call may come to what is being destroyed;
+ * who was let through by a wait may destroy it at once. EPERM for what waits in a cleanup that runs
+ * on a worker without a fiber. */
+
+typedef struct coir_mutex coir_mutex;
+typedef struct coir_cond coir_cond;
+typedef struct coir_event coir_event;
+
+COIR_C_API int coir_mutex_create(coir_mutex** out);
+/* EBUSY: somebody holds it, and nothing happened. */
+COIR_C_API int coir_mutex_destroy(coir_mutex* mutex);
+/* Waits as long as it takes: a cancel does not end it, so it is safe in clean-up code. Not
+ * recursive: EDEADLK for who holds it. */
+COIR_C_API int coir_mutex_lock(coir_mutex* mutex);
+/* The same, and a cancel ends the wait: ETIMEDOUT, ECANCELED. A free one is taken whatever the
+ * time. */
+COIR_C_API int coir_mutex_lock_until(coir_mutex* mutex, int64_t until_ns);
+/* Never waits: EBUSY when somebody holds it. */
+COIR_C_API int coir_mutex_try_lock(coir_mutex* mutex);
+/* Hands it to who came first. EPERM for who does not hold it. */
+COIR_C_API int coir_mutex_unlock(coir_mutex* mutex);
+
+COIR_C_API int coir_cond_create(coir_cond** out);
+/* EBUSY: somebody waits on it or has not come back yet, and nothing happened. */
+COIR_C_API int coir_cond_destroy(coir_cond* cond);
+/* Unlocks `mutex`, waits, locks it again, also where it answers ECANCELED. May return without a
+ * signal: wait in a loop. EPERM for who does not hold the mutex. */
+COIR_C_API int coir_cond_wait(coir_cond* cond, coir_mutex* mutex);
+/* ETIMEDOUT, too; the mutex is locked again then. */
+COIR_C_API int coir_cond_wait_until(coir_cond* cond, coir_mutex* mutex, int64_t until_ns);
+/* Wakes one, or all, of those who wait. */
+COIR_C_API int coir_cond_signal(coir_cond* cond);
+COIR_C_API int coir_cond_broadcast(coir_cond* cond);
+
+/* A gate that stays open once set, until reset. It begins closed. */
+COIR_C_API int coir_event_create(coir_event** out);
+/* EBUSY: somebody waits for it or has not come back yet, and nothing happened. */
+COIR_C_API int coir_event_destroy(coir_event* event);
+/* ECANCELED. An open one lets everybody through. */
+COIR_C_API int coir_event_wait(coir_event* event);
+COIR_C_API int coir_event_wait_until(coir_event* event, int64_t until_ns);
+/* Opens the gate and lets through who waits. */
+COIR_C_API int coir_event_set(coir_event* event);
+COIR_C_API int coir_event_reset(coir_event* event);
+/* 1 when it is open. */
+COIR_C_API int coir_event_is_set(const coir_event* event);
+
 /* What a return of any call here (negated or not) means, and what to do about it. Never null; valid
  * for ever. Any thread. */
 COIR_C_API const char* coir_strerror(int code);

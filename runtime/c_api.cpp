@@ -10,7 +10,7 @@
 //     the process.
 //
 // Comes from: coir.h.   Goes to: coir/coir.hpp, c_handles.hpp, c_errors.hpp; what a fiber asks of
-// itself is in c_this_fiber.cpp, I/O in c_io.cpp.
+// itself is in c_this_fiber.cpp, I/O in c_io.cpp, what waits for each other in c_sync.cpp.
 #include <unistd.h>
 
 #include <algorithm>

@@ -3,7 +3,7 @@
 // Always true:
 //   - Nothing here waits or fails.
 //
-// Comes from: c_api.cpp, c_io.cpp, c_this_fiber.cpp.   Goes to: coir/fiber.hpp.
+// Comes from: c_api.cpp, c_io.cpp, c_sync.cpp, c_this_fiber.cpp.   Goes to: coir/fiber.hpp.
 #pragma once
 
 #include <climits>

@@ -95,7 +95,8 @@ struct explained {
 constexpr explained explanations[] = {
     {EPERM,
      "Operation not permitted: by the system; or the call parks and only a fiber can park: call it "
-     "inside coir_run, and start fibers from plain threads by coir_spawn_on"},
+     "inside coir_run, and start fibers from plain threads by coir_spawn_on; or the mutex is not "
+     "held by who calls: lock it first"},
     {ESRCH, "No such fiber: it has ended"},
     {EIO, "Input/output error: the device failed; or an error that has no errno"},
     {EAGAIN,
@@ -109,14 +110,16 @@ constexpr explained explanations[] = {
     {EFAULT, "Bad address: a buffer, a path or an address is null"},
     {EBUSY,
      "Device or resource busy: or fibers were still alive when the time was over; the log names "
-     "them: let them end when coir_cancelled() says 1"},
+     "them: let them end when coir_cancelled() says 1; or somebody holds the mutex, or still "
+     "waits"},
     {EINVAL,
      "Invalid argument: a null pointer, a struct whose size field was not set to sizeof, a value "
      "out of range, or a coir_fiber that no spawn of this runtime gave"},
     {EMFILE, "Too many open files: raise RLIMIT_NOFILE (ulimit -n), or close what is not used"},
     {EDEADLK,
-     "Resource deadlock avoided: the wait could never end: a fiber that joins itself, a call for "
-     "plain threads made on a fiber, or every fiber waits for another one"},
+     "Resource deadlock avoided: the wait could never end: a fiber that joins itself, a mutex "
+     "locked again by who holds it, a call for plain threads made on a fiber, or every fiber waits "
+     "for another one"},
     {ENOSYS,
      "Function not implemented: by this kernel; or io_uring was refused: the log line names the "
      "cause and the remedy"},

@@ -1,5 +1,5 @@
-// c_api_test.cpp: what happens where C and C++ meet. The rest of the C interface is tested from C,
-// in tests/c.
+// c_api_test.cpp: what happens where C and C++ meet, and the sentences of the C interface that a
+// mutant breaks. The rest of it is tested from C, in tests/c.
 //
 // Comes from: ctest.   Goes to: coir.h.
 #include <coir.h>
@@ -247,4 +247,32 @@ TEST_CASE("c_api: a spawn that is cancelled while it waits for room leaves the a
   CHECK(house.cleaned == house.accepted);
   ::close(house.ends[0]);
   ::close(house.ends[1]);
+}
+
+TEST_CASE("c_api: a mutex is unlocked by who holds it only") {
+  coir_mutex* mutex = nullptr;
+  REQUIRE(coir_mutex_create(&mutex) == 0);
+  CHECK(coir_mutex_unlock(mutex) == -EPERM);
+  CHECK(coir_mutex_destroy(mutex) == 0);
+}
+
+TEST_CASE("c_api: a mutex that somebody holds is not destroyed") {
+  coir_mutex* mutex = nullptr;
+  REQUIRE(coir_mutex_create(&mutex) == 0);
+  REQUIRE(coir_mutex_lock(mutex) == 0);
+  REQUIRE(coir_mutex_destroy(mutex) == -EBUSY);
+  CHECK(coir_mutex_unlock(mutex) == 0);
+  CHECK(coir_mutex_destroy(mutex) == 0);
+}
+
+TEST_CASE("c_api: a wait that fails holds the mutex again") {
+  coir_mutex* mutex = nullptr;
+  coir_cond* cond = nullptr;
+  REQUIRE(coir_mutex_create(&mutex) == 0);
+  REQUIRE(coir_cond_create(&cond) == 0);
+  REQUIRE(coir_mutex_lock(mutex) == 0);
+  CHECK(coir_cond_wait_until(cond, mutex, INT64_MIN) == -ETIMEDOUT);
+  CHECK(coir_mutex_unlock(mutex) == 0);
+  CHECK(coir_mutex_destroy(mutex) == 0);
+  CHECK(coir_cond_destroy(cond) == 0);
 }
