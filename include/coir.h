@@ -60,6 +60,12 @@ typedef struct coir_config {
    * options::fixed_buffers in coir/options.hpp. */
   const struct iovec* fixed_buffers;
   size_t fixed_buffers_count;
+
+  /* Gets every line of the log, without its newline, valid during the call only; null: one line to
+   * stderr each. Called from any thread, also inside coir_runtime_create; must not park or throw.
+   */
+  void (*log)(const char* line, void* context);
+  void* log_context; /* handed to `log` */
 } coir_config;
 
 /* `float`: the floating-point controls (rounding, traps) are the fiber's own. `cross_thread`: it

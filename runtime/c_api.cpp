@@ -142,6 +142,19 @@ static_assert(!body<c_call>::boxed);
 
 namespace {
 
+/// A log of C's, which wants a line ended by a zero. Cut as a line to stderr is.
+struct c_log {
+  void (*log)(const char* line, void* context);
+  void* context;
+  void operator()(const log_record& line) const noexcept {
+    char text[1024];
+    const std::size_t bytes = std::min(line.text.size(), sizeof text - 1);
+    std::memcpy(text, line.text.data(), bytes);
+    text[bytes] = '\0';
+    log(text, context);
+  }
+};
+
 // -- what C passes
 
 /// Copies a struct that begins with its own size: fields it does not have keep their defaults,
@@ -161,8 +174,11 @@ bool take_struct(const T* from, T& out) noexcept {
 bool take_config(const coir_config* from, options& out) {
   coir_config c;
   if (!take_struct(from, c)) return false;
+  if (c.log != nullptr) out.log = c_log{c.log, c.log_context};
   if (c.options != nullptr) {
-    auto read = options::parse(c.options);
+    // With `out` as its base, so that what it refuses is said in the same log.
+    auto read =
+        COIR_MUTANT(c_log_of_parse) ? options::parse(c.options) : options::parse(c.options, out);
     if (!read) return false;
     out = std::move(*read);
   }

@@ -249,6 +249,17 @@ TEST_CASE("c_api: a spawn that is cancelled while it waits for room leaves the a
   ::close(house.ends[1]);
 }
 
+TEST_CASE("c_api: what is wrong with options as text is said in the log that comes with them") {
+  std::string said;
+  coir_config config = tested_config(1);
+  config.options = "stak=1";
+  config.log = [](const char* line, void* context) { *static_cast<std::string*>(context) = line; };
+  config.log_context = &said;
+  coir_runtime* runtime = nullptr;
+  CHECK(coir_runtime_create(&config, &runtime) == -EINVAL);
+  CHECK(said.find("'stak=1'") != said.npos);
+}
+
 TEST_CASE("c_api: a mutex is unlocked by who holds it only") {
   coir_mutex* mutex = nullptr;
   REQUIRE(coir_mutex_create(&mutex) == 0);

@@ -1,4 +1,5 @@
-/* config.c: options as text, the way a C program gets at all of them.
+/* config.c: options as text, the way a C program gets at all of them, and what is no text: memory
+ * that the rings know, and a log of its own.
  *
  * Comes from: ctest.   Goes to: coir.h.
  */
@@ -108,6 +109,32 @@ static void a_text_that_is_no_option_is_refused_and_named(void) {
   }
 }
 
+/* Keeps the last line. */
+static void keep(const char* line, void* context) { snprintf(context, 2048, "%s", line); }
+
+static void a_log_of_ones_own_gets_each_line(void) {
+  char said_last[2048] = "";
+  coir_config config = tested_config(1);
+  coir_runtime* runtime;
+  config.log = keep;
+  config.log_context = said_last;
+  config.options = "stak=1"; /* read before there is a runtime */
+  CHECK_EQ(coir_runtime_create(&config, &runtime), -EINVAL);
+  CHECK(strncmp(said_last, "options, line 1: 'stak=1': ", 27) == 0);
+  CHECK(strchr(said_last, '\n') == NULL);
+  config.options = NULL;
+  config.workers = 257; /* and by the runtime */
+  CHECK_EQ(coir_runtime_create(&config, &runtime), -EINVAL);
+  CHECK(strstr(said_last, "workers") != NULL);
+  said_last[0] = '\0';
+  config.size = offsetof(coir_config, log); /* of before: to stderr */
+  listen_to_stderr();
+  const int code = coir_runtime_create(&config, &runtime);
+  hear("workers");
+  CHECK_EQ(code, -EINVAL);
+  CHECK_EQ(said_last[0], '\0');
+}
+
 /* A program that was compiled before there was such a field. */
 static void a_config_without_the_field_is_understood(void) {
   coir_config config = tested_config(2);
@@ -120,6 +147,7 @@ int main(void) {
   RUN(a_text_is_read_and_a_field_wins_over_it);
   RUN(fixed_buffers_are_taken_over);
   RUN(a_text_that_is_no_option_is_refused_and_named);
+  RUN(a_log_of_ones_own_gets_each_line);
   RUN(a_config_without_the_field_is_understood);
   return 0;
 }
