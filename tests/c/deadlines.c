@@ -56,13 +56,14 @@ static intptr_t come_too_late(void* argument) {
 
 static void a_deadline_that_is_over_ends_each_wait(void) { run_on(1, come_too_late, NULL); }
 
-/* To a listener whose queue is full. */
+/* To a listener whose queue is full. The second socket does not block: without io_uring a thread of
+ * the pool connects one that does, and only the other side can end that. */
 static intptr_t connect_too_late(void* argument) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   socklen_t bytes = sizeof address.sun_family; /* the system finds a name */
   const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int ends[] = {socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
-                      socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+                      socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   CHECK_EQ(bind(listener, (const struct sockaddr*)&address, bytes), 0);
   bytes = sizeof address;
   CHECK_EQ(getsockname(listener, (struct sockaddr*)&address, &bytes), 0);
