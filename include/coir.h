@@ -130,7 +130,8 @@ typedef struct coir_spawn_options {
 /* Creates a runtime; `config` may be null. Errors: EINVAL (null `out`, bad size or range, or a
  * kernel before 6.1), EPERM, EACCES, ENOSYS, ENOMEM (a ring was asked for, by backend=uring in
  * `options` or COIR_BACKEND, and is refused; a log line names the cause and the remedy), EMFILE;
- * with pin_workers or numa_placement what sched_getaffinity(2) or set_mempolicy(2) answers. */
+ * with pin_workers or numa_placement what sched_getaffinity(2) or set_mempolicy(2) answers; with
+ * fixed_buffers what io_uring_register_buffers(3) answers. */
 COIR_C_API int coir_runtime_create(const coir_config* config, coir_runtime** out);
 /* Starts the workers. What coir_spawn_on queued before runs now. EALREADY when started before,
  * ESHUTDOWN after coir_runtime_shutdown. */
@@ -143,8 +144,9 @@ COIR_C_API int coir_runtime_request_stop(coir_runtime* runtime);
  * thread. EINVAL when there is no such worker. */
 COIR_C_API int coir_runtime_set_deflection_threshold(coir_runtime* runtime, unsigned worker,
                                                      unsigned tasks);
-/* Cancels all fibers and waits until `until_ns` for their end; EBUSY when some are still alive then
- * (a log line names them). Handles of ended fibers stay good until coir_runtime_destroy. */
+/* Cancels all fibers and waits until `until_ns`, a time of coir_now, for their end; EBUSY when some
+ * are still alive then (a log line names them). Handles of ended fibers stay good until
+ * coir_runtime_destroy. */
 COIR_C_API int coir_runtime_shutdown(coir_runtime* runtime, int64_t until_ns);
 /* Shuts down for at most 5 s, then frees the runtime; handles of its fibers are stale from then on.
  * Null is allowed. EBUSY: some fibers are still alive; it is gone all the same, but what they use
@@ -176,7 +178,9 @@ COIR_C_API int coir_spawn_on(coir_runtime* runtime, coir_body body, void* argume
  * The handle stays good after EDEADLK (itself), EINVAL (not a handle, or on a fiber: of another
  * runtime's fiber), ENOTCONN (on a thread: its runtime was never started), ETIMEDOUT (join_until
  * only), ECANCELED (the caller was cancelled). ESTALE: joined or detached before. ECANCELED also
- * when the fiber was cancelled before its body ran: ask again, and ESTALE says it was that. */
+ * when the fiber was cancelled before its body ran: ask again, and ESTALE says it was that; then
+ * also ENOMEM (no stack could be had for it) and ESHUTDOWN. EOWNERDEAD: inherited by fork. EPERM:
+ * in a cleanup that runs on a worker without a fiber. `until_ns` is a time of coir_now. */
 COIR_C_API int coir_join(coir_fiber fiber, intptr_t* answer);
 COIR_C_API int coir_join_until(coir_fiber fiber, intptr_t* answer, int64_t until_ns);
 /* Asks the fiber to stop: its parking calls answer -ECANCELED from now on. Any thread; twice is
@@ -186,7 +190,7 @@ COIR_C_API int coir_cancel(coir_fiber fiber);
 COIR_C_API int coir_done(coir_fiber fiber);
 /* Gives the handle up; the fiber runs on. Who is waiting already gets the value. EINVAL, ESTALE. */
 COIR_C_API int coir_detach(coir_fiber fiber);
-/* Lets other fibers run. */
+/* Lets other fibers run; on a plain thread sched_yield(2). */
 COIR_C_API void coir_yield(void);
 /* coir_yield, and `fiber` is the next to run here. On an error nobody else has run: EPERM (not on a
  * fiber), EAGAIN (it is not ready on this worker), ESRCH (it has ended), ESTALE, EINVAL. */
@@ -202,9 +206,9 @@ COIR_C_API int coir_worker(void);
 COIR_C_API int coir_sleep(int64_t ns);
 /* The same until a time of coir_now; one that is over is 0 at once. */
 COIR_C_API int coir_sleep_until(int64_t until_ns);
-/* 1 when somebody asked this fiber to stop. */
+/* 1 when somebody asked this fiber to stop; 0 on a plain thread. */
 COIR_C_API int coir_cancelled(void);
-/* Nanoseconds of the clock that deadlines are in. */
+/* Nanoseconds of the clock that deadlines are in. Any thread. */
 COIR_C_API int64_t coir_now(void);
 
 /* -- I/O: fibers only (EPERM on a plain thread), unless it says otherwise */
