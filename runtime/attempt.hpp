@@ -83,7 +83,8 @@ bool tells_of_each_byte(int fd) noexcept;
 inline std::int32_t given_up(const effort& e, int why) noexcept {
   return e.done > 0 ? e.done : -why;
 }
-/// A thread that is in a connect(2) comes back soon.
+/// A thread that is in a connect(2) comes back soon; not from the full backlog of a Unix socket,
+/// which only the other side ends.
 void hurry(const effort& e) noexcept;
 
 }  // namespace coir::detail

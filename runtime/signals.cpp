@@ -4,9 +4,8 @@
 //   - A signal number belongs to at most one object; the table of write ends is read by the
 //     handler, so its entries are atomic.
 //   - The handler is async-signal-safe: one load, one write(2), errno kept.
-//   - In the child of a fork nobody listens: the pipe is the parent's as well. The thread that
-//   forks
-//     hears no signal until that is so, and nobody takes or gives back a number meanwhile.
+//   - In the child of a fork nobody listens: the pipe is the parent's as well. Until that is so the
+//     thread that forks hears no signal, and nobody takes or gives back a number.
 //
 // Comes from: coir/signals.hpp.   Goes to: io::read.
 #include "coir/signals.hpp"
