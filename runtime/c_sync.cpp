@@ -26,6 +26,7 @@
 struct coir_mutex {
   coir::mutex cpp;
   coir::detail::atomic<std::uint64_t> holder{0};  // as caller() says; 0: nobody
+  coir::detail::atomic<std::uint32_t> waiting{0};
 };
 
 struct coir_cond {
@@ -107,6 +108,7 @@ int refuse_stranger(const coir_mutex* m) noexcept {
 }
 
 int lock_until(coir_mutex& m, deadline until) {
+  const wait_counted inside(m.waiting);
   const int code = code_of(m.cpp.lock_until(until));
   if (code == 0) take(m);
   return code;
@@ -133,14 +135,19 @@ int coir_mutex_create(coir_mutex** out) { return create(out); }
 
 int coir_mutex_destroy(coir_mutex* mutex) {
   if (mutex == nullptr) return 0;
-  // Who waits for it waits for a holder, so a free one has nobody.
   if (!mutex->cpp.try_lock() && !COIR_MUTANT(c_held_mutex_destroyed)) return -EBUSY;
+  // Who gave up its wait may not have come back yet. acquire: pairs with ~wait_counted.
+  if (mutex->waiting.load(std::memory_order_acquire) != 0) {
+    mutex->cpp.unlock();
+    return -EBUSY;
+  }
   delete mutex;
   return 0;
 }
 
 int coir_mutex_lock(coir_mutex* mutex) {
   if (const int refused = refuse_lock(mutex)) return refused;
+  const wait_counted inside(mutex->waiting);
   mutex->cpp.lock();
   take(*mutex);
   return 0;

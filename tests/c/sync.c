@@ -160,6 +160,20 @@ static intptr_t misuse_mutex(void* argument) {
   return 0;
 }
 
+static intptr_t destroy_too_soon(void* argument) {
+  struct shared* const s = argument;
+  CHECK_EQ(coir_mutex_lock(s->mutex), 0);
+  const coir_fiber leaving = spawn(lock_heeding, s);
+  await_arrivals(1);
+  CHECK_EQ(coir_cancel(leaving), 0); /* its wait is over, and it has not come back */
+  CHECK_EQ(coir_mutex_unlock(s->mutex), 0);
+  CHECK_EQ(coir_mutex_destroy(s->mutex), -EBUSY);
+  join(leaving, -ECANCELED);
+  return 0;
+}
+
+static void who_has_not_come_back_keeps_its_mutex(void) { run_shared(1, destroy_too_soon); }
+
 static void who_does_not_hold_a_mutex_is_told_so(void) {
   struct shared s = make();
   run_on(1, misuse_mutex, &s);
@@ -293,6 +307,7 @@ int main(void) {
   RUN(two_fibers_hand_a_mutex_over);
   RUN(a_mutex_is_one_for_fibers_and_threads);
   RUN(who_does_not_hold_a_mutex_is_told_so);
+  RUN(who_has_not_come_back_keeps_its_mutex);
   RUN(a_thread_signals_a_fiber);
   RUN(a_wait_that_fails_holds_the_mutex_again);
   RUN(a_thread_opens_an_event);
