@@ -197,7 +197,8 @@ inline reply ask_from(asking& all, handler_frame*& asked, effect_call& call) {
 std::error_code wait_in_handler(event& gate, deadline until, bool heed_cancel) {
   backoff pauses(std::chrono::microseconds(50), std::chrono::milliseconds(10));
   while (handler_frame* const stepped = stepped_here()) {
-    if (gate.is_set()) break;  // who sets it may still be using it: the wait below sees them off
+    // Under its lock, which sees off who sets it; whoever has closed it again is not waited for.
+    if (gate.is_set() && !wait_for_event(gate, no_wait, false)) return {};
     if (until != never && clock::now() >= until) return std::make_error_code(std::errc::timed_out);
     const sleep_operation a_little{std::min(until, in(pauses.next()))};
     const auto ended = wait_outside(*stepped, a_little, never, heed_cancel);
