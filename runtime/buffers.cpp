@@ -147,8 +147,10 @@ bool buffer_pool::more_places() noexcept {
   if (more > count_max) return false;
   std::unique_ptr<place_aside[]> places(new (std::nothrow) place_aside[more]);
   std::unique_ptr<std::uint16_t[]> far(new (std::nothrow) std::uint16_t[count_ + more]);
-  no_memory_ = places == nullptr || far == nullptr;
-  if (no_memory_) return false;
+  if (places == nullptr || far == nullptr) {
+    no_memory_ = true;
+    return false;
+  }
   std::ranges::move(std::span(aside_.get(), places_), places.get());
   for (unsigned i = places_; i < more; ++i) places[i].next_free = i + 1;
   aside_ = std::move(places);

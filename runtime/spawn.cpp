@@ -214,6 +214,7 @@ refusal launch_by(runtime_core& core, wait_queue& room, deadline until, bool wai
     if (COIR_MUTANT(worker_waits_for_mailbox)) continue;
     if (COIR_MUTANT(place_not_waited_for) || (!wait && !COIR_MUTANT(try_waits_for_place)))
       return errc::mailbox_full;
+    if (until == no_wait) return std::errc::timed_out;
     core.starving.fetch_add(1, std::memory_order_seq_cst);
     waiter w;
     bool sent = false;
