@@ -300,7 +300,7 @@ typedef struct coir_cond coir_cond;
 typedef struct coir_event coir_event;
 
 COIR_C_API int coir_mutex_create(coir_mutex** out);
-/* EBUSY: somebody holds it, and nothing happened. */
+/* EBUSY: somebody holds it or has not come back yet, and nothing happened. */
 COIR_C_API int coir_mutex_destroy(coir_mutex* mutex);
 /* Waits as long as it takes: a cancel does not end it, so it is safe in clean-up code. Not
  * recursive: EDEADLK for who holds it. */

@@ -248,7 +248,7 @@ template <waitable... A>
   for (i = 0; i < all.size() && found.index == found.none; ++i)
     if (all[i].over) found.index = i;
   i = 0;
-  if (first.code() != errc::update_would_park)  // where nobody may wait nobody loses either
+  if (first.code() != errc::update_would_park)  // a wait that may not begin ends nobody
     (..., (all[i].over ? void() : each.cancel(), ++i));
   while (!refused && !detail::all_over(all))
     refused = is_refused(detail::await_first(all, never, false));
