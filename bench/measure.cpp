@@ -30,7 +30,7 @@ namespace bench {
 
 namespace {
 
-constexpr int patience_ms = 60'000;
+constexpr int patience_ms = 150'000;
 static_assert(std::is_trivially_copyable_v<sample>);  // it travels through a pipe
 
 [[noreturn]] void run_child(const entry& one, const settings& chosen, bool two_cpus, int answer) {

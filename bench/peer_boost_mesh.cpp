@@ -112,14 +112,16 @@ std::uint64_t grow(std::uint64_t first, std::uint64_t leaves) {
 /// To and fro between two fibers, timed by the first.
 class table {
  public:
-  explicit table(unsigned laps) : laps_(laps) {}
+  explicit table(players where) : where_(where) {}
   double serve() {
-    const double ns = fastest_ns(laps_, [this] {
+    const auto struck = [this] {
       for (unsigned lap = 0; lap < laps_; ++lap) {
         ping_.push(lap);
         if (pong_.value_pop() != lap) throw std::logic_error("another ball came back");
       }
-    });
+    };
+    const double ns =
+        where_ == players::asleep ? usual_ns(laps_, struck) : fastest_ns(laps_, struck);
     ping_.close();
     return ns;
   }
@@ -129,7 +131,10 @@ class table {
   }
 
  private:
-  const unsigned laps_;
+  const players where_;
+  const unsigned laps_ = where_ == players::same_thread ? 10'000
+                         : where_ == players::awake     ? 1'000
+                                                        : 200;
   // Room for more than the one ball: nobody waits to push, which is cheaper than a rendezvous.
   boost::fibers::buffered_channel<unsigned> ping_{2}, pong_{2};
 };
@@ -182,7 +187,7 @@ sample boost_stealing_hot_root(unsigned count) {
 
 double boost_fiber_pingpong_ns(players where, const settings& chosen) {
   const bool same = where == players::same_thread;
-  table match(same ? 10'000 : where == players::awake ? 1'000 : 200);
+  table match(where);
   if (same) {
     fiber other = start([&] { match.answer(); });
     double ns = 0;

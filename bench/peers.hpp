@@ -71,10 +71,10 @@ sample raw_file_read(const read_plan& plan);
 double raw_fdatasync_us(const std::string& folder, std::size_t bytes);
 
 /// Two threads: a cache line that goes to and fro; MSG_RING from ring to ring, each waited for in
-/// io_uring_enter; a futex each.
+/// io_uring_enter; a futex each, and how often per round trip the second thread slept for it.
 double raw_pingpong_awake_ns(const settings& chosen);
 double raw_pingpong_asleep_ns(const settings& chosen);
-double raw_futex_ns(const settings& chosen);
+sample raw_futex(const settings& chosen);
 
 /// Boost.Context: jump_fcontext between two stacks.
 double boost_context_switch_ns(unsigned laps);

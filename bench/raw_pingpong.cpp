@@ -125,11 +125,13 @@ struct alignas(64) line {
 
 constexpr std::uint32_t last_ball = UINT32_MAX;
 
-/// Sleeps while `at` is `value`.
-void futex_wait(word& at, std::uint32_t value) {
+/// Sleeps while `at` is `value`; how often it did.
+unsigned futex_wait(word& at, std::uint32_t value) {
+  unsigned sleeps = 0;
   // acquire: what was done before the ball was sent is visible.
   while (at.load(std::memory_order_acquire) == value)
-    ::syscall(SYS_futex, &at, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+    sleeps += ::syscall(SYS_futex, &at, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0) == 0;
+  return sleeps;
 }
 void futex_set(word& at, std::uint32_t value) {
   at.store(value, std::memory_order_release);
@@ -168,30 +170,31 @@ double raw_pingpong_awake_ns(const settings& chosen) {
       });
 }
 
-double raw_futex_ns(const settings& chosen) {
+sample raw_futex(const settings& chosen) {
   constexpr unsigned count = 200;
   line to, fro;
-  return on_two_threads(
+  std::uint32_t balls = 0;
+  double sleeps = 0;
+  const double ns = on_two_threads(
       chosen,
       [&] {
-        std::uint32_t at = 0;
-        const double ns = fastest_ns(count, [&] {
-          for (unsigned lap = 0; lap < count; ++lap) {
-            futex_set(to.ball, at + 1);
-            futex_wait(fro.ball, at);
-            ++at;
+        const double usual = usual_ns(count, [&] {
+          for (unsigned lap = 0; lap < count; ++lap, ++balls) {
+            futex_set(to.ball, balls + 1);
+            futex_wait(fro.ball, balls);
           }
         });
         futex_set(to.ball, last_ball);
-        return ns;
+        return usual;
       },
       [&] {
         for (std::uint32_t at = 0;; ++at) {
-          futex_wait(to.ball, at);
+          sleeps += futex_wait(to.ball, at);
           if (to.ball.load(std::memory_order_relaxed) == last_ball) return;
           futex_set(fro.ball, at + 1);
         }
       });
+  return {ns, sleeps / balls};
 }
 
 namespace {
@@ -242,7 +245,7 @@ double raw_pingpong_asleep_ns(const settings& chosen) {
       chosen,
       [&] {
         ringer me(first, second);
-        const double ns = fastest_ns(count, [&] {
+        const double ns = usual_ns(count, [&] {
           for (unsigned lap = 0; lap < count; ++lap) {
             me.send(0);
             me.take();

@@ -12,8 +12,9 @@
 //   - Awake are workers whose spin wins: options::idle_spin is a millisecond, and the warm-up is
 //     long enough to learn it. The variant keeps each busy with a fiber that yields all the time.
 //   - Asleep are workers that may not spin at all: options::idle_spin is 0.
-//   - Where two CPUs wake each other from sleep the median round counts: in the least one somebody
-//     did not sleep, for a futex by hand a seventeenth of the usual.
+//   - Where somebody is woken from sleep the median of a measurement counts, and across two CPUs
+//     that of the rounds as well: in the least somebody did not sleep, for a futex by hand a
+//     seventeenth of the usual.
 //
 // Comes from: coir_bench.cpp.   Goes to: peers.hpp.
 #include <atomic>
@@ -50,15 +51,16 @@ void answer(table& t) {
 }
 
 /// On the fiber of the first one. `warm_up` round trips come before everything.
-sample serve(table& t, unsigned laps, unsigned warm_up) {
+sample serve(table& t, players where, unsigned laps, unsigned warm_up) {
   for (unsigned lap = 0; lap < warm_up; ++lap) strike(t.ping, t.pong);
   const counting counts;
   const coir::worker_stats before = coir::snapshot().total();
   double balls = 0;
-  const double ns = fastest_ns(laps, [&] {
+  const auto struck = [&] {
     for (unsigned lap = 0; lap < laps; ++lap) strike(t.ping, t.pong);
     balls += laps;
-  });
+  };
+  const double ns = where == players::asleep ? usual_ns(laps, struck) : fastest_ns(laps, struck);
   const coir::worker_stats after = coir::snapshot().total();
   sample got{ns, static_cast<double>(after.sleeps - before.sleeps) / balls,
              static_cast<double>(after.parks - before.parks) / balls};
@@ -89,7 +91,8 @@ sample coir_pingpong(players where, std::chrono::microseconds idle_spin,
                 },
                 {.worker = i}));
         auto second = coir::spawn([&t] { answer(t); }, {.worker = far});
-        auto first = coir::spawn([&] { got = serve(t, laps, same ? 0 : 200); }, {.worker = 0});
+        auto first =
+            coir::spawn([&] { got = serve(t, where, laps, same ? 0 : 200); }, {.worker = 0});
         sure(first.join());
         sure(second.join());
         over = true;
@@ -124,7 +127,7 @@ sample coir_foreign(const settings& chosen) {
   pin_to(chosen.cpu);
   std::size_t ran = 0;
   std::size_t spawned = 0;
-  const double ns = fastest_ns(count, [&] {
+  const double ns = usual_ns(count, [&] {
     for (unsigned i = 0; i < count; ++i) sure(runtime->spawn([&ran] { ++ran; }).join());
     spawned += count;
   });
@@ -147,7 +150,7 @@ row foreign_row(settings chosen, bool two_cpus) {
           "a plain thread spawns a trivial fiber and joins it" + where,
           {{"fiber", "ns", !two_cpus}, {"sleeps", "", false}},
           {{"coir", role::ours, [=] { return coir_foreign(chosen); }},
-           {"a futex to and fro", role::raw, [=] { return sample(raw_futex_ns(chosen)); }},
+           {"a futex to and fro", role::raw, [=] { return raw_futex(chosen); }},
            {"Boost.Fiber", role::peer, {}, "a spawn on another thread's scheduler"}},
           {{reach::kind::of_raw, 1.2}}};
   one.entries.push_back(go_entry(chosen, "spawn_foreign"));
