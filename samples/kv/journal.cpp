@@ -210,11 +210,16 @@ std::error_code journal::store(const batch& b) {
   return {};
 }
 
-std::error_code journal::store_bytes(std::span<const std::byte> bytes) {
+std::error_code journal::write_behind(std::span<const std::byte> bytes) {
   auto written = file_->write_at(bytes, end_);
   if (!written) return written.error();
   if (*written != bytes.size()) return std::make_error_code(std::errc::no_space_on_device);
   end_ += bytes.size();
+  return {};
+}
+
+std::error_code journal::store_bytes(std::span<const std::byte> bytes) {
+  if (const std::error_code why = write_behind(bytes)) return why;
   if (options_.twin == journal_twin::never_syncs) return {};
   auto synced = file_->sync();
   return synced ? std::error_code() : synced.error();
@@ -249,8 +254,11 @@ std::error_code journal::fail_for_good(std::error_code why) {
 
 // -- recovery -------------------------------------------------------------------------------------
 
+// A process that was killed may never have synced what is read here; and after a sync that failed
+// it may be in the kernel's cache alone, and clean: no later sync writes it, and once the power
+// goes nothing that lies behind it is found. Therefore each good record is written once more.
 coir::result<> journal::recover() {
-  std::vector<std::byte> window;  // bytes of the file from recovered_.bytes on
+  std::vector<std::byte> window;  // bytes of the file from end_ on
   std::uint64_t file_end = 0;
   std::uint64_t expected = 0;  // 0: the first record says where the numbers begin
   bool torn = false, all_read = false;
@@ -275,16 +283,18 @@ coir::result<> journal::recover() {
       rest = rest.subspan(r.bytes());
     }
     torn = found != reading::incomplete || (all_read && !rest.empty());
-    window.erase(window.begin(), window.end() - static_cast<std::ptrdiff_t>(rest.size()));
+    const auto good = std::span(window).first(window.size() - rest.size());
+    if (options_.twin == journal_twin::trusts_what_it_reads) {
+      end_ += good.size();
+    } else if (!good.empty()) {
+      if (const std::error_code why = write_behind(good)) return coir::fail(why);
+    }
+    window.erase(window.begin(), window.begin() + static_cast<std::ptrdiff_t>(good.size()));
   }
   next_sequence_ = expected == 0 ? 1 : expected;
-  end_ = recovered_.bytes;
-  if (torn) {
-    recovered_.cut_bytes = file_end - end_;
-    return file_->truncate(end_);
-  }
-  // Records that a killed process wrote and never synced are about to be shown: make them last.
-  return recovered_.records == 0 ? coir::result<>() : file_->sync();
+  if (torn) recovered_.cut_bytes = file_end - end_;
+  // Also where nothing is torn: a cut whose sync failed may have gone no further than the cache.
+  return file_->truncate(end_);
 }
 
 }  // namespace kv

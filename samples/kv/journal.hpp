@@ -11,6 +11,8 @@
 //   - The writer fiber lives on the worker that opened the journal.
 //   - The first failure is the last: nothing after it is written, made visible or acknowledged. A
 //     sync is never tried twice, because a kernel that failed one may have dropped the pages.
+//   - What open() replays is on the disk before anything follows it, though a sync failed before:
+//     open() writes it once more and syncs.
 //   - What open() replays is what was made visible before, plus at most a run of records that
 //     followed and whose answer was never success.
 //
@@ -42,7 +44,7 @@ class journal_listener {
 };
 
 /// For tests of the tests: a journal that breaks its promise in one way, which a crash must show.
-enum class journal_twin { none, never_syncs, answers_before_completion };
+enum class journal_twin { none, never_syncs, answers_before_completion, trusts_what_it_reads };
 
 struct journal_options {
   std::size_t batch_records_max = 1024;  ///< then append waits for the next batch
@@ -74,7 +76,8 @@ struct recovery {
 
 class journal {
  public:
-  /// Replays `file` into `listener`, cuts a torn tail off, syncs, and starts the writer fiber.
+  /// Replays `file` into `listener`, writes what was good once more, cuts a torn tail off, syncs,
+  /// and starts the writer fiber.
   /// `listener` outlives the journal. Fibers only. Errors: those of the file, and of spawn.
   [[nodiscard]] static coir::result<std::unique_ptr<journal>> open(
       std::unique_ptr<journal_file> file, journal_listener& listener, journal_options o = {});
@@ -136,6 +139,7 @@ class journal {
   batch_ref take_batch();
   std::error_code commit(batch& b);
   std::error_code store(const batch& b);
+  std::error_code write_behind(std::span<const std::byte> bytes);
   std::error_code store_bytes(std::span<const std::byte> bytes);
   void publish(const batch& b, const journal_counters& done);
   std::error_code fail_for_good(std::error_code why);

@@ -5,8 +5,9 @@
 //   - Files, syncs and what a cut leaves are those of coir::sim's disk: torn sectors, files whose
 //     name is gone, syncs that fail. Nothing here stands in for the file.
 //   - Each world has several lives. Each one looks for what the ones before it were promised, and
-//     from then on what it has found is the promise.
-//   - A twin of the file that leaves one sync out is caught by the same search.
+//     from then on what it has found is the promise. In a life a store that failed is opened again,
+//     with the power on: what the cache holds need not be on the disk.
+//   - Twins that leave one sync out, or trust what they read, are caught by the same search.
 #include <algorithm>
 #include <chrono>
 #include <coir/sim.hpp>
@@ -23,17 +24,23 @@ using kv_test::step;
 
 namespace {
 
-constexpr unsigned cut_lives = 3;  // and one more, which only looks
+constexpr unsigned cut_lives = 3;    // and one more, which only looks
+constexpr unsigned stores_most = 3;  // that are opened in one life, one after the other
 constexpr std::uint64_t points_max = 1'000;
 
 struct lives_tally {
-  std::size_t lives = 0, acked = 0, wiped = 0, reached = 0;
+  std::size_t lives = 0, acked = 0, wiped = 0, reached = 0, failed = 0;
+};
+
+struct twins {
+  file_twin file = file_twin::none;
+  kv::journal_twin journal = kv::journal_twin::none;
 };
 
 /// What one world has been asked and has promised.
 struct promises {
   lives_tally& t;
-  file_twin twin = file_twin::none;
+  twins twin = {};
   std::uint64_t life = 0;
   kv_test::steps log = {};
   std::size_t happened = 0;      // of the log, when the power went
@@ -84,18 +91,20 @@ void take_stock(kv::store& s, promises& h) {
 }
 
 /// Null: a fault was in the way.
-std::unique_ptr<kv::store> open_store(file_twin twin) {
-  auto file = kv::open_journal_file("data", "journal", twin);
+std::unique_ptr<kv::store> open_store(const twins& twin) {
+  auto file = kv::open_journal_file("data", "journal", twin.file);
   if (!file) return nullptr;
-  auto made = kv::store::open(std::move(*file));
+  auto made = kv::store::open(std::move(*file), {.journal = {.twin = twin.journal}});
   return made ? std::move(*made) : nullptr;
+}
+
+void note_failures(const coir::sim::world& w, promises& h, std::uint64_t failed_before) {
+  if (failed_calls(w) != failed_before && reset_is_open(h.log)) h.reset_ill_fated = true;
 }
 
 /// Six callers, until the power is cut: after `point` visits of the worker to the outside, or when
 /// they have ended. True: the visits came first.
 bool live_until_cut(coir::sim::world& w, promises& h, std::uint64_t point) {
-  // No key of an earlier life: each is written once, see crash_store.hpp.
-  const std::uint64_t own_seed = (w.choose(10'000) * 10 + h.life++) * 100;
   const std::uint64_t failed_before = failed_calls(w);
   bool over = false, reached = false;
   const bool whole = w.run([&] {
@@ -109,26 +118,32 @@ bool live_until_cut(coir::sim::world& w, promises& h, std::uint64_t point) {
       w.crash();
       return {};
     });
-    const auto s = open_store(h.twin);
-    if (s != nullptr) {
+    for (unsigned stores = 0; stores < stores_most; ++stores) {
+      const auto s = open_store(h.twin);
+      if (s == nullptr) continue;
+      note_failures(w, h, failed_before);
       take_stock(*s, h);
+      // No key of an earlier one: each is written once, see crash_store.hpp.
+      const std::uint64_t own_seed = (w.choose(10'000) * 10 + h.life++) * 100;
       coir::scope callers;
       for (std::uint64_t i = 0; i < 6; ++i)
         callers.spawn([&, i] { return kv_test::write_keys(*s, h.log, own_seed + i); });
-      (void)callers.join();
+      if (callers.join()) break;
+      h.happened = h.log.size();
+      ++h.t.failed;
     }
     over = true;
     (void)all.join();
   });
   check(!whole, "the power was not cut");
   h.log.resize(h.happened);
-  if (failed_calls(w) != failed_before && reset_is_open(h.log)) h.reset_ill_fated = true;
+  note_failures(w, h, failed_before);
   ++h.t.lives;
   return reached;
 }
 
 /// One world: the first life is cut at `point`, those after it anywhere.
-void lives_of_a_store(coir::sim::world& w, lives_tally& t, file_twin twin, std::uint64_t point) {
+void lives_of_a_store(coir::sim::world& w, lives_tally& t, const twins& twin, std::uint64_t point) {
   promises h{.t = t, .twin = twin};
   t.reached += live_until_cut(w, h, point) ? 1 : 0;
   for (unsigned life = 1; life < cut_lives; ++life) (void)live_until_cut(w, h, w.choose(100));
@@ -141,10 +156,10 @@ void lives_of_a_store(coir::sim::world& w, lives_tally& t, file_twin twin, std::
 }
 
 /// Every point at which the first life can be cut, `seeds` worlds for each, until one has failed.
-coir::sim::report cut_everywhere(file_twin twin, std::uint64_t seeds, lives_tally& t) {
+coir::sim::report cut_everywhere(const twins& twin, std::uint64_t seeds, lives_tally& t) {
   coir::sim::settings s{.chances = coir::sim::faults::every(10),
                         .delay_max = std::chrono::nanoseconds(1'000)};
-  if (twin != file_twin::none) s.shrink_runs = 0;
+  if (twin.file != file_twin::none || twin.journal != kv::journal_twin::none) s.shrink_runs = 0;
   coir::sim::report last;
   std::size_t before = 0;
   for (std::uint64_t point = 0; point < points_max; ++point, s.seed += seeds) {
@@ -163,26 +178,29 @@ TEST_CASE(
     "journal_file: C-T5, C-T6, C-T11: wherever the power is cut, also while syncs fail, the file "
     "that ships loses no acknowledged change and brings none back") {
   lives_tally t;
-  const auto report = cut_everywhere(file_twin::none, test::at_full_speed<unsigned>(8, 1), t);
+  const auto report = cut_everywhere({}, test::at_full_speed<unsigned>(8, 1), t);
   CHECK_MESSAGE(report.ok(), report.to_text());
   CHECK(t.acked > t.lives);
   CHECK(t.wiped > 0);
+  CHECK(t.failed > 0);
   MESSAGE(t.lives << " lives that were cut, " << t.reached << " first ones in their middle, "
-                  << t.acked << " acknowledged writes looked for");
+                  << t.acked << " acknowledged writes looked for, " << t.failed
+                  << " stores opened again after a failure");
 }
 
-TEST_CASE("journal_file: a twin that leaves one of its syncs out is caught") {
+TEST_CASE(
+    "journal_file: a twin that leaves one of its syncs out, or trusts what it reads, is caught") {
   struct {
-    file_twin twin;
+    twins twin;
     std::string what;
-  } const all[] = {{file_twin::appends_unsynced, "is lost"},
-                   {file_twin::cuts_unsynced, "is back"},
-                   {file_twin::folder_unsynced, "is lost"}};
+  } const all[] = {{{.file = file_twin::appends_unsynced}, "is lost"},
+                   {{.file = file_twin::cuts_unsynced}, "is back"},
+                   {{.file = file_twin::folder_unsynced}, "is lost"},
+                   {{.journal = kv::journal_twin::trusts_what_it_reads}, "is lost"}};
   for (const auto& each : all) {
-    const file_twin twin = each.twin;
-    CAPTURE(static_cast<int>(twin));
+    CAPTURE(static_cast<int>(each.twin.file));
     lives_tally t;
-    const auto report = cut_everywhere(twin, 16, t);
+    const auto report = cut_everywhere(each.twin, 16, t);
     REQUIRE_FALSE(report.ok());
     CHECK(report.is == coir::sim::verdict::failed_check);
     CHECK_MESSAGE(report.text.find(each.what) != std::string::npos, report.text);

@@ -3,6 +3,8 @@
 //
 // Always true:
 //   - `durable` changes in sync() and truncate() only; `cached` is what a reader of the file sees.
+//   - A sync that fails leaves what it was to write in `cached` alone, and no later sync writes it:
+//     so does Linux (fsync(2): the pages are marked clean).
 //   - After the first failure every further call of the journal is counted: there must be none.
 #pragma once
 
@@ -13,6 +15,7 @@
 #include <span>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "kv/journal.hpp"
@@ -29,6 +32,10 @@ inline std::span<const std::byte> bytes_of(std::string_view text) {
 /// The disk outlives the files opened on it, as disks do.
 struct disk {
   bytes cached, durable;
+  struct range {
+    std::size_t offset, count;
+  };
+  std::vector<range> dirty;  // of `cached`
   unsigned writes = 0, syncs = 0, truncates = 0;
 
   bool stalled = false;     // the next sync waits for `go_on`
@@ -39,8 +46,21 @@ struct disk {
   bool failed = false;
   unsigned calls_after_failure = 0;
 
+  /// Writes what is dirty, and its size.
+  void flush() {
+    for (const range& each : std::exchange(dirty, {})) {
+      const std::size_t end = std::min(each.offset + each.count, cached.size());
+      if (end <= each.offset) continue;
+      durable.resize(std::max(durable.size(), end));
+      std::ranges::copy(std::span(cached).subspan(each.offset, end - each.offset),
+                        durable.begin() + static_cast<std::ptrdiff_t>(each.offset));
+    }
+  }
   /// What a machine without power finds again.
-  void lose_power() { cached = durable; }
+  void lose_power() {
+    cached = durable;
+    dirty.clear();
+  }
 };
 
 class recording_file final : public kv::journal_file {
@@ -67,6 +87,7 @@ class recording_file final : public kv::journal_file {
     if (disk_.cached.size() < offset + count) disk_.cached.resize(offset + count);
     std::ranges::copy(from.first(count),
                       disk_.cached.begin() + static_cast<std::ptrdiff_t>(offset));
+    disk_.dirty.push_back({offset, count});
     return count;
   }
   coir::result<> sync() override {
@@ -76,15 +97,19 @@ class recording_file final : public kv::journal_file {
       disk_.at_the_sync.set();
       if (auto waited = disk_.go_on.wait(); !waited) return waited;
     }
-    if (disk_.next_fault == disk::fault::sync_error) return fault(EIO);
-    disk_.durable = disk_.cached;
+    if (disk_.next_fault == disk::fault::sync_error) {
+      disk_.dirty.clear();
+      return fault(EIO);
+    }
+    disk_.flush();
     return {};
   }
   coir::result<> truncate(std::uint64_t size) override {
     count_late_call();
     ++disk_.truncates;
     disk_.cached.resize(size);
-    disk_.durable = disk_.cached;
+    disk_.flush();
+    disk_.durable.resize(size);
     return {};
   }
 
