@@ -111,15 +111,12 @@ result<int> file_changes::add(const char* path, std::uint32_t what) {
   return watch;
 }
 
-result<file_change> file_changes::next(deadline until) {
-  if (used_ >= held_.size()) {
-    held_.give_back();
-    used_ = 0;
-    auto more = stream_.next(until);
-    if (!more) return fail(more.error());
-    if (!more->has_value()) return fail(std::errc::operation_canceled);
-    held_ = std::move(**more);
-  }
+void file_changes::hold(leased_bytes more) noexcept {
+  held_ = std::move(more);
+  used_ = 0;
+}
+
+file_change file_changes::take() noexcept {
   inotify_event told{};
   std::memcpy(&told, held_.bytes().data() + used_, sizeof told);
   const auto* const name =
@@ -127,6 +124,33 @@ result<file_change> file_changes::next(deadline until) {
   used_ += sizeof told + told.len;
   return file_change{told.wd, told.mask, told.cookie,
                      told.len == 0 ? std::string_view() : std::string_view(name)};
+}
+
+std::optional<result<file_change>> file_changes::next_or_end(deadline until) {
+  if (!holds_another()) {
+    hold({});  // before the park: who waits keeps no buffer
+    auto more = stream_.next(until);
+    if (!more) return fail(more.error());
+    if (!more->has_value()) return std::nullopt;
+    hold(std::move(**more));
+  }
+  return take();
+}
+
+result<file_change> file_changes::next(deadline until) {
+  if (auto one = next_or_end(until)) return *one;
+  return fail(std::errc::operation_canceled);
+}
+
+std::optional<result<file_change>> file_changes::try_next() {
+  if (!holds_another()) {
+    hold({});
+    auto more = stream_.try_next();
+    if (!more) return std::nullopt;
+    if (!*more) return fail(more->error());
+    hold(std::move(**more));
+  }
+  return take();
 }
 
 // -- what is pulled

@@ -126,7 +126,8 @@ struct file_change {
   std::string_view name;     ///< in a watched folder
 };
 
-/// Changes of files and folders (inotify(7)), pulled by one fiber. Move-only.
+/// Changes of files and folders (inotify(7)), pulled by one fiber: a multishot whose items come
+/// several in one buffer. Move-only.
 class COIR_API file_changes {
  public:
   /// Fibers only. Errors: those of inotify_init1(2), and of a stream.
@@ -135,11 +136,53 @@ class COIR_API file_changes {
   /// inotify_add_watch(2).
   [[nodiscard]] result<int> add(const char* path, std::uint32_t what);
   /// The next change. It is valid until the next call. Errors: those of multishot::next;
-  /// invalid_argument when a name is longer than options::stream_buffer_bytes less 17.
+  /// operation_canceled also after the end; invalid_argument when a name is longer than
+  /// options::stream_buffer_bytes less 17.
   [[nodiscard]] result<file_change> next(deadline until = never);
+  /// What waits here, without a park; empty when nothing does.
+  [[nodiscard]] std::optional<result<file_change>> try_next();
+  /// Buffers that wait, with one change each or more.
+  std::size_t buffered() const noexcept { return stream_.buffered(); }
+  /// As of a multishot; what was dropped are buffers.
+  bool alive() const noexcept { return stream_.alive(); }
+  void cancel() noexcept { stream_.cancel(); }
+  std::uint64_t rearmed() const noexcept { return stream_.rearmed(); }
+  std::uint64_t dropped() const noexcept { return stream_.dropped(); }
+
+  struct sentinel {};
+  /// `for (auto change : changes)`: each is a result<file_change>. Ends with the stream, and after
+  /// an error.
+  class iterator {
+   public:
+    using difference_type = std::ptrdiff_t;
+    using value_type = result<file_change>;
+
+    explicit iterator(file_changes& of) : of_(&of) { ++*this; }
+    result<file_change> operator*() const { return *now_; }
+    iterator& operator++() {
+      const bool failed = now_ && !*now_;
+      now_.reset();
+      if (!failed) now_ = of_->next_or_end(never);
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    friend bool operator==(const iterator& at, sentinel) noexcept { return !at.now_; }
+
+   private:
+    file_changes* of_;
+    std::optional<result<file_change>> now_;
+  };
+  /// Parks for the first change.
+  iterator begin() { return iterator(*this); }
+  sentinel end() noexcept { return {}; }
 
  private:
   file_changes() = default;
+  /// Empty: the stream has ended.
+  std::optional<result<file_change>> next_or_end(deadline until);
+  void hold(leased_bytes more) noexcept;
+  bool holds_another() const noexcept { return used_ < held_.size(); }
+  file_change take() noexcept;
   io::unique_fd fd_;  // before what reads from it
   multishot<leased_bytes> stream_;
   leased_bytes held_;

@@ -264,6 +264,22 @@ TEST_CASE("streams: what changes in a folder comes as a stream") {
     }
     CHECK(changes->next(coir::in(1ms)).error() == std::errc::timed_out);
     CHECK_FALSE(changes->add("/nowhere/at/all", IN_CREATE).has_value());
+    CHECK_FALSE(changes->try_next().has_value());
+
+    for (const char* const name : {"/a", "/b", "/c"})
+      REQUIRE(::mkdir((folder + std::string(name)).c_str(), 0700) == 0);
+    std::string seen;
+    for (auto change : *changes) {
+      REQUIRE(change.has_value());
+      seen += change->name;
+      if (seen.size() == 1) CHECK(changes->try_next().value()->name == "b");
+      if (seen.size() == 2) changes->cancel();  // what came is given, then the loop ends
+    }
+    CHECK(seen == "ac");
+    CHECK_FALSE(changes->alive());
+    CHECK(changes->buffered() + changes->dropped() == 0);
+    CHECK(changes->next().error() == std::errc::operation_canceled);
+    for (const char* const name : {"/a", "/b", "/c"}) ::rmdir((folder + std::string(name)).c_str());
   });
   ::rmdir(folder);
 }
