@@ -1,6 +1,7 @@
 // service_test.cpp: the whole server over a disk that waits and fails: statuses and words.
 #include "kv/service.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <string>
 
@@ -170,10 +171,14 @@ TEST_CASE("service: C-T16: a drain waits for the disk, answers, and leaves a who
     auto client = s.place.client();
     client.send(post("Write \"x\" 1"));
     REQUIRE(s.on.at_the_sync.wait().has_value());
-    auto stopping = coir::spawn([&s] {
+    std::atomic<bool> begun{false};
+    auto stopping = coir::spawn([&] {
+      begun = true;
       s.place.stop();
       return s.store->close();
     });
+    while (!begun) coir::this_fiber::yield();
+    CHECK_FALSE(stopping.done());  // the disk is still at work
     s.on.stalled = false;
     s.on.go_on.set();
     CHECK(client.receive().body == "Ok");
