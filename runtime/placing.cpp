@@ -107,14 +107,6 @@ inline bool worker::is_hungry(bool lone) const noexcept {
 [[gnu::noinline]] void worker::feed() noexcept {
   const load mine{own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
   if (!is_hungry(is_lone(mine)) || shared_.stopping.load(std::memory_order_relaxed)) return;
-  // Whoever waits at another priority than the normal one stays here, in its level, and may be all
-  // there are. It was asked about when it was new.
-  record* first = unstarted_.front();
-  for (unsigned passed = 0; first != nullptr && !may_leave(*first, distance::sibling);
-       first = unstarted_.after(*first))
-    if (++passed > passed_over || COIR_MUTANT(nobody_is_passed_over)) return;
-  if (first == nullptr) return;
-  record& oldest = *first;
   const worker_set hungry = shared_.hungry.look();
   const worker_set for_one = shared_.hungry.look_for_one();
   pusher from = as_pusher();
@@ -123,9 +115,20 @@ inline bool worker::is_hungry(bool lone) const noexcept {
   from.batch_max = batch_max;
   from.hungry = &hungry;
   from.hungry_for_one = lone_tries_.open() ? nullptr : &for_one;
-  const cargo what{oldest.treat.where(), oldest.treat.kind(), oldest.treat.hops()};
-  const decision d = feed_hungry(from, what, [this](unsigned i) { return load_of(i); });
-  if (d.count == 0 || !shared_.hungry.take_away(d.target)) return;
+  // Whoever waits at another priority than the normal one stays here, in its level, and may be all
+  // there are. It was asked about when it was new.
+  record* first = unstarted_.front();
+  decision d;
+  for (unsigned passed = 0; first != nullptr; first = unstarted_.after(*first)) {
+    const cargo what{first->treat.where(), first->treat.kind(), first->treat.hops()};
+    const bool leaves = may_leave(*first, distance::sibling);
+    if (leaves) d = feed_hungry(from, what, [this](unsigned i) { return load_of(i); });
+    if (d.count != 0) break;  // else nobody hungry is near enough for it, or light enough
+    if (leaves && COIR_MUTANT(out_of_reach_not_passed_over)) return;
+    if (++passed > passed_over || COIR_MUTANT(nobody_is_passed_over)) return;
+  }
+  if (first == nullptr || !shared_.hungry.take_away(d.target)) return;
+  record& oldest = *first;
   if (d.count == 1 && !for_one.contains(d.target)) lone_tries_.spend();
   record* const behind = leave_home(oldest);
   if (!post(d, oldest)) return_home(oldest, behind);

@@ -75,10 +75,14 @@ TEST_CASE("placing_bound: who comes back from a full mailbox has the place it ha
   });
 }
 
-TEST_CASE("placing_bound: a hungry worker is fed at a start by name, past one that stays") {
-  on_two_workers({.deflect_threshold = 1024}, [](coir::runtime&) {
+namespace {
+
+/// `in_front` wait before one that is started by name, and forty that may go anywhere behind it.
+template <class InFront>
+void feed_past(const coir::options& o, InFront in_front) {
+  on_two_workers(o, [&](coir::runtime&) {
     held_worker other;
-    auto all = bound(1);
+    std::vector<coir::handle<void>> all = in_front();
     std::uint64_t gave = 0;
     auto first = coir::spawn([&gave] { gave = given_away(); });
     for (int i = 0; i < 40; ++i) all.push_back(coir::spawn([] {}));
@@ -89,5 +93,21 @@ TEST_CASE("placing_bound: a hungry worker is fed at a start by name, past one th
     CHECK(gave != 0);
     join(all);
     other.release();
+  });
+}
+
+}  // namespace
+
+TEST_CASE("placing_bound: a hungry worker is fed at a start by name, past one that stays") {
+  feed_past({.deflect_threshold = 1024}, [] { return bound(1); });
+}
+
+TEST_CASE("placing_bound: a hungry worker is fed past those that may not go as far as it is") {
+  // Unpinned, nobody is anybody's sibling.
+  feed_past({.topo = coir::topology::global, .deflect_threshold = 1024}, [] {
+    std::vector<coir::handle<void>> near;
+    for (int i = 0; i < 3; ++i)
+      near.push_back(coir::spawn([] {}, {.where = coir::affinity::same_core}));
+    return near;
   });
 }
