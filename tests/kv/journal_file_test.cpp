@@ -199,6 +199,7 @@ TEST_CASE(
                    {{.journal = kv::journal_twin::trusts_what_it_reads}, "is lost"}};
   for (const auto& each : all) {
     CAPTURE(static_cast<int>(each.twin.file));
+    CAPTURE(static_cast<int>(each.twin.journal));
     lives_tally t;
     const auto report = cut_everywhere(each.twin, 16, t);
     REQUIRE_FALSE(report.ok());
