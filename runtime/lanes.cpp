@@ -5,6 +5,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <cerrno>
 #include <new>
 
@@ -22,20 +23,52 @@ namespace coir::detail {
   asm volatile("" ::: "memory");
 }
 
+/// Those that ended last on this thread: the next run asks for as many.
+class lanes::kept_places {
+ public:
+  ~kept_places() {
+    while (count_ != 0) unmap(take());
+  }
+  place take() noexcept { return count_ == 0 ? place{} : all_[--count_]; }
+  void give(place one) noexcept {
+    if (one.empty()) return;
+    if (count_ == all_.size()) return unmap(one);
+    all_[count_++] = one;
+  }
+
+ private:
+  static void unmap(place one) noexcept { ::munmap(one.data(), one.size()); }
+
+  std::array<place, 8> all_{};  // as many as coir::sim gives a world
+  std::size_t count_ = 0;
+};
+
+lanes::kept_places& lanes::kept_here() noexcept {
+  static thread_local kept_places here;
+  return here;
+}
+
 lanes::spaces::~spaces() {
-  for (const lane& one : of)
-    if (!one.place.empty()) ::munmap(one.place.data(), one.place.size());
+  for (const lane& one : of) kept_here().give(one.place);
+}
+
+/// 0 or a negative errno.
+int lanes::find_place(place& into) noexcept {
+  into = kept_here().take();
+  if (!into.empty()) return 0;
+  constexpr std::size_t whole = guard_bytes + stack_bytes;
+  void* const fresh = ::mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (fresh == MAP_FAILED) return -errno;
+  into = {static_cast<std::byte*>(fresh), whole};
+  const auto stack = into.subspan(guard_bytes);
+  return ::mprotect(stack.data(), stack.size(), PROT_READ | PROT_WRITE) != 0 ? -errno : 0;
 }
 
 int lanes::make(lane& one, worker& loop) noexcept {
   one.all = this;
   one.loop = &loop;
-  constexpr std::size_t whole = guard_bytes + stack_bytes;
-  void* const place = ::mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (place == MAP_FAILED) return -errno;
-  one.place = {static_cast<std::byte*>(place), whole};
+  if (const int why = find_place(one.place); why < 0) return why;
   const auto stack = one.place.subspan(guard_bytes);
-  if (::mprotect(stack.data(), stack.size(), PROT_READ | PROT_WRITE) != 0) return -errno;
   one.notes = &loop.loop_notes_;
   arch::note_stack(*one.notes, stack.data(), stack.size());
   arch::prepare(one.at, stack.data() + stack.size(), &lane_main, &one);

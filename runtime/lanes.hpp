@@ -4,6 +4,7 @@
 // Always true:
 //   - One lane runs at a time; it hands the thread on in sim::wait and nowhere else.
 //   - What belongs to a thread (whose worker it is, errno, what is being caught) is brought along.
+//   - A thread keeps the stacks of the lanes that ended last on it.
 //   - A lane may hand on while its loop is served on the stack of a fiber, as on any worker.
 //
 // Comes from: runtime_core::run_here.   Goes to: worker::run, sim_crew.
@@ -31,10 +32,12 @@ class lanes final : private sim_crew::stage {
   static int run(std::span<const std::unique_ptr<worker>> all, sim_world& world) noexcept;
 
  private:
+  using place = std::span<std::byte>;  // a stack, and below it a page that nobody may touch
+  class kept_places;
   struct lane {
     lanes* all = nullptr;
     worker* loop = nullptr;
-    std::span<std::byte> place;  // the stack, and below it a page that nobody may touch
+    lanes::place place;
     arch::context at;
     arch::switch_notes* notes = nullptr;  // of the stack that it left
     arch::exception_state exceptions;
@@ -49,6 +52,8 @@ class lanes final : private sim_crew::stage {
 
   explicit lanes(sim_world& world) noexcept : world_(world) {}
   static void lane_main(void* self) noexcept;
+  static kept_places& kept_here() noexcept;
+  static int find_place(place& into) noexcept;
   int make(lane& one, worker& loop) noexcept;
   void hand_on(unsigned from, unsigned to) noexcept override;
   void go(lane& from, lane& to, bool for_good) noexcept;

@@ -39,7 +39,7 @@ using backend_factory =
     std::function<result<std::unique_ptr<backend>>(unsigned worker, const options& o)>;
 
 /// Where the kernel says which control groups a process is in, and where these are: the unified
-/// hierarchy, and below `cpu` that of older systems.
+/// hierarchy, and below `cpu` that of older systems. Nothing is read where `root` is empty.
 struct quota_files {
   std::string told = "/proc/self/cgroup";
   std::string root = "/sys/fs/cgroup";

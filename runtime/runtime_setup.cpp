@@ -164,6 +164,7 @@ bool describe_running(overflow_view& out) noexcept {
 }  // namespace
 
 unsigned quota_processors(const quota_files& in) {
+  if (in.root.empty()) return 0;
   const unsigned now = least_quota(group_of(in.told, ""), in.root, &quota_of);
   const unsigned old = least_quota(group_of(in.told, "cpu"), in.root + "/cpu", &old_quota_of);
   return now == 0 || old == 0 ? std::max(now, old) : std::min(now, old);
@@ -280,8 +281,11 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   core->processors_ = processors;
   // Where the caches of all workers together could hold a good part of the records, none does.
   const bool exact = chosen.fibers_max / record_cache_most / 2 < chosen.workers;
+  // In a simulated world few in a magazine: then they change hands often, and an audit has few
+  // records to look at.
+  const unsigned wish_of_world = *kind == backend_kind::sim ? 8 : 0;
   auto records = arena::make(chosen.fibers_max, record_bytes, offsetof(task, storage),
-                             {.magazine = exact ? 1u : 0u});
+                             {.magazine = exact ? 1 : wish_of_world});
   if (!records) {
     chosen.log({log_record::level::error,
                 "records: " + records.error().message() + " while reserving " +

@@ -225,12 +225,13 @@ void sim::happen_until(std::int64_t now) noexcept {
 void sim::retry_blocked() noexcept {
   do {
     changes_seen_ = world_.crew_.changes;
-    const std::set<std::uint64_t> now = blocked_;
-    for (const std::uint64_t number : now) {
+    for (auto at = blocked_.begin(); at != blocked_.end();) {
+      const std::uint64_t number = *at;
       const auto found = flights_.find(number);
-      if (found == flights_.end() || found->second.done || found->second.fate.until_cancelled)
-        continue;
-      if (!world_.crashed()) attempt(found->second);
+      const bool tries = found != flights_.end() && !found->second.done &&
+                         !found->second.fate.until_cancelled && !world_.crashed();
+      if (tries) attempt(found->second);
+      at = blocked_.upper_bound(number);
     }
   } while (changes_seen_ != world_.crew_.changes);
 }
@@ -310,11 +311,12 @@ int sim::lend_buffers(std::byte* first, unsigned count, unsigned bytes) noexcept
   if (!world_.settings_.goes_on) return -ENOSYS;
   lent_ = {first, std::size_t{count} * bytes};
   lent_bytes_ = bytes;
-  for (unsigned i = count; i-- != 0;) return_buffer(i);
+  for (unsigned i = count; i-- != 0;) lent_free_.push_back(i);
+  ++world_.crew_.changes;
   return 0;
 }
 
-/// From here on the kernel may write into it: whoever still reads there shall notice.
+/// From here on the kernel may write into it again: whoever still reads there shall notice.
 void sim::return_buffer(unsigned buffer) noexcept {
   std::ranges::fill(lent_.subspan(std::size_t{buffer} * lent_bytes_, lent_bytes_), std::byte{0xdd});
   lent_free_.push_back(buffer);

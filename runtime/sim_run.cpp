@@ -19,7 +19,7 @@ constexpr std::size_t lines_kept = 12;  // of the log
 constexpr std::uint64_t steps_to_end =
     20'000;  // a failed run may take, until its loops are stopped
 
-const quota_files no_quota{"/dev/null", "/dev/null"};
+const quota_files no_quota{"", ""};
 
 // A fiber that yields until something has happened waits for time to pass.
 constexpr std::int64_t visit_takes_ns = 200;
@@ -145,6 +145,7 @@ void sim_run::visit() {
 
 options sim_run::checked_options() {
   options o = options_of_life;
+  o.backend = backend_kind::sim;
   o.pin_workers = false;
   o.numa_placement = false;
   o.idle_spin = {};

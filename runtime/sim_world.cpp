@@ -128,12 +128,14 @@ std::size_t sim_world::open_fds() const noexcept {
 
 void sim_world::note(sim_event::kind what, token name, std::uint8_t opcode, std::int32_t res,
                      unsigned worker) {
-  const std::uint64_t words[] = {
-      static_cast<std::uint64_t>(what),        static_cast<std::uint64_t>(crew_.now_ns),
-      static_cast<std::uint64_t>(name.kind()), opcode,
-      static_cast<std::uint64_t>(res),         worker};
-  for (std::uint64_t word : words)
-    for (int i = 0; i < 8; ++i, word >>= 8) hash_ = (hash_ ^ (word & 0xff)) * 1099511628211u;
+  const std::uint64_t who = std::uint64_t{worker} << 24 | std::uint64_t{opcode} << 16 |
+                            static_cast<std::uint64_t>(name.kind()) << 8 |
+                            static_cast<std::uint64_t>(what);
+  for (const std::uint64_t word :
+       {who, static_cast<std::uint64_t>(crew_.now_ns), static_cast<std::uint64_t>(res)}) {
+    hash_ = (hash_ ^ word) * 0x9e3779b97f4a7c15u;
+    hash_ ^= hash_ >> 32;  // a product moves bits upwards only
+  }
   ++events_;
   if (on_event) on_event({what, crew_.now_ns, name, opcode, res, events_, worker});
   if (events_ == crash_event_) cut_power();
