@@ -14,6 +14,7 @@ mesh_model::mesh_model(mesh_settings s) : set_(std::move(s)) {
     cores_.push_back({.around = {i, set_.workers, [&](unsigned j) { return between(i, j); }},
                       .threshold = mesh::adaptive_threshold(set_.threshold),
                       .gate = {},
+                      .vain = {},
                       .tries = {},
                       .speed = i < set_.speed.size() ? set_.speed[i] : 100,
                       .ready = {},
@@ -265,21 +266,32 @@ std::uint64_t mesh_model::push(std::uint64_t now, core& w, std::uint32_t id) {
 /// A worker that only runs what it has looks for the hungry at each pick.
 std::uint64_t mesh_model::feed(std::uint64_t now, core& w) {
   if (w.unstarted.empty() || set_.workers == 1) return 0;
-  const std::uint32_t id = w.unstarted.front();
   const auto others = static_cast<std::uint32_t>(w.unstarted.size() - 1);
   mesh::pusher p = view(w, now);
   p.mine = {others, w.live - 1};
   p.spare = 0;
-  const mesh::cargo what{mesh::affinity::any, all_[id].kind, all_[id].hops};
   std::uint64_t cost = set_.costs.hungry_look;
-  const mesh::decision d =
-      mesh::feed_hungry(p, what, [&](unsigned i) { return look(w, i, now, cost); });
-  if (d.count == 0) return cost;
-  w.unstarted.pop_front();
+  if (p.hungry == nullptr || hungry_.size() == 0 || w.vain.spare_one(hungry_)) return cost;
+  mesh::decision d;
+  unsigned passed = 0;
+  auto first = w.unstarted.begin();
+  while (first != w.unstarted.end()) {
+    const mesh::cargo what{mesh::affinity::any, all_[*first].kind, all_[*first].hops};
+    d = mesh::feed_hungry(p, what, [&](unsigned i) { return look(w, i, now, cost); });
+    if (d.count != 0) break;
+    ++first;
+    if (++passed > mesh::passed_over_most) break;
+  }
+  if (d.count == 0) {
+    w.vain.learn(hungry_, passed);
+    return cost;
+  }
+  const std::uint32_t id = *first;
+  const auto place = w.unstarted.erase(first);
   --w.live;
   const std::uint64_t took = mail(now + cost, w, d, id);
   if (took == 0) {
-    w.unstarted.push_front(id);
+    w.unstarted.insert(place, id);
     ++w.live;
   }
   return cost + took;

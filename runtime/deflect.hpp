@@ -347,4 +347,27 @@ class push_gate {
   unsigned spared_ = 0;    // after the last look
 };
 
+/// At a pick, of those who wait, so many are passed over at most in a look for one who may go.
+inline constexpr unsigned passed_over_most = 16;
+
+/// After a look at a pick in which none of those who wait could go to anybody hungry: while the
+/// same ones are hungry, the next look is worth it when others wait in front. Owner only.
+class vain_looks {
+ public:
+  bool spare_one(const worker_set& hungry) noexcept {
+    if (left_ == 0 || hungry != asked_for_ || COIR_MUTANT(vain_looks_unspared)) return false;
+    --left_;
+    return true;
+  }
+  /// `passed`: those who waited and were asked for in vain; one of them runs now.
+  void learn(const worker_set& hungry, unsigned passed) noexcept {
+    asked_for_ = hungry;
+    left_ = passed != 0 ? passed - 1 : 0;
+  }
+
+ private:
+  worker_set asked_for_;
+  unsigned left_ = 0;
+};
+
 }  // namespace coir::detail

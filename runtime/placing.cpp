@@ -29,8 +29,7 @@
 namespace coir::detail {
 
 namespace {
-constexpr unsigned batch_max = 64;    // fibers in one mail
-constexpr unsigned passed_over = 16;  // that may not travel, at most, in a look for who may
+constexpr unsigned batch_max = 64;  // fibers in one mail
 }  // namespace
 
 inline load worker::load_of(unsigned i) const noexcept {
@@ -108,6 +107,7 @@ inline bool worker::is_hungry(bool lone) const noexcept {
   const load mine{own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
   if (!is_hungry(is_lone(mine)) || shared_.stopping.load(std::memory_order_relaxed)) return;
   const worker_set hungry = shared_.hungry.look();
+  if (vain_looks_.spare_one(hungry)) return;
   const worker_set for_one = shared_.hungry.look_for_one();
   pusher from = as_pusher();
   from.mine = mine;
@@ -119,15 +119,17 @@ inline bool worker::is_hungry(bool lone) const noexcept {
   // there are. It was asked about when it was new.
   record* first = unstarted_.front();
   decision d;
-  for (unsigned passed = 0; first != nullptr; first = unstarted_.after(*first)) {
+  unsigned passed = 0;
+  for (; first != nullptr; first = unstarted_.after(*first)) {
     const cargo what{first->treat.where(), first->treat.kind(), first->treat.hops()};
     const bool leaves = may_leave(*first, distance::sibling);
     if (leaves) d = feed_hungry(from, what, [this](unsigned i) { return load_of(i); });
     if (d.count != 0) break;  // else nobody hungry is near enough for it, or light enough
     if (leaves && COIR_MUTANT(out_of_reach_not_passed_over)) return;
-    if (++passed > passed_over || COIR_MUTANT(nobody_is_passed_over)) return;
+    if (++passed > passed_over_most || COIR_MUTANT(nobody_is_passed_over)) break;
   }
-  if (first == nullptr || !shared_.hungry.take_away(d.target)) return;
+  if (d.count == 0) return vain_looks_.learn(hungry, passed);
+  if (!shared_.hungry.take_away(d.target)) return;
   record& oldest = *first;
   if (d.count == 1 && !for_one.contains(d.target)) lone_tries_.spend();
   record* const behind = leave_home(oldest);
@@ -170,7 +172,7 @@ bool worker::post(const decision& d, record& last) noexcept {
     if (may_leave(each, far)) {
       behind[count] = leave_home(each);
       chain[count++] = &each;
-    } else if (++passed > passed_over || COIR_MUTANT(nobody_is_passed_over)) {
+    } else if (++passed > passed_over_most || COIR_MUTANT(nobody_is_passed_over)) {
       break;
     }
   }

@@ -348,10 +348,10 @@ class worker {
   std::uint64_t no_spin_at_ = UINT64_MAX;  // the pick of a fiber after which it does not pay
   adaptive_threshold threshold_;
   std::uint32_t heard_threshold_ = 0;
-  std::uint32_t asks_from_ = UINT32_MAX;  // unstarted ones; never with one worker
-  std::uint32_t asks_live_from_ = UINT32_MAX;
+  std::uint32_t asks_from_ = UINT32_MAX, asks_live_from_ = UINT32_MAX;  // never with one worker
   std::uint32_t feeds_from_ = UINT32_MAX;  // those that are left at a pick
   push_gate gate_;
+  vain_looks vain_looks_;
   lone_tries lone_tries_;
   std::uint32_t seed_ = 0;
   std::uint64_t spoke_at_ = UINT64_MAX;

@@ -140,6 +140,22 @@ TEST_CASE(
   CHECK(g.of(8) == way::around);
 }
 
+TEST_CASE(
+    "deflect: after a look in vain the picks of those who were looked at are spared another") {
+  worker_set hungry, others;
+  hungry.insert(3);
+  others.insert(200);
+  vain_looks looks;
+  CHECK_FALSE(looks.spare_one(hungry));
+  looks.learn(hungry, 17);
+  for (int i = 0; i < 8; ++i) REQUIRE(looks.spare_one(hungry));
+  CHECK_FALSE(looks.spare_one(others));  // these were not asked for
+  for (int i = 0; i < 8; ++i) REQUIRE(looks.spare_one(hungry));
+  CHECK_FALSE(looks.spare_one(hungry));
+  looks.learn(hungry, 1);  // nobody but the one who runs now
+  CHECK_FALSE(looks.spare_one(hungry));
+}
+
 TEST_CASE("deflect: a pinned threshold stays, towards the hungry too") {
   for (const std::uint32_t pinned : {1u, 20u, 5000u}) {
     adaptive_threshold t(64);
