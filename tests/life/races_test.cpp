@@ -156,7 +156,119 @@ void race_scopes(coir::runtime& rt, tally& sums, unsigned rounds) {
   }
 }
 
+/// Where one party shows its scope to those who cancel it. The lock keeps it alive meanwhile.
+class shown_scope {
+ public:
+  void show(coir::scope* one) {
+    const std::lock_guard hold(lock_);
+    shown_ = one;
+    ++era_;
+  }
+  void withdraw() {
+    const std::lock_guard hold(lock_);
+    shown_ = nullptr;
+  }
+  /// True: it was another one than the last time.
+  bool cancel_next(std::uint64_t& seen) {
+    const std::lock_guard hold(lock_);
+    if (shown_ == nullptr || seen == era_) return false;
+    seen = era_;
+    shown_->cancel();
+    return true;
+  }
+
+ private:
+  std::mutex lock_;
+  coir::scope* shown_ = nullptr;
+  std::uint64_t era_ = 0;
+};
+
+/// Makes `rounds` scopes of five, shows each to those who cancel, and joins them one by one. It
+/// cancels nobody: who parks for ever is ended by somebody else, while this one is in a join.
+void join_while_cancelled(shown_scope& here, tally& sums, const answer& kept, unsigned seed,
+                          unsigned rounds) {
+  std::mt19937 dice(seed);
+  constexpr unsigned each = 5;
+  for (unsigned i = 0; i < rounds; ++i) {
+    coir::scope all;
+    std::array<coir::handle<answer>, each> targets;
+    const unsigned draw = dice();
+    for (unsigned k = 0; k < each; ++k) {
+      // Before its first child, or when some are there: those who come later are refused.
+      if (draw % each == k) here.show(&all);
+      const bool parks = (draw >> (8 + k) & 1) != 0 || k == draw % each;
+      targets[k] = all.spawn(
+          [&sums, kept, parks, yields = draw >> (16 + k) & 3] {
+            for (unsigned n = 0; n < yields; ++n) coir::this_fiber::yield();
+            if (parks) (void)coir::this_fiber::sleep_until(coir::never);
+            sums.ran.fetch_add(1);
+            return kept;
+          },
+          {.worker = draw >> (24 + k) & 1});
+    }
+    for (auto& target : targets) {
+      const auto got = target.join();
+      if (got && *got == kept)
+        sums.answered.fetch_add(1);
+      else if (!got && got.error() == canceled)
+        sums.refused.fetch_add(1);
+      else
+        sums.wrong.fetch_add(1);
+    }
+    here.withdraw();
+    (void)all.join();
+    if (all.live() != 0) sums.wrong.fetch_add(1);
+  }
+}
+
+/// Cancels each scope that is shown, once, until told to stop; gives way by `rest`.
+template <class Rest>
+unsigned cancel_what_is_shown(std::array<shown_scope, 2>& shown, const std::atomic<bool>& enough,
+                              Rest rest) {
+  std::array<std::uint64_t, 2> seen{};
+  unsigned count = 0;
+  while (!enough) {
+    for (unsigned i = 0; i < 2; ++i) count += shown[i].cancel_next(seen[i]);
+    rest();
+  }
+  return count;
+}
+
 }  // namespace
+
+TEST_CASE("races: a hundred thousand are cancelled by a fiber and a thread while a third joins") {
+  constexpr unsigned rounds = at_full_speed(10'000u, 10'000u);  // two parties, five targets a round
+  auto made = coir::runtime::create(tested({.workers = 2}));
+  REQUIRE(made.has_value());
+  coir::runtime& rt = **made;
+  REQUIRE(rt.start().has_value());
+  tally sums;
+  std::array<shown_scope, 2> shown;
+  const answer kept = std::make_shared<int>(1);
+  std::atomic<bool> enough{false};
+  std::vector<coir::handle<void>> joiners;
+  for (unsigned i = 0; i < 2; ++i)
+    joiners.push_back(rt.spawn(
+        [&, i] { join_while_cancelled(shown[i], sums, kept, 11 + i, rounds); }, {.worker = i}));
+  auto fiber = rt.spawn(
+      [&] { return cancel_what_is_shown(shown, enough, &coir::this_fiber::yield); }, {.worker = 0});
+  unsigned by_thread = 0;
+  std::thread thread(
+      [&] { by_thread = cancel_what_is_shown(shown, enough, [] { std::this_thread::yield(); }); });
+  for (auto& one : joiners) CHECK(one.join().has_value());
+  enough = true;
+  thread.join();
+  const auto by_fiber = fiber.join();
+  REQUIRE(by_fiber.has_value());
+  CHECK(rt.shutdown().has_value());
+  CHECK(sums.wrong == 0);
+  CHECK(sums.answered + sums.refused == 2 * 5 * rounds);
+  CHECK(sums.ran == sums.answered);
+  CHECK(by_thread + *by_fiber >= 2 * rounds);  // in each round somebody waits for it
+  CHECK(kept.use_count() == 1);
+  const auto counted = rt.snapshot().total();
+  CHECK(counted.spawned == counted.finished);
+}
 
 TEST_CASE("races: a hundred thousand ends meet joins, waits, cancels and farewells of all sides") {
   constexpr unsigned parties = 4;  // two threads, two fibers

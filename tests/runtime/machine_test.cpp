@@ -92,6 +92,14 @@ unsigned as_near(runtime_core& core, distance d) {
   return core.at(0).as_pusher().around->within(d);
 }
 
+/// The node of the page that lies at `place`; -1: the kernel does not say.
+int node_of(const void* place) {
+  int node = -1;
+  return ::syscall(SYS_get_mempolicy, &node, nullptr, 0, place, MPOL_F_NODE | MPOL_F_ADDR) == 0
+             ? node
+             : -1;
+}
+
 constexpr const char* left_out = "left out where set_mempolicy is refused, as in containers";
 
 /// If not, says what is left out.
@@ -274,6 +282,12 @@ TEST_CASE("machine: a pinned worker runs on its processor and no other, its memo
                   if (near) {
                     CHECK(::syscall(SYS_get_mempolicy, &mode, nullptr, 0, nullptr, 0) == 0);
                     CHECK(mode == MPOL_LOCAL);
+                    unsigned here_node = 0;
+                    CHECK(::getcpu(nullptr, &here_node) == 0);
+                    worker* const mine = worker::current();
+                    // The record, the stack, and the queues and the mailbox of the worker.
+                    const void* const places[] = {mine->stands_on(), &mode, mine, &mine->mail()};
+                    for (const void* place : places) CHECK(node_of(place) == int(here_node));
                   }
                 },
                 {.worker = i})
