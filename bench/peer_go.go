@@ -364,6 +364,8 @@ func main() {
 		parked(number(2))
 	case "echo":
 		echo()
+	case "spawn_bounded":
+		fmt.Println(spawnBounded(number(2), number(3), number(4), number(5)))
 	case "skynet":
 		fmt.Println(skynet(number(2), uint64(number(3))))
 	case "hot_root":

@@ -85,6 +85,28 @@ func hotRoot(count int) float64 {
 	}) / float64(count)
 }
 
+// At most `alive` goroutines at a time, as many as the other side has records.
+func spawnBounded(procs, count, alive, steps int) float64 {
+	runtime.GOMAXPROCS(procs)
+	places := make(chan struct{}, alive)
+	once := func() {
+		var all sync.WaitGroup
+		all.Add(count)
+		for i := 0; i < count; i++ {
+			places <- struct{}{}
+			go func() {
+				if steps != 0 && compute(steps) == 0 {
+					panic("a chain has ended")
+				}
+				<-places
+				all.Done()
+			}()
+		}
+		all.Wait()
+	}
+	return fastest(once) / float64(count)
+}
+
 // This goroutine stays on a thread of its own, and that on one CPU.
 func settle(cpu int) {
 	runtime.LockOSThread()

@@ -165,7 +165,7 @@ row hot_root_row(const settings& chosen) {
   constexpr unsigned count = 10'000;
   using coir::workload;
   row one{"hot_root/10000",
-          "(DB3) one fiber spawns 10,000 tasks of 5 us; plain: two processes with a half each",
+          "one fiber spawns 10,000 tasks of 5 us; plain: two processes with a half each",
           {{"task", "ns"}, {"max/mean share", "", false}, {"mailed per task", "", false}},
           {{"coir, 2 workers", role::ours, [] { return coir_hot_root(count, workload::compute); }},
            {"coir, not said that they compute", role::variant,
@@ -179,6 +179,57 @@ row hot_root_row(const settings& chosen) {
   one.two_cpus = true;
   one.prepare = &calibrate_computing;
   one.note = "1.05x the time is 0.95 of the throughput";
+  return one;
+}
+
+// -- light_root: one fiber spawns bodies that take no longer than their spawn
+
+constexpr std::uint32_t light_steps = 100;
+constexpr std::uint32_t light_records = 8'192;
+
+/// Once: so many make an average of their own.
+sample coir_light_root(std::size_t count, unsigned workers) {
+  const auto root = [&]() -> sample {
+    std::vector<tally> by_worker(workers);
+    const counting counts;
+    const std::uint64_t mailed = coir::snapshot().total().deflected_out;
+    const std::int64_t began = now_ns();
+    coir::scope all;
+    for (std::size_t i = 0; i < count; ++i)
+      all.spawn([&by_worker] {
+        compute(light_steps);
+        ++by_worker[coir::this_fiber::worker()].ran;
+      });
+    sure(all.join());
+    const auto each = static_cast<double>(count);
+    const double ns = static_cast<double>(now_ns() - began) / each;
+    std::vector<std::uint64_t> ran;
+    for (const tally& one : by_worker) ran.push_back(one.ran);
+    if (std::accumulate(ran.begin(), ran.end(), 0ul) != count)
+      throw std::logic_error("a body did not run");
+    sample got{ns, share(ran),
+               static_cast<double>(coir::snapshot().total().deflected_out - mailed) / each};
+    got.per_operation = counts.per(each);
+    return got;
+  };
+  return on_coir(root, {.workers = workers, .fibers_max = light_records, .stack_bytes = 64 << 10});
+}
+
+row light_root_row(const settings& chosen) {
+  const std::size_t count = chosen.many * 10;
+  row one{"hot_root/light",
+          "(DB3) one fiber spawns ten million bodies of 100 steps; 8,192 at a time",
+          {{"body", "ns"}, {"max/mean share", "", false}, {"mailed per body", "", false}},
+          {{"coir, 2 workers", role::ours, [=] { return coir_light_root(count, 2); }},
+           {"coir, 1 worker", role::base, [=] { return coir_light_root(count, 1); }}},
+          {}};
+  one.entries.push_back(go_entry(chosen, "spawn_bounded 2 " + std::to_string(count) + " " +
+                                             std::to_string(light_records) + " " +
+                                             std::to_string(light_steps)));
+  one.rounds_most = 1;
+  one.two_cpus = true;
+  one.smaller = count != 10'000'000;
+  if (one.smaller) one.note = "with " + std::to_string(count) + " bodies in this run";
   return one;
 }
 
@@ -252,6 +303,7 @@ void add_mesh(rows& to, const settings& chosen) {
   to.push_back(idle_row(chosen));
   to.push_back(skynet_row(chosen));
   to.push_back(hot_root_row(chosen));
+  to.push_back(light_root_row(chosen));
   for (const unsigned workers : {8u, 64u, 256u}) to.push_back(mesh_sim_row(chosen, workers));
 }
 

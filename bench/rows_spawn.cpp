@@ -88,6 +88,8 @@ row bounded_row(const settings& chosen) {
        {"coir, 4 workers, a record for each", role::base,
         [=] { return coir_spawn_bounded(many, 4, enough); }}},
       {}};
+  one.entries.push_back(go_entry(
+      chosen, "spawn_bounded 4 " + std::to_string(many) + " " + std::to_string(few) + " 0"));
   one.rounds_most = 3;
   one.two_cpus = true;
   one.smaller = many != 1'000'000;
