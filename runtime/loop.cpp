@@ -244,16 +244,20 @@ void loop_core::finish(loop_job& job) {
 
 // -- the outside
 
+/// It came for nobody.
+void loop_core::put_away(const coir::completion& c) noexcept {
+  ++stale_;
+  ++did_.stale;
+  if (stale_sink_ && !COIR_MUTANT(stale_sink_unheard)) return stale_sink_(c);
+  outside_.dispose(c);
+}
+
 void loop_core::complete(const coir::completion& c) {
   const token name{c.to.raw};
   place* const at = name.slot() < places_.size() ? &places_[name.slot()] : nullptr;
   if (at == nullptr || at->job == nullptr || at->generation != name.generation() ||
-      at->job->at != loop_job::stands::in_flight) {
-    ++stale_;
-    ++did_.stale;
-    outside_.dispose(c);
-    return;
-  }
+      at->job->at != loop_job::stands::in_flight)
+    return put_away(c);
   const std::shared_ptr<loop_job> job = at->job;
   if (c.more()) {  // what was lent is still in use
     job->res = c.res;

@@ -101,6 +101,7 @@ inline constexpr room runtime_rooms[] = {
     // the public face
     {"effects", 8},
     {"handlers", 8},
+    {"fiber_local", 8},
     {"loop", 8},
     {"loop_backend", 8},
     {"loop_ending", 8},

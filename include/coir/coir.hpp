@@ -17,6 +17,7 @@
 #include "coir/effects.hpp"
 #include "coir/error_effects.hpp"
 #include "coir/fiber.hpp"
+#include "coir/fiber_local.hpp"
 #include "coir/handlers.hpp"
 #include "coir/io.hpp"
 #include "coir/loop.hpp"

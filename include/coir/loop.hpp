@@ -28,6 +28,7 @@ struct loop_options {
 };
 
 using progress = detail::loop_progress;
+using stale_sink = detail::stale_sink;
 
 /// The answer of one submission. Move-only; dropped, its body goes on and the answer is lost.
 template <class R>
@@ -119,6 +120,10 @@ class loop {
   std::error_code failed() const noexcept { return core_->failed(); }
   /// Completions that came for nobody.
   std::uint64_t stale() const noexcept { return core_->stale(); }
+  /// Each of these is given to `sink`, within poll, run or drain, in place of backend::dispose: a
+  /// descriptor or a buffer that it brought belongs to `sink`, which may call dispose itself. It
+  /// must not throw, nor call this loop. Empty, as in the beginning: they are disposed of.
+  void on_stale(stale_sink sink) noexcept { core_->on_stale(std::move(sink)); }
   /// Ends every body, as ~loop does, and returns when all have; how many there were, 0 when it was
   /// called before. From then on submit is refused (errc::shutting_down, or the error that was
   /// there before). In a body of this loop it asks for their end and waits for nobody: they end in

@@ -232,6 +232,24 @@ TEST_CASE("T48 T49 loop: a token that nobody has, or had before, is counted and 
   CHECK(s.get().value() == 11);
 }
 
+TEST_CASE("T48 loop: whoever asks for it gets what came for nobody, and with it what it brought") {
+  small_world w;
+  std::vector<std::int32_t> got;
+  w.in.on_stale([&got](const coir::completion& c) { got.push_back(c.res); });
+  w.outside.ready.push_back({{12345}, 3, 0});
+  w.outside.ready.push_back({{12346}, 4, 0});
+  REQUIRE(w.in.poll());
+  CHECK(got == std::vector<std::int32_t>{3, 4});
+  CHECK(w.outside.disposed == 0);
+  CHECK(w.in.stale() == 2);
+  w.in.on_stale({});
+  w.outside.ready.push_back({{12347}, 5, 0});
+  REQUIRE(w.in.poll());
+  CHECK(got.size() == 2);
+  CHECK(w.outside.disposed == 1);
+  CHECK(w.in.stale() == 3);
+}
+
 TEST_CASE("T50 loop: more to come keeps what was lent, and the last completion answers") {
   small_world w;
   auto a = w.in.submit([] { return value(); });

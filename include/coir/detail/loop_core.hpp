@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <map>
 #include <memory>
 #include <memory_resource>
@@ -62,6 +63,8 @@ struct loop_progress {
   bool any() const noexcept { return (finished | resumed | resubmitted | stale) != 0; }
 };
 
+using stale_sink = std::function<void(const coir::completion&)>;
+
 class COIR_API loop_core {
  public:
   loop_core(coir::backend& outside, unsigned completions_max, std::pmr::memory_resource* memory);
@@ -99,6 +102,7 @@ class COIR_API loop_core {
   std::size_t pending() const noexcept { return jobs_; }
   std::error_code failed() const noexcept { return failed_; }
   std::uint64_t stale() const noexcept { return stale_; }
+  void on_stale(stale_sink sink) noexcept { stale_sink_ = std::move(sink); }
   deadline next_deadline() const noexcept {
     const deadline outside = outside_.next_deadline();
     return timers_.empty() ? outside : std::min(outside, timers_.begin()->first);
@@ -139,6 +143,7 @@ class COIR_API loop_core {
   void arm(loop_job& job, deadline at);
   void disarm(loop_job& job) noexcept;
   void complete(const coir::completion& c);
+  void put_away(const coir::completion& c) noexcept;
   void give_room();
   void fire(clock::time_point now);
   [[nodiscard]] result<bool> reap_once();
@@ -158,6 +163,7 @@ class COIR_API loop_core {
   std::multimap<deadline, std::shared_ptr<loop_job>> timers_;
   std::size_t jobs_ = 0;
   std::uint64_t stale_ = 0;
+  stale_sink stale_sink_;
   std::error_code failed_;
   loop_progress did_;
   bool drained_ = false;
