@@ -67,6 +67,7 @@ coir::result<std::uint64_t> journal::append_with(std::size_t records, std::size_
     mine->bytes.resize(before);  // a record of half an append would take its neighbour's number
     return coir::fail(std::errc::not_enough_memory);
   }
+  if (mine->records == 0) mine->first = first;
   next_sequence_ += records;
   mine->records += records;
   held.unlock();
@@ -150,16 +151,18 @@ void journal::write_batches() {
   try {
     while (const batch_ref b = take_batch()) {
       const std::error_code why = commit(*b);
-      if (b->settled.is_set()) continue;  // a twin answered already
-      b->error = why;
-      b->settled.set();
+      if (!b->settled.is_set()) settle(*b, why);  // else a twin answered already
     }
   } catch (const std::bad_alloc&) {  // out of take_batch: nobody takes what is collected
     const std::error_code why = fail_for_good(std::make_error_code(std::errc::not_enough_memory));
     const std::lock_guard held(mutex_);
-    collecting_->error = why;
-    collecting_->settled.set();
+    settle(*collecting_, why);
   }
+}
+
+void journal::settle(batch& b, std::error_code why) {
+  b.error = why;
+  b.settled.set();
 }
 
 journal::batch_ref journal::take_batch() {
@@ -190,7 +193,7 @@ std::error_code journal::commit(batch& b) {
     publish(b, done);
     b.settled.set();
   }
-  if (const std::error_code why = store(b)) return fail_for_good(why);
+  if (const std::error_code why = store(b)) return why;
   if (b.reset) {
     done.resets = done.syncs = 1;
   } else {
@@ -202,12 +205,31 @@ std::error_code journal::commit(batch& b) {
 }
 
 std::error_code journal::store(const batch& b) {
-  if (!b.reset) return store_bytes(b.bytes);
-  // The records of this batch come before its reset, so they leave no trace and are not written.
-  auto cut = file_->truncate(0);
-  if (!cut) return cut.error();
-  end_ = 0;
-  return {};
+  if (b.reset) {
+    // The records of this batch come before its reset, so they leave no trace and are not written.
+    if (auto cut = file_->truncate(0); !cut) return fail_for_good(cut.error());
+    end_ = 0;
+    return {};
+  }
+  if (const std::error_code why = write_behind(b.bytes)) return take_back(b, why);
+  if (options_.twin == journal_twin::never_syncs) return {};
+  auto synced = file_->sync();
+  return synced ? std::error_code() : fail_for_good(synced.error());
+}
+
+/// Nothing of it, and of what was queued behind it, is left: their numbers are dealt out again.
+std::error_code journal::take_back(const batch& b, std::error_code why) try {
+  if (!file_->truncate(end_)) return fail_for_good(why);
+  auto next = std::make_shared<batch>();
+  const std::lock_guard held(mutex_);
+  const batch_ref queued = std::exchange(collecting_, std::move(next));
+  if (options_.twin != journal_twin::keeps_its_numbers) next_sequence_ = b.first;
+  ++counters_.failed_writes;
+  settle(*queued, why);
+  room_.notify_all();
+  return why;
+} catch (const std::bad_alloc&) {
+  return fail_for_good(why);
 }
 
 std::error_code journal::write_behind(std::span<const std::byte> bytes) {
@@ -216,13 +238,6 @@ std::error_code journal::write_behind(std::span<const std::byte> bytes) {
   if (*written != bytes.size()) return std::make_error_code(std::errc::no_space_on_device);
   end_ += bytes.size();
   return {};
-}
-
-std::error_code journal::store_bytes(std::span<const std::byte> bytes) {
-  if (const std::error_code why = write_behind(bytes)) return why;
-  if (options_.twin == journal_twin::never_syncs) return {};
-  auto synced = file_->sync();
-  return synced ? std::error_code() : synced.error();
 }
 
 void journal::publish(const batch& b, const journal_counters& done) {

@@ -9,8 +9,11 @@
 //   - Durable before visible before answered, in the order of the sequence numbers; the listener is
 //     called by the writer fiber only (and by open, before there is one).
 //   - The writer fiber lives on the worker that opened the journal.
-//   - The first failure is the last: nothing after it is written, made visible or acknowledged. A
-//     sync is never tried twice, because a kernel that failed one may have dropped the pages.
+//   - A write that failed is taken back: the file is cut, durably, to what was acknowledged, all
+//     those who were queued by then are told, and the next append is written as if they had not
+//     been. A sync or a cut that failed is the last: nothing after it is written, made visible or
+//     acknowledged, and it is not tried twice, because a kernel that failed one may have dropped
+//     the pages.
 //   - What open() replays is on the disk before anything follows it, though a sync failed before:
 //     open() writes it once more and syncs.
 //   - What open() replays is what was made visible before, plus at most a run of records that
@@ -44,7 +47,13 @@ class journal_listener {
 };
 
 /// For tests of the tests: a journal that breaks its promise in one way, which a crash must show.
-enum class journal_twin { none, never_syncs, answers_before_completion, trusts_what_it_reads };
+enum class journal_twin {
+  none,
+  never_syncs,
+  answers_before_completion,
+  trusts_what_it_reads,
+  keeps_its_numbers  // after a write that failed: what follows cannot be found again
+};
 
 struct journal_options {
   std::size_t batch_records_max = 1024;  ///< then append waits for the next batch
@@ -59,6 +68,7 @@ struct journal_options {
 
 struct journal_counters {
   std::uint64_t records = 0, batches = 0, writes = 0, syncs = 0, bytes = 0, resets = 0;
+  std::uint64_t failed_writes = 0;  ///< batches that were taken back
 };
 
 /// One record to come.
@@ -84,7 +94,8 @@ class journal {
 
   /// Appends one record; parks until it is durable and visible; returns its sequence number.
   /// Errors: message_size (empty, or over payload_bytes_max), not_enough_memory (this append alone,
-  /// of which nothing is written), the error that ended the journal,
+  /// of which nothing is written), that of a write that failed (failure() is empty: it was taken
+  /// back, as a full disk may have room again), the error that ended the journal,
   /// errc::shutting_down after close. timed_out and operation_canceled leave the outcome open: a
   /// record that was queued is still written.
   [[nodiscard]] coir::result<std::uint64_t> append(std::span<const std::byte> payload,
@@ -118,7 +129,8 @@ class journal {
   struct batch {
     std::vector<std::byte> bytes;
     std::size_t records = 0;
-    bool reset = false;  // comes after the records, and closes the batch
+    std::uint64_t first = 0;  // the number of the first record
+    bool reset = false;       // comes after the records, and closes the batch
     coir::event settled;
     std::error_code error;  // written before settled, read after it
     bool empty() const noexcept { return records == 0 && !reset; }
@@ -140,7 +152,8 @@ class journal {
   std::error_code commit(batch& b);
   std::error_code store(const batch& b);
   std::error_code write_behind(std::span<const std::byte> bytes);
-  std::error_code store_bytes(std::span<const std::byte> bytes);
+  std::error_code take_back(const batch& b, std::error_code why);
+  void settle(batch& b, std::error_code why);
   void publish(const batch& b, const journal_counters& done);
   std::error_code fail_for_good(std::error_code why);
 

@@ -38,7 +38,7 @@ bool same_word(std::string_view a, std::string_view b) noexcept {
   return std::ranges::equal(a, b, {}, lower, lower);
 }
 
-std::string explain(std::error_code why) {
+std::string explain(std::error_code why, const journal& log) {
   if (why == std::errc::timed_out) return "ERR the disk took too long, the outcome is not known";
   if (why == std::errc::not_enough_memory)
     return "OOM command not allowed when used memory > 'maxmemory'";
@@ -48,7 +48,9 @@ std::string explain(std::error_code why) {
     return "ERR the value is longer than " + std::to_string(value_bytes_max) + " bytes";
   if (why == coir::errc::shutting_down || why == std::errc::operation_canceled)
     return "ERR shutting down";
-  return "MISCONF the journal has failed, nothing is written: " + why.message();
+  return (log.failure() ? "MISCONF the journal has failed, nothing is written: "
+                        : "MISCONF the disk refused this change, and nothing of it is left: ") +
+         why.message();
 }
 
 }  // namespace
@@ -199,7 +201,7 @@ void resp_server::settle(conversation& c) {
     if (done)
       c.out += "+OK\r\n";
     else
-      put_error(c.out, explain(done.error()));
+      put_error(c.out, explain(done.error(), store_.log()));
   }
 }
 
@@ -241,7 +243,8 @@ bool resp_server::set(conversation& c) {
   if (value.size() > value_bytes_max) why = std::make_error_code(std::errc::message_size);
   if (arguments.size() > 3 || why) {
     settle(c);
-    put_error(c.out, why ? explain(why) : "ERR syntax error, SET takes a key and a value");
+    put_error(c.out,
+              why ? explain(why, store_.log()) : "ERR syntax error, SET takes a key and a value");
     return true;
   }
   if (c.changes.size() >= options_.changes_max ||
@@ -268,7 +271,7 @@ bool resp_server::erase(conversation& c) {
   if (done)
     put_number(c.out, ':', *done);
   else
-    put_error(c.out, explain(done.error()));
+    put_error(c.out, explain(done.error(), store_.log()));
   return true;
 }
 
@@ -300,6 +303,7 @@ bool resp_server::info(conversation& c) {
   text += "\r\n# Persistence";
   add("journal_records", log.records);
   add("journal_syncs", log.syncs);
+  add("journal_failed_writes", log.failed_writes);
   add("journal_failed", store_.log().failure() ? 1 : 0);
   text += "\r\n# Stats";
   add("total_connections_received", now.connections);

@@ -46,13 +46,16 @@ http_response service::erase() {
   return {};
 }
 
-http_response service::explain(std::error_code why) {
+http_response service::explain(std::error_code why) const {
   if (why == std::errc::timed_out) return {.status = 500, .body = "Timeout due to overload or bug"};
   if (why == std::errc::not_enough_memory)
     return {.status = 507, .body = "OOM: the store is full; delete it or raise its cap"};
   if (why == coir::errc::shutting_down || why == std::errc::operation_canceled)
     return {.status = 503, .body = "Shutting down", .close = true};
-  return {.status = 503, .body = "The journal has failed, nothing is written: " + why.message()};
+  if (store_.log().failure())
+    return {.status = 503, .body = "The journal has failed, nothing is written: " + why.message()};
+  return {.status = why == std::errc::no_space_on_device ? 507u : 503u,
+          .body = "The disk refused this change, and nothing of it is left: " + why.message()};
 }
 
 namespace {
@@ -82,6 +85,7 @@ std::string json_of(const journal& log) {
   o.add("syncs", c.syncs);
   o.add("bytes", c.bytes);
   o.add("resets", c.resets);
+  o.add("failed_writes", c.failed_writes);
   o.add("failed", static_cast<std::uint64_t>(log.failure() ? 1 : 0));
   return o.end();
 }

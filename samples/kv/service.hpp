@@ -7,7 +7,8 @@
 //   anything else                400 "Unsupported method"
 //
 // Always true:
-//   - A write is answered 200 only when it is durable; a failed journal answers 503 from then on.
+//   - A write is answered 200 only when it is durable. One that the disk refused is 507 or 503, and
+//     the next one is tried; a failed sync is 503 from then on.
 //   - Reads are answered whatever the journal does.
 //
 // Comes from: main.cpp, http.cpp.   Goes to: store.hpp, protocol.hpp.
@@ -42,7 +43,7 @@ class service {
  private:
   http_response execute(const std::string& text);
   http_response erase();
-  static http_response explain(std::error_code why);
+  http_response explain(std::error_code why) const;
 
   store& store_;
   const service_options options_;

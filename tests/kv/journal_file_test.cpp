@@ -29,7 +29,7 @@ constexpr unsigned stores_most = 3;  // that are opened in one life, one after t
 constexpr std::uint64_t points_max = 1'000;
 
 struct lives_tally {
-  std::size_t lives = 0, acked = 0, wiped = 0, reached = 0, failed = 0;
+  std::size_t lives = 0, acked = 0, wiped = 0, reached = 0, failed = 0, taken_back = 0;
 };
 
 struct twins {
@@ -128,7 +128,9 @@ bool live_until_cut(coir::sim::world& w, promises& h, std::uint64_t point) {
       coir::scope callers;
       for (std::uint64_t i = 0; i < 6; ++i)
         callers.spawn([&, i] { return kv_test::write_keys(*s, h.log, own_seed + i); });
-      if (callers.join()) break;
+      const auto went_well = callers.join();
+      h.t.taken_back += s->log().counters().failed_writes;
+      if (went_well) break;
       h.happened = h.log.size();
       ++h.t.failed;
     }
@@ -183,9 +185,11 @@ TEST_CASE(
   CHECK(t.acked > t.lives);
   CHECK(t.wiped > 0);
   CHECK(t.failed > 0);
+  CHECK(t.taken_back > 0);
   MESSAGE(t.lives << " lives that were cut, " << t.reached << " first ones in their middle, "
                   << t.acked << " acknowledged writes looked for, " << t.failed
-                  << " stores opened again after a failure");
+                  << " stores opened again after a failure, " << t.taken_back
+                  << " writes that failed and were taken back");
 }
 
 TEST_CASE(
@@ -196,7 +200,8 @@ TEST_CASE(
   } const all[] = {{{.file = file_twin::appends_unsynced}, "is lost"},
                    {{.file = file_twin::cuts_unsynced}, "is back"},
                    {{.file = file_twin::folder_unsynced}, "is lost"},
-                   {{.journal = kv::journal_twin::trusts_what_it_reads}, "is lost"}};
+                   {{.journal = kv::journal_twin::trusts_what_it_reads}, "is lost"},
+                   {{.journal = kv::journal_twin::keeps_its_numbers}, "is back"}};
   for (const auto& each : all) {
     CAPTURE(static_cast<int>(each.twin.file));
     CAPTURE(static_cast<int>(each.twin.journal));

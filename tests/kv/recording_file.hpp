@@ -5,7 +5,8 @@
 //   - `durable` changes in sync() and truncate() only; `cached` is what a reader of the file sees.
 //   - A sync that fails leaves what it was to write in `cached` alone, and no later sync writes it:
 //     so does Linux (fsync(2): the pages are marked clean).
-//   - After the first failure every further call of the journal is counted: there must be none.
+//   - After a failure that cannot be taken back (a sync's, a cut's) every further call of the
+//     journal is counted: there must be none.
 #pragma once
 
 #include <algorithm>
@@ -38,11 +39,20 @@ struct disk {
   std::vector<range> dirty;  // of `cached`
   unsigned writes = 0, syncs = 0, truncates = 0;
 
-  bool stalled = false;     // the next sync waits for `go_on`
-  coir::event at_the_sync;  // set when one waits
+  bool stalled = false;      // the next sync waits for `go_on`
+  bool cut_stalled = false;  // and so does the next cut
+  coir::event at_the_sync;   // set when one waits
+  coir::event at_the_cut;
   coir::event go_on;
 
-  enum class fault { none, write_error, short_write, sync_error } next_fault = fault::none;
+  // lasting_error: the write fails, and so does the cut that would take it back
+  enum class fault {
+    none,
+    write_error,
+    short_write,
+    lasting_error,
+    sync_error
+  } next_fault = fault::none;
   bool failed = false;
   unsigned calls_after_failure = 0;
 
@@ -79,11 +89,9 @@ class recording_file final : public kv::journal_file {
     count_late_call();
     ++disk_.writes;
     if (disk_.next_fault == disk::fault::write_error) return fault(ENOSPC);
+    if (disk_.next_fault == disk::fault::lasting_error) return fault(ENOSPC);
     auto count = from.size();
-    if (disk_.next_fault == disk::fault::short_write) {
-      disk_.failed = true;
-      count /= 2;
-    }
+    if (disk_.next_fault == disk::fault::short_write) count /= 2;
     if (disk_.cached.size() < offset + count) disk_.cached.resize(offset + count);
     std::ranges::copy(from.first(count),
                       disk_.cached.begin() + static_cast<std::ptrdiff_t>(offset));
@@ -99,7 +107,7 @@ class recording_file final : public kv::journal_file {
     }
     if (disk_.next_fault == disk::fault::sync_error) {
       disk_.dirty.clear();
-      return fault(EIO);
+      return fault(EIO, true);
     }
     disk_.flush();
     return {};
@@ -107,6 +115,11 @@ class recording_file final : public kv::journal_file {
   coir::result<> truncate(std::uint64_t size) override {
     count_late_call();
     ++disk_.truncates;
+    if (disk_.cut_stalled) {
+      disk_.at_the_cut.set();
+      if (auto waited = disk_.go_on.wait(); !waited) return waited;
+    }
+    if (disk_.next_fault == disk::fault::lasting_error) return fault(EIO, true);
     disk_.cached.resize(size);
     disk_.flush();
     disk_.durable.resize(size);
@@ -115,8 +128,8 @@ class recording_file final : public kv::journal_file {
 
  private:
   void count_late_call() { disk_.calls_after_failure += disk_.failed ? 1 : 0; }
-  tl::unexpected<std::error_code> fault(int number) {
-    disk_.failed = true;
+  tl::unexpected<std::error_code> fault(int number, bool lasts = false) {
+    disk_.failed = disk_.failed || lasts;
     return coir::fail(std::error_code(number, std::generic_category()));
   }
 

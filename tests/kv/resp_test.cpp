@@ -241,10 +241,17 @@ TEST_CASE("resp: C-T7: a failed disk is an error for changes, and reads go on") 
     c.ask(set("x", "1"), "+OK\r\n");
     s.on.next_fault = disk::fault::write_error;
     c.send(set("x", "2"));
-    c.expect("-MISCONF the journal has failed, nothing is written: ");
-    CHECK_FALSE(c.is_closed());
+    c.expect("-MISCONF the disk refused this change, and nothing of it is left: ");
     auto other = s.client();
     other.ask("GET x\r\n", "$1\r\n1\r\n");
+    s.on.next_fault = disk::fault::none;
+    other.ask(set("x", "3"), "+OK\r\n");
+    s.on.next_fault = disk::fault::lasting_error;
+    other.send(set("x", "4"));
+    other.expect("-MISCONF the journal has failed, nothing is written: ");
+    CHECK_FALSE(other.is_closed());
+    auto third = s.client();
+    third.ask("GET x\r\n", "$1\r\n3\r\n");
     CHECK(s.on.calls_after_failure == 0);
   });
 }

@@ -117,7 +117,7 @@ TEST_CASE("service: C-T7: a failed disk is 503 for writers and resets, and reade
     whole_server s;
     auto client = s.place.client();
     CHECK(client.ask(post("Write \"x\" 1")).body == "Ok");
-    s.on.next_fault = disk::fault::write_error;
+    s.on.next_fault = disk::fault::lasting_error;
     const answer a = client.ask(post("Write \"x\" 2"));
     CHECK(a.status == 503);
     CHECK(a.body.find("journal has failed") != a.body.npos);
@@ -127,6 +127,29 @@ TEST_CASE("service: C-T7: a failed disk is 503 for writers and resets, and reade
     CHECK(client.ask(post("Read \"x\"")).body == "Result (Just 1)");
     CHECK(client.ask(post("Read \"y\"")).body == "Result Nothing");
     CHECK(s.on.calls_after_failure == 0);
+  });
+}
+
+TEST_CASE("service: C-T7: a disk that is full for a while costs the changes that it refused") {
+  on_fibers([] {
+    whole_server s;
+    auto client = s.place.client(), other = s.place.client();
+    CHECK(client.ask(post("Write \"x\" 1")).body == "Ok");
+    s.on.next_fault = disk::fault::write_error;
+    const answer a = client.ask(post("Write \"x\" 2"));
+    CHECK(a.status == 507);
+    CHECK(a.body.find("nothing of it is left") != a.body.npos);
+    CHECK(other.ask(post("Read \"x\"")).body == "Result (Just 1)");
+    s.on.next_fault = disk::fault::none;
+    CHECK(other.ask(post("Write \"x\" 3")).body == "Ok");
+    CHECK(client.ask(post("Read \"x\"")).body == "Result (Just 3)");
+    CHECK(client.ask(request("GET", "/stats")).body.find("\"failed_writes\":1") !=
+          std::string::npos);
+    s.on.lose_power();
+    disk after;
+    after.cached = s.on.durable;
+    CHECK(kv::store::open(std::make_unique<kv_test::recording_file>(after)).value()->read("x") ==
+          3);
   });
 }
 
