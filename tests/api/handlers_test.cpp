@@ -72,6 +72,16 @@ TEST_CASE("T10 exec: an answer with more to come is an answer, and what is alive
 TEST_CASE("T11 exec: a failure is what perform returns") {
   auto s = script_of(dispatched<int>::failed(make_error_code(std::errc::io_error)));
   CHECK(coir::exec(s, [] { return coir::perform(ask_number{}).error(); }) == std::errc::io_error);
+  // Who steps is told which operation it was.
+  s = script_of(dispatched<int>::failed(make_error_code(std::errc::io_error)),
+                dispatched<int>::done(5));
+  auto first = coir::step([] { return number(); });
+  auto at = coir::advance(s, std::move(first.waiting()));
+  CHECK(at.last == coir::outcome::failure);
+  CHECK(at.error == std::errc::io_error);
+  REQUIRE(at.state.is_suspended());
+  CHECK(at.state.waiting().op().name() == "test.ask_number");
+  CHECK(coir::advance(s, std::move(at.state.waiting())).state.value() == 5);
 }
 
 TEST_CASE("T12 exec: what the dispatcher does not handle answers unhandled_effect") {

@@ -156,8 +156,10 @@ std::vector<call> run_batches(const batches& all, std::mt19937_64& random, kv::s
     coir::scope callers;
     for (const parallel_command& c : batch)
       callers.spawn(
-          [&act, &c, turns = random() % 6] {
+          [&act, &c, turns = random() % 6, ns = random() % 5'001] {
+            // Not to wait for anything: so that they begin in any order, on either worker.
             for (auto n = turns; n > 0; --n) coir::this_fiber::yield();
+            (void)coir::this_fiber::sleep_for(std::chrono::nanoseconds(ns));
             act(c.what);
           },
           {.worker = c.worker});
