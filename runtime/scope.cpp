@@ -35,26 +35,33 @@ struct scope_room : scope_state {
 
 namespace {
 
-void keep_error(scope_room& room, const record& child) noexcept {
+/// Why it failed; empty: it did not, or by an exception.
+std::error_code error_of_child(record& child) noexcept {
+  if (child.held == holds::error) return child.error();
+  return child.held == holds::answer ? child.ops->failure(child) : std::error_code();
+}
+
+/// Under the lock.
+void keep_error(scope_room& room, record& child, std::error_code error) noexcept {
   if (room.error || room.thrown) return;
-  std::error_code error;
-  if (child.held == holds::exception) room.thrown = const_cast<record&>(child).exception();
-  if (child.held == holds::error) error = child.error();
-  if (child.held == holds::answer) error = child.ops->failure(const_cast<record&>(child));
+  if (child.held == holds::exception) room.thrown = child.exception();
   // That a cancelled child says so is no error of its own.
   if (!room.cancelled || error != std::errc::operation_canceled) room.error = error;
 }
 
 void child_answered(scope_state& self, record& child) noexcept {
+  const std::error_code error = error_of_child(child);
+  if (!error && child.held != holds::exception) return;  // nearly every one: no lock for it
   scope_room& room = scope_room::of(self);
   const word_lock held(room.empty.lock);
-  keep_error(room, child);
+  keep_error(room, child, error);
 }
 
 void child_ended(scope_state& self, record& child) noexcept {
   scope_room& room = scope_room::of(self);
+  const std::error_code error = error_of_child(child);
   const word_lock held(room.empty.lock);
-  keep_error(room, child);
+  keep_error(room, child, error);
   room.children.erase(child);
   --room.live;
   child.scope = nullptr;
