@@ -39,7 +39,7 @@ class COIR_API byte_stream {
   }
   /// What the peer sends, as a stream of leases; ends when the peer has. Fibers only.
   [[nodiscard]] multishot<leased_bytes> incoming_bytes(const stream_options& o = {}) const {
-    return detail::stream_of(recv_stream{fd_.get()}, o, &fd_);
+    return detail::perform_stream(recv_stream{fd_.get()}, o, &fd_);
   }
   /// Ends the operations of every fiber on this stream, waits for them, closes. Any thread.
   [[nodiscard]] result<> close() {

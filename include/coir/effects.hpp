@@ -53,6 +53,31 @@ concept multishot_operation = operation<Op> &&
   { op.item(res, flags) } -> std::same_as<typename Op::value_type>;
 };
 
+template <class T>
+class multishot;
+
+/// What perform() gives is a stream.
+template <class Op>
+concept stream_operation = multishot_operation<Op> && !io_operation<Op>;
+
+namespace detail {
+template <class Op>
+struct answer_of_operation {
+  using type = typename Op::value_type;
+};
+template <stream_operation Op>
+struct answer_of_operation<Op> {
+  using type = multishot<typename Op::value_type>;
+};
+/// What the outside does where no handler answers.
+template <stream_operation Op>
+void open_stream(const void* asked, deadline, void* answer);
+}  // namespace detail
+
+/// What whoever answers `Op` gives: its value, or the stream of its items.
+template <operation Op>
+using answer_type = typename detail::answer_of_operation<Op>::type;
+
 /// An operation that is none of the kernel's and can be done all the same, where no handler
 /// answers.
 template <class Op>
@@ -105,6 +130,8 @@ constexpr operation_type make_type() noexcept {
               static_cast<std::optional<result<typename Op::value_type>>*>(answer)->emplace(
                   static_cast<const Op*>(op)->outside(until));
             }};
+  } else if constexpr (stream_operation<Op>) {
+    return {Op::name, nullptr, nullptr, &open_stream<Op>};
   } else {
     return {Op::name, nullptr, nullptr, nullptr};
   }
@@ -148,7 +175,7 @@ template <operation Op>
 /// bad_file_descriptor (also: the fd is being closed), and the operation's own. Throws what a
 /// handler throws.
 template <operation Op>
-requires(!multishot_operation<Op> || io_operation<Op>)
+requires(!stream_operation<Op>)
     [[nodiscard]] result<typename Op::value_type> perform(const Op& op, deadline until = never) {
   if constexpr (io_operation<Op>) {
     const std::int32_t res = detail::perform_io(detail::filler<Op>, &op, until);
@@ -163,7 +190,7 @@ requires(!multishot_operation<Op> || io_operation<Op>)
 
 /// An operation and how often a handler that answers "not now" is asked for it.
 template <operation Op>
-struct retry {
+requires(!stream_operation<Op>) struct retry {
   Op op;
   retry_policy policy = {};
 };

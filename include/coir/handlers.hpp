@@ -199,7 +199,7 @@ class resumption {
 template <operation Op>
 class dispatch_context {
  public:
-  using value_type = typename Op::value_type;
+  using value_type = answer_type<Op>;
   explicit dispatch_context(deadline until) noexcept : until_(until) {}
   /// Of the perform() that asks.
   deadline until() const noexcept { return until_; }
@@ -232,7 +232,7 @@ struct operations {};
 /// Has dispatch() for an operation.
 template <class D, class Op>
 concept dispatches = operation<Op> && requires(D& d, const Op& op, dispatch_context<Op>& context) {
-  { d.dispatch(op, context) } -> std::same_as<dispatched<typename Op::value_type>>;
+  { d.dispatch(op, context) } -> std::same_as<dispatched<answer_type<Op>>>;
 };
 
 namespace detail {
@@ -252,7 +252,7 @@ template <operation Op, class F>
 class handler_of {
  public:
   using handles = operations<Op>;
-  using value_type = typename Op::value_type;
+  using value_type = answer_type<Op>;
   explicit handler_of(F answer) : answer_(std::move(answer)) {}
 
   dispatched<value_type> dispatch(const Op& op, dispatch_context<Op>& context) {
@@ -304,7 +304,7 @@ struct said_besides {
 /// What one dispatcher says of one call, put where the asker finds it.
 template <class Op, class D>
 reply ask_for(D& who, effect_call& call, said_besides& besides) {
-  using value_type = typename Op::value_type;
+  using value_type = answer_type<Op>;
   auto& answer = *static_cast<std::optional<result<value_type>>*>(call.answer);
   const auto put = [&](something<value_type>& value) {
     if constexpr (std::is_void_v<value_type>) {

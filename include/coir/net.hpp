@@ -63,7 +63,7 @@ class COIR_API tcp_listener {
   /// Connections as a stream. One that nobody takes is closed with it. A full descriptor table ends
   /// it with too_many_files_open: ask for another one once descriptors are free. Fibers only.
   [[nodiscard]] multishot<tcp_stream> incoming(const stream_options& o = {}) const {
-    return detail::stream_of(incoming_connections{{fd_.get()}, no_delay_}, o, &fd_);
+    return detail::perform_stream(incoming_connections{{fd_.get()}, no_delay_}, o, &fd_);
   }
   /// Accepts until the listener is closed or the calling fiber is cancelled, and runs `handler` for
   /// each connection on a fiber made with `each`. One of workload io, the usual, begins on the

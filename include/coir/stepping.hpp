@@ -126,13 +126,13 @@ class suspension {
   /// was done and this is what it was: errc::resumed_twice (it was used), errc::wrong_operation (it
   /// waits for another one), errc::wrong_thread.
   template <operation Op>
-  [[nodiscard]] result<step_result<R>> resume(result<typename Op::value_type> answer) {
+  [[nodiscard]] result<step_result<R>> resume(result<answer_type<Op>> answer) {
     if (const detail::refusal why = refused<Op>()) return fail(why.code());
     return go_on<Op>(std::move(answer));
   }
   /// The same; empty where resume() would answer an error.
   template <operation Op>
-  std::optional<step_result<R>> try_resume(result<typename Op::value_type> answer) {
+  std::optional<step_result<R>> try_resume(result<answer_type<Op>> answer) {
     if (refused<Op>()) return std::nullopt;
     return go_on<Op>(std::move(answer));
   }
@@ -190,8 +190,8 @@ class suspension {
     return {};
   }
   template <class Op>
-  step_result<R> go_on(result<typename Op::value_type> answer) {
-    static_cast<std::optional<result<typename Op::value_type>>*>(waits_->asks->answer)
+  step_result<R> go_on(result<answer_type<Op>> answer) {
+    static_cast<std::optional<result<answer_type<Op>>>*>(waits_->asks->answer)
         ->emplace(std::move(answer));
     return resume_answered(detail::reply::answered);
   }

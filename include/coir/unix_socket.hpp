@@ -66,7 +66,7 @@ class COIR_API unix_listener {
   [[nodiscard]] result<unix_stream> accept(deadline until = never);
   /// As tcp_listener::incoming.
   [[nodiscard]] multishot<unix_stream> incoming(const stream_options& o = {}) const {
-    return detail::stream_of(incoming_unix_connections{{fd_.get()}}, o, &fd_);
+    return detail::perform_stream(incoming_unix_connections{{fd_.get()}}, o, &fd_);
   }
   /// As tcp_listener::serve.
   [[nodiscard]] result<> serve(std::function<void(unix_stream)> handler,

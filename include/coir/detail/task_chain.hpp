@@ -82,7 +82,7 @@ class erased_effect {
 
 /// Awaits one operation.
 template <operation Op>
-class typed_effect {
+requires(!stream_operation<Op>) class typed_effect {
  public:
   typed_effect(Op op, deadline until) : op_(std::move(op)), until_(until) {}
   typed_effect(retry<Op> what, deadline until)
@@ -171,9 +171,8 @@ struct task_promise {
   void unhandled_exception() noexcept { thrown = std::current_exception(); }
 
   template <operation Op>
-  typed_effect<Op> await_transform(Op op) const {
-    return {std::move(op), never};
-  }
+  requires(!stream_operation<Op>) typed_effect<Op> await_transform(Op op)
+  const { return {std::move(op), never}; }
   template <operation Op>
   typed_effect<Op> await_transform(retry<Op> what) const {
     return {std::move(what), never};
