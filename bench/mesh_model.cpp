@@ -14,7 +14,6 @@ mesh_model::mesh_model(mesh_settings s) : set_(std::move(s)) {
     cores_.push_back({.around = {i, set_.workers, [&](unsigned j) { return between(i, j); }},
                       .threshold = mesh::adaptive_threshold(set_.threshold),
                       .gate = {},
-                      .vain = {},
                       .tries = {},
                       .speed = i < set_.speed.size() ? set_.speed[i] : 100,
                       .ready = {},
@@ -271,21 +270,15 @@ std::uint64_t mesh_model::feed(std::uint64_t now, core& w) {
   p.mine = {others, w.live - 1};
   p.spare = 0;
   std::uint64_t cost = set_.costs.hungry_look;
-  if (p.hungry == nullptr || hungry_.size() == 0 || w.vain.spare_one(hungry_)) return cost;
-  mesh::decision d;
-  unsigned passed = 0;
+  if (p.hungry == nullptr || hungry_.size() == 0) return cost;
   auto first = w.unstarted.begin();
-  while (first != w.unstarted.end()) {
-    const mesh::cargo what{mesh::affinity::any, all_[*first].kind, all_[*first].hops};
-    d = mesh::feed_hungry(p, what, [&](unsigned i) { return look(w, i, now, cost); });
-    if (d.count != 0) break;
-    ++first;
-    if (++passed > mesh::passed_over_most) break;
-  }
-  if (d.count == 0) {
-    w.vain.learn(hungry_, passed);
-    return cost;
-  }
+  const mesh::decision d = mesh::feed_from(
+      p, first, w.unstarted.end(), [](auto at) { return std::next(at); },
+      [this](auto at) {
+        return std::optional(mesh::cargo{mesh::affinity::any, all_[*at].kind, all_[*at].hops});
+      },
+      [&](unsigned i) { return look(w, i, now, cost); });
+  if (d.count == 0) return cost;
   const std::uint32_t id = *first;
   const auto place = w.unstarted.erase(first);
   --w.live;

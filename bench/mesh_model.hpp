@@ -90,7 +90,6 @@ class mesh_model {
     mesh::neighbours around;
     mesh::adaptive_threshold threshold;
     mesh::push_gate gate;
-    mesh::vain_looks vain;
     mesh::lone_tries tries;
     unsigned speed = 100;
     fibers ready, unstarted;

@@ -169,6 +169,12 @@ struct cargo {
   workload kind = workload::compute;
   unsigned hops = 0;  // made so far
 };
+/// One bit for all that the policy answers alike.
+constexpr std::uint64_t kind_of(const cargo& c) noexcept {
+  const unsigned hops = std::min(c.hops, 3u);
+  return std::uint64_t(1) << (static_cast<unsigned>(c.where) % 4 * 16 +
+                              static_cast<unsigned>(c.kind) % 4 * 4 + hops);
+}
 
 /// `count` unstarted fibers go to `target`: the one that is pushed, and of those that wait here the
 /// oldest ones that may go so far. 0 when everything stays.
@@ -247,6 +253,31 @@ decision feed_hungry(const pusher& from, const cargo& what, LoadOf load_of) noex
   // It has nothing to do now, but for long work its many parked fibers count.
   if (what.kind == workload::io && load_of(i).live > from.mine.live) return stay;
   return {i, count, outcome::fed};
+}
+
+/// In a look for one who may go, so many of those who wait are passed over at most.
+inline constexpr unsigned passed_over_most = 16;
+
+/// Of those who wait, from `at` on, the first whom somebody hungry may have; `at` is left there.
+/// `cargo_of(at)`: nothing where it may not travel. Each kind of cargo is asked for once, since all
+/// of a kind get one answer: with an idle neighbour out of reach each pick has such a look.
+template <class At, class Behind, class CargoOf, class LoadOf>
+decision feed_from(const pusher& from, At& at, At end, Behind behind, CargoOf cargo_of,
+                   LoadOf load_of) noexcept {
+  std::uint64_t asked = 0;
+  for (unsigned passed = 0; at != end; at = behind(at)) {
+    if (const std::optional<cargo> what = cargo_of(at)) {
+      const std::uint64_t kind = kind_of(*what);
+      if ((asked & kind) == 0 || COIR_MUTANT(each_of_a_kind_asked_for)) {
+        const decision d = feed_hungry(from, *what, load_of);
+        if (d.count != 0) return d;  // else nobody hungry is near enough for it, or light enough
+      }
+      asked |= kind;
+      if (COIR_MUTANT(out_of_reach_not_passed_over)) break;
+    }
+    if (++passed > passed_over_most || COIR_MUTANT(who_stays_is_not_passed_over)) break;
+  }
+  return {from.around->self(), 0, outcome::kept};
 }
 
 /// The best of a few at that distance, if it is a plain gain.
@@ -345,29 +376,6 @@ class push_gate {
  private:
   unsigned to_spare_ = 0;  // pushes that do not look around
   unsigned spared_ = 0;    // after the last look
-};
-
-/// At a pick, of those who wait, so many are passed over at most in a look for one who may go.
-inline constexpr unsigned passed_over_most = 16;
-
-/// After a look at a pick in which none of those who wait could go to anybody hungry: while the
-/// same ones are hungry, the next look is worth it when others wait in front. Owner only.
-class vain_looks {
- public:
-  bool spare_one(const worker_set& hungry) noexcept {
-    if (left_ == 0 || hungry != asked_for_ || COIR_MUTANT(vain_looks_unspared)) return false;
-    --left_;
-    return true;
-  }
-  /// `passed`: those who waited and were asked for in vain; one of them runs now.
-  void learn(const worker_set& hungry, unsigned passed) noexcept {
-    asked_for_ = hungry;
-    left_ = passed != 0 ? passed - 1 : 0;
-  }
-
- private:
-  worker_set asked_for_;
-  unsigned left_ = 0;
 };
 
 }  // namespace coir::detail

@@ -38,7 +38,6 @@ struct worker_set {
     for (unsigned w = 0; w < words.size(); ++w) both.words[w] = words[w] & other.words[w];
     return both;
   }
-  constexpr bool operator==(const worker_set&) const noexcept = default;
   /// The one that has `rank` smaller ones; rank < size().
   constexpr unsigned at(unsigned rank) const noexcept {
     unsigned w = 0;

@@ -30,6 +30,10 @@ namespace coir::detail {
 
 namespace {
 constexpr unsigned batch_max = 64;  // fibers in one mail
+
+cargo cargo_in(const record& r) noexcept {
+  return {r.treat.where(), r.treat.kind(), r.treat.hops()};
+}
 }  // namespace
 
 inline load worker::load_of(unsigned i) const noexcept {
@@ -55,7 +59,7 @@ void worker::learn(outcome o) noexcept {
 
 /// True: it was mailed to somebody. Its closure is in it; `fresh` is in no queue.
 [[gnu::noinline]] bool worker::send_elsewhere(record& fresh) noexcept {
-  const cargo what{fresh.treat.where(), fresh.treat.kind(), fresh.treat.hops()};
+  const cargo what = cargo_in(fresh);
   if (shared_.stopping.load(std::memory_order_relaxed)) return false;
   const auto way =
       gate_.of({own_unstarted(), static_cast<std::uint32_t>(live_.get())}, threshold_.spare(),
@@ -107,7 +111,6 @@ inline bool worker::is_hungry(bool lone) const noexcept {
   const load mine{own_unstarted() - 1, static_cast<std::uint32_t>(live_.get()) - 1};
   if (!is_hungry(is_lone(mine)) || shared_.stopping.load(std::memory_order_relaxed)) return;
   const worker_set hungry = shared_.hungry.look();
-  if (vain_looks_.spare_one(hungry)) return;
   const worker_set for_one = shared_.hungry.look_for_one();
   pusher from = as_pusher();
   from.mine = mine;
@@ -118,17 +121,14 @@ inline bool worker::is_hungry(bool lone) const noexcept {
   // Whoever waits at another priority than the normal one stays here, in its level, and may be all
   // there are. It was asked about when it was new.
   record* first = unstarted_.front();
-  decision d;
-  unsigned passed = 0;
-  for (; first != nullptr; first = unstarted_.after(*first)) {
-    const cargo what{first->treat.where(), first->treat.kind(), first->treat.hops()};
-    const bool leaves = may_leave(*first, distance::sibling);
-    if (leaves) d = feed_hungry(from, what, [this](unsigned i) { return load_of(i); });
-    if (d.count != 0) break;  // else nobody hungry is near enough for it, or light enough
-    if (leaves && COIR_MUTANT(out_of_reach_not_passed_over)) return;
-    if (++passed > passed_over_most || COIR_MUTANT(nobody_is_passed_over)) break;
-  }
-  if (d.count == 0) return vain_looks_.learn(hungry, passed);
+  const decision d = feed_from(
+      from, first, static_cast<record*>(nullptr),
+      [this](record* r) { return unstarted_.after(*r); },
+      [this](record* r) {
+        return may_leave(*r, distance::sibling) ? std::optional(cargo_in(*r)) : std::nullopt;
+      },
+      [this](unsigned i) { return load_of(i); });
+  if (d.count == 0) return;
   if (!shared_.hungry.take_away(d.target)) return;
   record& oldest = *first;
   if (d.count == 1 && !for_one.contains(d.target)) lone_tries_.spend();
@@ -142,8 +142,7 @@ inline bool worker::may_travel(const record& waiting) const noexcept {
 
 /// It may go so far.
 inline bool worker::may_leave(const record& waiting, distance far) const noexcept {
-  return may_travel(waiting) &&
-         may_go({waiting.treat.where(), waiting.treat.kind(), waiting.treat.hops()}, far);
+  return may_travel(waiting) && may_go(cargo_in(waiting), far);
 }
 
 /// From the line of the unstarted into nobody's hands: who stood behind it; and back before that.

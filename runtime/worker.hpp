@@ -351,7 +351,6 @@ class worker {
   std::uint32_t asks_from_ = UINT32_MAX, asks_live_from_ = UINT32_MAX;  // never with one worker
   std::uint32_t feeds_from_ = UINT32_MAX;  // those that are left at a pick
   push_gate gate_;
-  vain_looks vain_looks_;
   lone_tries lone_tries_;
   std::uint32_t seed_ = 0;
   std::uint64_t spoke_at_ = UINT64_MAX;

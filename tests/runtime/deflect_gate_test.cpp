@@ -141,19 +141,50 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "deflect: after a look in vain the picks of those who were looked at are spared another") {
-  worker_set hungry, others;
-  hungry.insert(3);
-  others.insert(200);
-  vain_looks looks;
-  CHECK_FALSE(looks.spare_one(hungry));
-  looks.learn(hungry, 17);
-  for (int i = 0; i < 8; ++i) REQUIRE(looks.spare_one(hungry));
-  CHECK_FALSE(looks.spare_one(others));  // these were not asked for
-  for (int i = 0; i < 8; ++i) REQUIRE(looks.spare_one(hungry));
-  CHECK_FALSE(looks.spare_one(hungry));
-  looks.learn(hungry, 1);  // nobody but the one who runs now
-  CHECK_FALSE(looks.spare_one(hungry));
+    "deflect: at a pick each kind of those who wait is asked for once, the first who may go goes") {
+  neighbours around(0, 2);
+  worker_set hungry;
+  hungry.insert(1);
+  pusher from;
+  from.around = &around;
+  from.mine = {40, 40};
+  from.spare = 1;
+  from.batch_max = 64;
+  from.hungry = &hungry;
+  const cargo io{affinity::any, workload::io, 0}, computes{affinity::any, workload::compute, 0},
+      at_home{affinity::same_core, workload::compute, 0};
+  struct look {
+    unsigned at = 0, loads = 0;
+    decision d;
+  };
+  const auto look_through = [&from](std::vector<cargo> line, std::uint32_t their_live) {
+    look l;
+    l.d = feed_from(
+        from, l.at, static_cast<unsigned>(line.size()), [](unsigned i) { return i + 1; },
+        [&](unsigned i) { return std::optional(line[i]); },
+        [&](unsigned) {
+          ++l.loads;
+          return load{0, their_live};
+        });
+    return l;
+  };
+  // The neighbour has more fibers: no work that stays for long, and it is asked once.
+  look l = look_through(std::vector(30, io), 1000);
+  CHECK(l.d.count == 0);
+  CHECK(l.loads == 1);
+  CHECK(l.at == passed_over_most);
+  l = look_through(std::vector(30, io), 0);
+  CHECK(l.d.count > 0);
+  CHECK(l.at == 0);
+  // Behind those, and one that may not leave, stands one that may go.
+  std::vector line(12, io);
+  line.push_back(at_home);
+  line.push_back(computes);
+  l = look_through(line, 1000);
+  CHECK(l.d.count > 0);
+  CHECK(l.d.target == 1);
+  CHECK(l.at == 13);
+  CHECK(l.loads == 1);
 }
 
 TEST_CASE("deflect: a pinned threshold stays, towards the hungry too") {
