@@ -276,6 +276,7 @@ reply ask_everybody(effect_call& call) {
   const operation_type& kind = *call.type;
   if (kind.fill != nullptr) {
     kind.complete(call.op, perform_outside(kind.fill, call.op, call.until), call.answer);
+    call.by_kernel = true;
   } else if (kind.outside != nullptr) {
     kind.outside(call.op, call.until, call.answer);
   } else {

@@ -181,8 +181,9 @@ class parts_on {
   bool still_ours() const noexcept {
     return here_ == nullptr || detail::era_of(*here_, fd_) == era_;
   }
+  /// `by_kernel`: it was no handler that answered, so the number names what it is for.
   template <class Op>
-  answer<Op> run(const Op& op, deadline until) const {
+  answer<Op> run(const Op& op, deadline until, bool* by_kernel = nullptr) const {
     const auto by_number = [&]() -> answer<Op> {
       if (fd_ < 0) return fail(std::errc::bad_file_descriptor);
       io_uring_sqe e{};
@@ -190,7 +191,9 @@ class parts_on {
       return detail::answer_of(op, detail::perform_part(e, ns_of(until), era_));
     };
     if (detail::handlers_are_there()) [[unlikely]]
-      return detail::perform_handled(op, until, nullptr, by_number);
+      return detail::perform_handled(op, until, nullptr, by_number, false,
+                                     COIR_MUTANT(forwarded_write_unminded) ? nullptr : by_kernel);
+    if (by_kernel != nullptr) *by_kernel = true;
     return by_number();
   }
 
@@ -208,6 +211,15 @@ result<std::size_t> read(int fd, std::span<std::byte> into, deadline until) {
 
 result<std::size_t> write(int fd, std::span<const std::byte> from, deadline until) {
   return run(write_operation(fd, from), until);
+}
+
+result<std::size_t> read_told(int fd, std::span<std::byte> into, deadline until, bool& by_kernel) {
+  return parts_on(fd).run(read_operation(fd, into), until, &by_kernel);
+}
+
+result<std::size_t> write_told(int fd, std::span<const std::byte> from, deadline until,
+                               bool& by_kernel) {
+  return parts_on(fd).run(write_operation(fd, from), until, &by_kernel);
 }
 
 result<std::size_t> readv(int fd, std::span<const iovec> into, deadline until) {
@@ -247,14 +259,16 @@ result<std::size_t> write_all(int fd, std::span<const std::byte> from, deadline 
   // Linux up to 6.18 at least leaves a regular file's position where it was when the ring cuts a
   // write short (found with a full tmpfs), so the next one would overwrite the first.
   const parts_on whole(fd);
-  const off_t begin = detail::handlers_are_there() ? -1 : ::lseek(fd, 0, SEEK_CUR);
+  const off_t begin = ::lseek(fd, 0, SEEK_CUR);
+  bool by_kernel = false;
   std::size_t done = 0;
   while (done < from.size()) {
-    const auto n = whole.run(write_operation(fd, from.subspan(done)), until);
+    const auto n = whole.run(write_operation(fd, from.subspan(done)), until, &by_kernel);
     if (!n) return n;
     if (*n == 0) return fail(std::errc::io_error);  // a device that takes nothing and says nothing
     done += *n;
-    if (begin >= 0 && done < from.size() && whole.still_ours() && ::lseek(fd, 0, SEEK_CUR) == begin)
+    if (begin >= 0 && by_kernel && done < from.size() && whole.still_ours() &&
+        ::lseek(fd, 0, SEEK_CUR) == begin)
       ::lseek(fd, begin + static_cast<off_t>(done), SEEK_SET);
   }
   return done;

@@ -203,7 +203,8 @@ void loop_core::offer_again(loop_job& job) {
 
 /// The last completion of its operation came.
 void loop_core::answer(loop_job& job, std::int32_t res) {
-  const effect_call& call = *job.body->asks;
+  effect_call& call = *job.body->asks;
+  call.by_kernel = outside_.is_the_system();
   next_generation(job);
   job.at = loop_job::stands::nowhere;
   io_uring_sqe entry{};

@@ -104,6 +104,7 @@ class worker_backend final : public coir::backend {
     watched_ = true;  // what made it readable is to be heard, though nothing may be pending
     return inner_->native_fd();
   }
+  bool is_the_system() const noexcept override { return !COIR_MUTANT(loop_write_unminded); }
   void forget(int fd) noexcept override { inner_->forget(fd); }
   void dispose(const coir::completion& c) noexcept override {
     if (token{c.to.raw}.kind() == token_kind::descriptor && c.res >= 0) inner_->discard(c.res);

@@ -10,11 +10,19 @@
 // Comes from: coir::perform, io, net.   Goes to: flight.
 #pragma once
 
+#include <cstddef>
+#include <span>
+
 #include "runtime/waiting.hpp"
 
 namespace coir::io {
 class unique_fd;
-}
+/// io::read and io::write, which tell besides whether it was the system that answered, and no
+/// handler.
+result<std::size_t> read_told(int fd, std::span<std::byte> into, deadline until, bool& by_kernel);
+result<std::size_t> write_told(int fd, std::span<const std::byte> from, deadline until,
+                               bool& by_kernel);
+}  // namespace coir::io
 
 namespace coir::detail {
 

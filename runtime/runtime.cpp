@@ -152,8 +152,10 @@ result<> runtime_core::start() {
   // First: in the child of a fork nobody lets go of a lock that another thread of the parent held.
   if (inherited()) return fail(errc::foreign_runtime);
   const std::lock_guard held(life_);
-  if (stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(started_after_stop))
+  if (stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(started_after_stop)) {
+    refuse_unbegun();  // who stops it could not, while this had the lock
     return fail(errc::shutting_down);
+  }
   state expected = state::created;
   if (!state_.compare_exchange_strong(expected, state::started))
     return COIR_MUTANT(started_twice) ? result<>() : fail(errc::already_started);
@@ -205,6 +207,9 @@ void runtime_core::request_stop() noexcept {
     const word_lock held(stop_lock_);
     if (std::exchange(stop_sent_, true)) return;
   }
+  // Who has the lock starts it, and is seen by its workers, or sees that it is to stop.
+  if (const std::unique_lock held(life_, std::try_to_lock); held)
+    if (!COIR_MUTANT(unbegun_untold) && refuse_unbegun()) return;
   for (unsigned i = 0; i < workers(); ++i) {
     stop_errands_[i].run = &cancel_everybody;
     at(i).send_errand(stop_errands_[i]);
@@ -325,10 +330,7 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
     if (state_.load() == state::ended) return {};
     stopping.store(true, std::memory_order_seq_cst);
     if (is_driven() && state_.load() == state::abandoned) drive_from_now_on(*this);
-    if (state_.load() == state::created) {  // never started: nothing ever ran
-      refuse_queued(std::make_error_code(std::errc::operation_canceled));
-      return {};
-    }
+    if (refuse_unbegun()) return {};
   }
   request_stop();
   // Without the lock: each who shuts down has a deadline of its own.
@@ -348,6 +350,13 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
   state_.store(state::ended, std::memory_order_seq_cst);
   serve_visitors();
   return {};
+}
+
+/// False: it was started. Under the lock, and with `stopping` set.
+bool runtime_core::refuse_unbegun() noexcept {
+  if (state_.load() != state::created) return false;
+  refuse_queued(std::make_error_code(std::errc::operation_canceled));
+  return true;
 }
 
 void runtime_core::refuse_queued(std::error_code why) noexcept {

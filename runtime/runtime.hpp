@@ -147,6 +147,7 @@ class runtime_core : public commons {
   static void send_wake_home(commons& self, record& fiber) noexcept;
   void end_threads() noexcept;
   void leave_driver() noexcept;
+  bool refuse_unbegun() noexcept;
   void refuse_queued(std::error_code why) noexcept;
   void take_what_is_left(std::error_code why) noexcept;
   void serve_visitors() noexcept;

@@ -69,6 +69,9 @@ class COIR_API backend {
   virtual void dispose(const completion& c) noexcept;
   /// When it wants a reap or a wait at the latest, whatever makes its descriptor readable.
   virtual deadline next_deadline() const noexcept { return never; }
+  /// What it answers is what the system did with the numbers that it was told. Then io::write_all
+  /// and io::copy may set a file right whose position a short write left behind.
+  virtual bool is_the_system() const noexcept { return false; }
   /// The number is about to be closed, and no operation of the loop is on it.
   virtual void forget(int) noexcept {}
 };

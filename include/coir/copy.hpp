@@ -70,17 +70,17 @@ class COIR_API descriptor {
  public:
   explicit descriptor(int fd) noexcept : fd_(fd) {}
   explicit descriptor(const unique_fd& fd) noexcept : fd_(fd.get()) {}
-  [[nodiscard]] result<std::size_t> read_some(std::span<std::byte> into, deadline until = never) {
-    return io::read(fd_, into, until);
-  }
+  [[nodiscard]] result<std::size_t> read_some(std::span<std::byte> into, deadline until = never);
   /// As io::write, and after a short one the position is where the next byte belongs.
   [[nodiscard]] result<std::size_t> write_some(std::span<const std::byte> from,
                                                deadline until = never);
-  /// Regular files and block devices; invalid_seek for others.
+  /// Regular files and block devices; invalid_seek for others, and where a handler has answered the
+  /// last read or write of this.
   [[nodiscard]] result<> seek_back(std::size_t bytes);
 
  private:
   int fd_;
+  bool by_kernel_ = true;  // answered the last read or write
 };
 
 /// Where copied bytes lie on their way: a buffer of the caller, or one that the copy makes.

@@ -143,10 +143,12 @@ inline constexpr operation_type type_of = make_type<Op>();
 template <class Op, class Outside>
 [[nodiscard, gnu::noinline]] result<typename Op::value_type> perform_handled(
     const Op& op, deadline until, const retry_policy* policy, Outside outside,
-    bool must_happen = false) {
+    bool must_happen = false, bool* by_kernel = nullptr) {
   std::optional<result<typename Op::value_type>> answer;
   effect_call call{&type_of<Op>, &op, &answer, until, policy, must_happen};
-  switch (ask_handlers(call)) {
+  const reply said = ask_handlers(call);
+  if (by_kernel != nullptr) *by_kernel = said == reply::forward || call.by_kernel;
+  switch (said) {
     case reply::answered:
       return *std::move(answer);
     case reply::forward:

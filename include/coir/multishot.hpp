@@ -93,7 +93,7 @@ class multishot {
   [[nodiscard]] static multishot from(F pull) {
     struct pulls final : item_source<T> {
       explicit pulls(F f) : pull(std::move(f)) {}
-      result<std::optional<T>> next(deadline until) override {
+      [[nodiscard]] result<std::optional<T>> next(deadline until) override {
         if (over) return std::optional<T>();
         return pull(until);
       }

@@ -97,7 +97,7 @@ class journal {
   /// of which nothing is written), that of a write that failed (failure() is empty: it was taken
   /// back, as a full disk may have room again), the error that ended the journal,
   /// errc::shutting_down after close. timed_out and operation_canceled leave the outcome open: a
-  /// record that was queued is still written.
+  /// record that was queued is still written, unless a write that fails takes it along.
   [[nodiscard]] coir::result<std::uint64_t> append(std::span<const std::byte> payload,
                                                    coir::deadline until = coir::never);
 

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
+#include <cstdio>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -170,6 +172,115 @@ TEST_CASE("copy: a deadline ends it with the count, and what was read is not los
     }
     CHECK((got == "abc" + text));
     CHECK(writer.join().has_value());
+  });
+}
+
+namespace {
+
+/// 12 bytes into a file that may have 8: what is there must be their beginning.
+constexpr std::string_view twelve = "0123456789ab";
+
+template <class Write>
+bool is_prefix_after(Write write) {
+  const auto to = file_with("");
+  const rlimit few{8, RLIM_INFINITY}, any{RLIM_INFINITY, RLIM_INFINITY};
+  ::setrlimit(RLIMIT_FSIZE, &few);
+  const std::error_code why = write(to.get());
+  ::setrlimit(RLIMIT_FSIZE, &any);
+  return why == std::errc::file_too_large && content(to) == twelve.substr(0, 8);
+}
+
+std::error_code write_twelve(int fd) {
+  const auto n = io::write_all(fd, std::as_bytes(std::span(twelve)));
+  return n ? std::error_code() : n.error();
+}
+
+/// And what is left goes back to where it came from.
+std::error_code copy_twelve(const unique_fd& from, int fd) {
+  const auto r = io::copy(descriptor(from), descriptor(fd));
+  std::array<std::byte, 8> rest;
+  const auto n = io::read(from.get(), rest);
+  return r.written == 8 && r.leftover.empty() && n.value_or(0) == 4 ? r.error : std::error_code();
+}
+
+/// 0, or the line of what went wrong.
+template <class Around>
+int both_are_right(Around around) {
+  if (!is_prefix_after([&](int fd) { return around([fd] { return write_twelve(fd); }); }))
+    return __LINE__;
+  const auto from = file_with(twelve);
+  if (!is_prefix_after([&](int fd) { return around([&] { return copy_twelve(from, fd); }); }))
+    return __LINE__;
+  return 0;
+}
+
+coir::fiber_local<int> anything;
+
+int right_inside_of_handlers() {
+  auto other = coir::on<coir::nop>([](const coir::nop&) {});
+  if (const int line = both_are_right([](auto body) { return body(); })) return line;
+  if (const int line =
+          both_are_right([](auto body) { return coir::with_binding(anything, 1, body); }))
+    return 1'000 + line;
+  if (const int line = both_are_right([&](auto body) { return coir::handle_effects(body, other); }))
+    return 2'000 + line;
+  return 0;
+}
+
+int right_in_a_loop() {
+  auto outside = coir::make_backend();
+  if (!outside) return 1;
+  auto in = coir::loop::make(**outside).value();
+  return both_are_right([&in](auto body) {
+    auto all = in.submit(body);
+    if (!in.run()) return std::make_error_code(std::errc::io_error);
+    return all.get().value();
+  });
+}
+
+template <class Body>
+void is_right_in_a_child(Body body) {
+  const test::ending end = test::in_child([&] {
+    ::signal(SIGXFSZ, SIG_IGN);
+    int line = -1;
+    (void)coir::run([&] { line = body(); }, tested({.workers = 1}));
+    std::printf("%d\n", line);
+    std::fflush(stdout);
+    ::_exit(line == 0 ? 0 : 1);
+  });
+  CAPTURE(end.text);
+  CHECK(end.code == 0);
+}
+
+}  // namespace
+
+TEST_CASE("copy: short writes to a file lose nothing inside of bindings and handlers") {
+  is_right_in_a_child(&right_inside_of_handlers);
+}
+
+TEST_CASE("copy: short writes to a file lose nothing in a loop") {
+  is_right_in_a_child(&right_in_a_loop);
+}
+
+TEST_CASE("copy: a handler that takes a part of a write leaves a file of that number alone") {
+  on_fiber([] {
+    const auto file = file_with("untouched");
+    auto takes_four = coir::on<coir::write_operation>(
+        [](const coir::write_operation& op) { return std::min<std::size_t>(op.from.size(), 4); });
+    auto gives_two =
+        coir::on<coir::read_operation>([](const coir::read_operation&) { return std::size_t{2}; });
+    REQUIRE(::lseek(file.get(), 1, SEEK_SET) == 1);
+    coir::handle_effects(
+        [&] {
+          CHECK(io::write_all(file.get(), std::as_bytes(std::span(twelve))).value() == 12);
+          descriptor d(file);
+          CHECK(d.write_some(std::as_bytes(std::span(twelve))).value() == 4);
+          std::array<std::byte, 4> some;
+          CHECK(d.read_some(some).value() == 2);
+          CHECK(d.seek_back(1).error() == std::errc::invalid_seek);
+        },
+        takes_four, gives_two);
+    CHECK(::lseek(file.get(), 0, SEEK_CUR) == 1);
   });
 }
 

@@ -196,8 +196,8 @@ TEST_CASE("life: a stop that comes while a runtime starts, from several threads,
     if (!begun && begun.error() == coir::errc::shutting_down) ++refused;
     stopper.join();
     ender.join();
+    const auto answer = early.join();  // whoever came first, without a shutdown
     REQUIRE(rt.shutdown().has_value());
-    const auto answer = early.join();
     if (answer ? *answer == 1 : answer.error() == std::errc::operation_canceled) ++ran_or_told;
     CHECK(rt.start().error() == coir::errc::shutting_down);
     CHECK(rt.snapshot().total().spawned == rt.snapshot().total().finished);
@@ -205,6 +205,26 @@ TEST_CASE("life: a stop that comes while a runtime starts, from several threads,
   CHECK(started + refused == cycles);
   CHECK(ran_or_told == cycles);
   CHECK(closure.use_count() == 1);
+}
+
+TEST_CASE("life: a stop of a runtime that never started tells those who were queued") {
+  const auto closure = std::make_shared<int>(0);
+  auto made = coir::runtime::create(small(2));
+  REQUIRE(made.has_value());
+  coir::runtime& rt = **made;
+  std::vector<coir::handle<void>> all;
+  for (unsigned i = 0; i < 2; ++i) {
+    auto one = rt.try_spawn([closure] {}, {.worker = i});
+    REQUIRE(one.has_value());
+    all.push_back(std::move(*one));
+  }
+  rt.request_stop();
+  for (auto& one : all) CHECK(one.join(coir::no_wait).error() == std::errc::operation_canceled);
+  CHECK(closure.use_count() == 1);
+  CHECK(rt.spawn([] {}).join().error() == coir::errc::shutting_down);
+  CHECK(rt.start().error() == coir::errc::shutting_down);
+  rt.request_stop();
+  CHECK(rt.shutdown().has_value());
 }
 
 TEST_CASE("life: the first fiber may stop the runtime that has just begun to run it") {

@@ -79,6 +79,7 @@ struct effect_call {
   deadline until;
   const retry_policy* policy = nullptr;
   bool must_happen = false;  // asked although the body is to end: what it holds is given back
+  bool by_kernel = false;    // the answer is what the system did, and no handler's
   wait_hint hint = {};       // of the last answer "not now"
   /// When nobody could answer. Not an error_code by itself: one without an error is made by a call
   /// into the C++ library, and most questions are answered.
