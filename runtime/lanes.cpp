@@ -59,9 +59,15 @@ int lanes::find_place(place& into) noexcept {
   constexpr std::size_t whole = guard_bytes + stack_bytes;
   void* const fresh = ::mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (fresh == MAP_FAILED) return -errno;
-  into = {static_cast<std::byte*>(fresh), whole};
-  const auto stack = into.subspan(guard_bytes);
-  return ::mprotect(stack.data(), stack.size(), PROT_READ | PROT_WRITE) != 0 ? -errno : 0;
+  const place made{static_cast<std::byte*>(fresh), whole};
+  const auto stack = made.subspan(guard_bytes);
+  if (::mprotect(stack.data(), stack.size(), PROT_READ | PROT_WRITE) != 0) {
+    const int why = errno;
+    ::munmap(fresh, whole);  // not one that another run would find ready
+    return -why;
+  }
+  into = made;
+  return 0;
 }
 
 int lanes::make(lane& one, worker& loop) noexcept {

@@ -152,13 +152,13 @@ result<> runtime_core::start() {
   // First: in the child of a fork nobody lets go of a lock that another thread of the parent held.
   if (inherited()) return fail(errc::foreign_runtime);
   const std::lock_guard held(life_);
-  if (stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(started_after_stop)) {
-    refuse_unbegun();  // who stops it could not, while this had the lock
+  if (stopping.load(std::memory_order_relaxed) && !COIR_MUTANT(started_after_stop))
     return fail(errc::shutting_down);
-  }
   state expected = state::created;
-  if (!state_.compare_exchange_strong(expected, state::started))
+  if (!state_.compare_exchange_strong(expected, state::started)) {
+    if (expected == state::refusing) return fail(errc::shutting_down);
     return COIR_MUTANT(started_twice) ? result<>() : fail(errc::already_started);
+  }
   std::error_code why;
   if (is_driven()) {
     tell_unheeded();
@@ -207,9 +207,7 @@ void runtime_core::request_stop() noexcept {
     const word_lock held(stop_lock_);
     if (std::exchange(stop_sent_, true)) return;
   }
-  // Who has the lock starts it, and is seen by its workers, or sees that it is to stop.
-  if (const std::unique_lock held(life_, std::try_to_lock); held)
-    if (!COIR_MUTANT(unbegun_untold) && refuse_unbegun()) return;
+  refuse_unbegun();
   for (unsigned i = 0; i < workers(); ++i) {
     stop_errands_[i].run = &cancel_everybody;
     at(i).send_errand(stop_errands_[i]);
@@ -325,12 +323,18 @@ void runtime_core::end_threads() noexcept {
 result<> runtime_core::shutdown(std::int64_t until_ns) {
   if (inherited()) return fail(errc::foreign_runtime);
   if (current_core() == this && !COIR_MUTANT(shutdown_inside)) return fail(errc::deadlock);
-  {
-    const std::lock_guard held(life_);
+  for (state was = state::refusing; was == state::refusing;) {
+    std::unique_lock held(life_);
     if (state_.load() == state::ended) return {};
     stopping.store(true, std::memory_order_seq_cst);
     if (is_driven() && state_.load() == state::abandoned) drive_from_now_on(*this);
-    if (refuse_unbegun()) return {};
+    was = state::created;
+    if (state_.compare_exchange_strong(was, state::refusing)) {  // never started: nothing ever ran
+      refuse_queued(std::make_error_code(std::errc::operation_canceled));
+      return {};
+    }
+    held.unlock();
+    if (was == state::refusing) std::this_thread::yield();  // a stop is at it
   }
   request_stop();
   // Without the lock: each who shuts down has a deadline of its own.
@@ -352,11 +356,18 @@ result<> runtime_core::shutdown(std::int64_t until_ns) {
   return {};
 }
 
-/// False: it was started. Under the lock, and with `stopping` set.
-bool runtime_core::refuse_unbegun() noexcept {
-  if (state_.load() != state::created) return false;
-  refuse_queued(std::make_error_code(std::errc::operation_canceled));
-  return true;
+/// Of a runtime that nobody has started and that is to stop: what is queued ends now. Who finds
+/// somebody else at it is heard by that one. seq_cst, by default, throughout.
+void runtime_core::refuse_unbegun() noexcept {
+  if (COIR_MUTANT(unbegun_untold)) return;
+  unbegun_asks_.fetch_add(1);
+  for (state was = state::created; state_.compare_exchange_strong(was, state::refusing);
+       was = state::created) {
+    const std::uint32_t heard = unbegun_asks_.load();
+    take_what_is_left(std::make_error_code(std::errc::operation_canceled));
+    state_.store(state::created);
+    if (unbegun_asks_.load() == heard) return;
+  }
 }
 
 void runtime_core::refuse_queued(std::error_code why) noexcept {
@@ -416,23 +427,6 @@ void runtime_core::log_survivors(std::string_view what) const noexcept try {
   log(log_record::level::error, std::string(what) + describe_survivors());
 } catch (const std::bad_alloc&) {
   chosen.log({log_record::level::error, what});
-}
-
-stats runtime_core::snapshot() const {
-  stats all;
-  if (inherited()) return all;
-  if (!workers_.empty()) all.backend = workers_[0]->outside().name();
-  for (const auto& w : workers_) all.workers.push_back(w->stats());
-  if (!all.workers.empty()) {
-    all.workers[0].spawned += foreign_spawned_.load(std::memory_order_relaxed);
-    all.workers[0].mailbox_refused +=
-        by_foreigners_.mailbox_refused.load(std::memory_order_relaxed);
-  }
-  all.boxes = by_foreigners_.boxes.load(std::memory_order_relaxed);
-  for (const auto& w : workers_) all.boxes += w->counts().boxes.get();
-  all.records_touched = records.touched();
-  all.stacks_made = pool->stats().slots;
-  return all;
 }
 
 void runtime_core::send_wake_home(commons& self, record& fiber) noexcept {

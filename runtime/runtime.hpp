@@ -2,9 +2,9 @@
 // outside.
 //
 // Always true:
-//   - created -> started -> stopping -> ended, each once. Nothing is freed before `ended`; with
-//     survivors it never comes, and everything stays (leaked on purpose: the kernel and parked
-//     fibers may still use it).
+//   - created -> started -> ended, each once; while nobody has started it a stop may refuse what is
+//     queued, again and again. Nothing is freed before `ended`; with survivors it never comes, and
+//     everything stays (leaked on purpose: the kernel and parked fibers may still use it).
 //   - sum(finished) read before sum(spawned) and equal to it means that nobody was alive in
 //     between.
 //   - After fork the child finds the fork generation to be another one and answers foreign_runtime.
@@ -105,6 +105,7 @@ class runtime_core : public commons {
   /// False: refused, and uncount_foreign_spawn() follows.
   bool count_foreign_spawn() noexcept { return counted_in(foreign_spawned_, stopping); }
   void uncount_foreign_spawn() noexcept;
+  void refuse_unbegun() noexcept;
   /// One more: `ours` where a worker of ours calls, else `foreign`.
   void count(counter worker_counters::*ours,
              atomic<std::uint64_t> foreign_counts::*foreign) noexcept {
@@ -138,7 +139,7 @@ class runtime_core : public commons {
  private:
   friend class audit;
   friend void count_workers(runtime_core& core, bool run) noexcept;
-  enum class state : std::uint32_t { created, started, stopping, ended, abandoned };
+  enum class state : std::uint32_t { created, refusing, started, ended, abandoned };
 
   runtime_core(options o);
   void work(unsigned index) noexcept;
@@ -147,7 +148,6 @@ class runtime_core : public commons {
   static void send_wake_home(commons& self, record& fiber) noexcept;
   void end_threads() noexcept;
   void leave_driver() noexcept;
-  bool refuse_unbegun() noexcept;
   void refuse_queued(std::error_code why) noexcept;
   void take_what_is_left(std::error_code why) noexcept;
   void serve_visitors() noexcept;
@@ -173,6 +173,7 @@ class runtime_core : public commons {
   offload_pool offload_;
   std::unique_ptr<watch> watch_;  // from start until the threads end; null: nobody watches
   atomic<state> state_{state::created};
+  atomic<std::uint32_t> unbegun_asks_{0};     // of refuse_unbegun()
   atomic<std::uint64_t> foreign_spawned_{0};  // by threads that are no worker of ours
   foreign_counts by_foreigners_;
   atomic<std::uint32_t> idle_word_{0};  // grows whenever a worker was idle while settling

@@ -322,6 +322,23 @@ result<std::unique_ptr<runtime_core>> runtime_core::create(options o, backend_fa
   return fail(std::errc::not_enough_memory);
 }
 
+stats runtime_core::snapshot() const {
+  stats all;
+  if (inherited()) return all;
+  if (!workers_.empty()) all.backend = workers_[0]->outside().name();
+  for (const auto& w : workers_) all.workers.push_back(w->stats());
+  if (!all.workers.empty()) {
+    all.workers[0].spawned += foreign_spawned_.load(std::memory_order_relaxed);
+    all.workers[0].mailbox_refused +=
+        by_foreigners_.mailbox_refused.load(std::memory_order_relaxed);
+  }
+  all.boxes = by_foreigners_.boxes.load(std::memory_order_relaxed);
+  for (const auto& w : workers_) all.boxes += w->counts().boxes.get();
+  all.records_touched = records.touched();
+  all.stacks_made = pool->stats().slots;
+  return all;
+}
+
 }  // namespace coir::detail
 
 namespace coir {

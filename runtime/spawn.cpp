@@ -301,7 +301,11 @@ namespace {
   } else {
     why = launch_from_outside(core, r, options.until, wait);
   }
-  if (!why) return {};
+  if (!why) {
+    // It was counted before the stop. ring() has a fence between its mail and this look.
+    if (!ours && core.stopping.load(std::memory_order_seq_cst)) core.refuse_unbegun();
+    return {};
+  }
   if (ours) {
     count_spawned(*worker::current(), std::uint64_t(-1));  // the wait may have ended elsewhere
   } else {

@@ -125,13 +125,13 @@ constexpr operation_type make_type() noexcept {
                   answer_of(*static_cast<const Op*>(op), res));
             },
             nullptr};
+  } else if constexpr (stream_operation<Op>) {
+    return {Op::name, nullptr, nullptr, &open_stream<Op>};
   } else if constexpr (outside_operation<Op>) {
     return {Op::name, nullptr, nullptr, [](const void* op, deadline until, void* answer) {
               static_cast<std::optional<result<typename Op::value_type>>*>(answer)->emplace(
                   static_cast<const Op*>(op)->outside(until));
             }};
-  } else if constexpr (stream_operation<Op>) {
-    return {Op::name, nullptr, nullptr, &open_stream<Op>};
   } else {
     return {Op::name, nullptr, nullptr, nullptr};
   }

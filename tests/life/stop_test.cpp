@@ -227,6 +227,31 @@ TEST_CASE("life: a stop of a runtime that never started tells those who were que
   CHECK(rt.shutdown().has_value());
 }
 
+TEST_CASE("life: a stop before the start waits for nobody, also for those who wait for a place") {
+  auto made = coir::runtime::create(tested({.workers = 1, .mailbox_slots = 1}));
+  REQUIRE(made.has_value());
+  coir::runtime& unbegun = **made;
+  const auto done = coir::run(
+      [&] {
+        std::vector<coir::handle<void>> all;
+        auto spawns = coir::spawn([&] {
+          for (unsigned i = 0; i < 3; ++i) all.push_back(unbegun.spawn([] {}));  // parks
+        });
+        while (all.empty()) coir::this_fiber::yield();
+        unbegun.request_stop();
+        CHECK(spawns.join().has_value());
+        unsigned told = 0;
+        for (auto& one : all) {
+          const std::error_code why = one.join().error();
+          told += why == std::errc::operation_canceled || why == coir::errc::shutting_down;
+        }
+        CHECK(told == 3);
+      },
+      tested({.workers = 1}));
+  CHECK(done.has_value());
+  CHECK(unbegun.shutdown().has_value());
+}
+
 TEST_CASE("life: the first fiber may stop the runtime that has just begun to run it") {
   constexpr unsigned cycles = at_full_speed(300u, 50u);
   for (unsigned i = 0; i < cycles; ++i) {

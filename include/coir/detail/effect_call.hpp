@@ -75,7 +75,7 @@ struct operation_type {
 struct effect_call {
   const operation_type* type;
   const void* op;
-  void* answer;  // std::optional<result<value_type of the operation>>*
+  void* answer;  // std::optional<result<answer_type<the operation>>>*
   deadline until;
   const retry_policy* policy = nullptr;
   bool must_happen = false;  // asked although the body is to end: what it holds is given back
