@@ -92,7 +92,7 @@ class COIR_API runtime {
   /// errc::shutting_down.
   [[nodiscard]] result<> start();
   /// Asks the runtime to take no new work and to cancel what is there. Any fiber, any thread; never
-  /// waits.
+  /// waits. Where it was never started, the closures that were queued are destroyed here.
   void request_stop() noexcept;
   /// Stops: cancels every fiber, waits until all have ended, ends the threads. errc::survivors when
   /// `until` came first: the log names them, and what they use stays. errc::deadlock inside a
